@@ -226,6 +226,10 @@ async function serve<S extends Readonly<Record<string, Setting<unknown>>>>(
   }
   process.on('SIGTERM', () => void stop('SIGTERM'))
   process.on('SIGINT', () => void stop('SIGINT'))
+  // From the first moment: without a handler a HUP during the start would kill the process.
+  process.on('SIGHUP', () => {
+    if (running && !isStopping) void reload(program, running, base, load, notify.send)
+  })
   if (config.isSupervised) followSupervisor(() => void stop('the supervisor is gone'))
 
   try {
@@ -238,9 +242,6 @@ async function serve<S extends Readonly<Record<string, Setting<unknown>>>>(
   log.info({ url: running.url, startMs, version: base.version }, 'ready')
   notify.send('READY=1', `STATUS=ready at ${running.url}`)
   if (notify.watchdogEveryMs !== undefined) setInterval(() => notify.send('WATCHDOG=1'), notify.watchdogEveryMs).unref()
-
-  const service = running
-  process.on('SIGHUP', () => void reload(program, service, base, load, notify.send))
 }
 
 async function reload<S extends Readonly<Record<string, Setting<unknown>>>>(
