@@ -1,0 +1,301 @@
+// Every setting of log-ingestion: names of the guide first, then ours.
+
+import { join, resolve } from 'node:path'
+import {
+  bool,
+  bytes,
+  type ConfigOf,
+  count,
+  defineConfig,
+  duration,
+  host,
+  list,
+  oneOf,
+  port,
+  secret,
+  secretList,
+  setting,
+  text,
+  url,
+} from '#platform/config'
+
+const KiB = 1024
+const MiB = 1024 * KiB
+const GiB = 1024 * MiB
+const hourMs = 3_600_000
+
+export const spec = defineConfig({
+  service: 'log-ingestion',
+  prefixes: ['LOG_INGESTION_'],
+  file: { format: 'yaml', paths: ['./config.yaml', './config/config.yaml'] },
+  alsoKnown: ['LOG_INGESTION_ENV_FILE'],
+  settings: {
+    serverHost: setting(host, {
+      env: 'SERVER_HOST',
+      bare: ['SERVER_HOST'],
+      yaml: 'server.host',
+      default: '0.0.0.0',
+      doc: 'Address the HTTP API binds to.',
+    }),
+    serverPort: setting(port, {
+      env: 'SERVER_PORT',
+      yaml: 'server.port',
+      default: '8080',
+      doc: 'TCP port of the HTTP API.',
+    }),
+    readTimeoutMs: setting(duration.positive, {
+      env: 'SERVER_READ_TIMEOUT',
+      bare: ['SERVER_READ_TIMEOUT'],
+      yaml: 'server.read_timeout',
+      default: '10s',
+      doc: 'Longest a request may take to arrive, headers and body.',
+    }),
+    writeTimeoutMs: setting(duration.positive, {
+      env: 'SERVER_WRITE_TIMEOUT',
+      bare: ['SERVER_WRITE_TIMEOUT'],
+      yaml: 'server.write_timeout',
+      default: '10s',
+      doc: 'Longest an answer may stand still; live tails are exempt.',
+    }),
+
+    dbHost: setting(text, {
+      env: 'DB_HOST',
+      bare: ['DB_HOST'],
+      yaml: 'database.host',
+      doc: 'Database host; localhost when another DB_* is given.',
+    }),
+    dbPort: setting(port, {
+      env: 'DB_PORT',
+      bare: ['DB_PORT'],
+      yaml: 'database.port',
+      doc: 'Database port; 5432 when another DB_* is given.',
+    }),
+    dbUser: setting(text, {
+      env: 'DB_USER',
+      bare: ['DB_USER'],
+      yaml: 'database.user',
+      doc: 'Database user; postgres when another DB_* is given.',
+    }),
+    dbPassword: setting(secret, {
+      env: 'DB_PASSWORD',
+      bare: ['DB_PASSWORD'],
+      yaml: 'database.password',
+      doc: 'Database password; postgres when another DB_* is given.',
+    }),
+    dbName: setting(text, {
+      env: 'DB_NAME',
+      bare: ['DB_NAME'],
+      yaml: 'database.dbname',
+      doc: 'Database name; logs when another DB_* is given.',
+    }),
+    dbSslMode: setting(oneOf('disable', 'allow', 'prefer', 'require', 'verify-ca', 'verify-full'), {
+      env: 'DB_SSLMODE',
+      bare: ['DB_SSLMODE'],
+      yaml: 'database.sslmode',
+      doc: 'TLS towards the database, as libpq reads it; disable when another DB_* is given.',
+    }),
+    dbSslRootCert: setting(text, {
+      env: 'DB_SSLROOTCERT',
+      bare: ['DB_SSLROOTCERT'],
+      yaml: 'database.sslrootcert',
+      doc: 'PEM file of the authority that verify-ca and verify-full trust.',
+    }),
+    databaseUrl: setting(url, {
+      env: 'DATABASE_URL',
+      doc: 'PostgreSQL address in one line; wins over DB_* and PURSER_DATABASE_URL. None of them: embedded PostgreSQL.',
+    }),
+    dbPoolMax: setting(count.between(3, 200), { env: 'DB_POOL_MAX', default: '8', doc: 'Most database connections.' }),
+    dbStatementTimeoutMs: setting(duration.positive, {
+      env: 'DB_STATEMENT_TIMEOUT',
+      default: '30s',
+      doc: 'Longest one statement may run.',
+    }),
+
+    batchRows: setting(count.between(1, 50_000), {
+      env: 'BATCH_SIZE',
+      bare: ['BATCH_SIZE'],
+      yaml: 'batch.size',
+      default: '1000',
+      doc: 'Pending rows that start a commit at once.',
+    }),
+    batchFlushIntervalMs: setting(duration.positive, {
+      env: 'BATCH_FLUSH_INTERVAL',
+      bare: ['BATCH_FLUSH_INTERVAL'],
+      yaml: 'batch.flush_interval',
+      default: '5s',
+      doc: 'Longest a row waits in the journal while the database works.',
+    }),
+
+    isRateLimited: setting(bool, {
+      env: 'RATELIMIT_ENABLED',
+      bare: ['RATELIMIT_ENABLED'],
+      yaml: 'ratelimit.enabled',
+      default: 'true',
+      doc: 'Whether requests per key are limited.',
+    }),
+    rateLimitRps: setting(count.between(1, 1_000_000), {
+      env: 'RATELIMIT_DEFAULT_RPS',
+      bare: ['RATELIMIT_DEFAULT_RPS'],
+      yaml: 'ratelimit.default_rps',
+      default: '100',
+      doc: 'Requests a second that a key may make for ever.',
+    }),
+    rateLimitBurst: setting(count.between(1, 1_000_000), {
+      env: 'RATELIMIT_BURST',
+      bare: ['RATELIMIT_BURST'],
+      yaml: 'ratelimit.burst',
+      default: '200',
+      doc: 'Requests a key may make at once after a rest.',
+    }),
+
+    apiKeys: setting(secretList, {
+      env: 'API_KEYS',
+      bare: ['API_KEYS'],
+      yaml: 'auth.api_keys',
+      default: '',
+      doc: 'Keys that may send; `slug=key` gives a key to a tenant other than public.',
+    }),
+    adminApiKeys: setting(secretList, {
+      env: 'ADMIN_API_KEYS',
+      bare: ['ADMIN_API_KEYS'],
+      yaml: 'auth.admin_api_keys',
+      default: '',
+      doc: 'Keys that may also read and administer. No fall-back to API_KEYS: a key inside an app must not administer.',
+    }),
+
+    storage: setting(oneOf('rows', 'columnar'), {
+      env: 'STORAGE',
+      doc: 'Where entries are stored; `rows` is the guide’s logs table.',
+    }),
+    indexProfile: setting(oneOf('fast', 'compat'), {
+      env: 'INDEX_PROFILE',
+      default: 'fast',
+      doc: 'Indexes of tables we create; tables found keep theirs. `compat` is the guide’s five.',
+    }),
+    journalBytesMax: setting(bytes.between(16 * MiB, 1024 * GiB), {
+      env: 'JOURNAL_BYTES_MAX',
+      default: '4GiB',
+      doc: 'Most bytes acknowledged and not yet in the database; beyond it senders get 429.',
+    }),
+    journalKeepBytes: setting(bytes.between(0, 1024 * GiB), {
+      env: 'JOURNAL_KEEP_BYTES',
+      default: '256MiB',
+      doc: 'Committed journal kept to refill a restored database.',
+    }),
+
+    bodyBytesMax: setting(bytes.between(KiB, 256 * MiB), {
+      env: 'BODY_BYTES_MAX',
+      default: '32MiB',
+      doc: 'Largest request body after decompression.',
+    }),
+    rowsPerRequestMax: setting(count.between(1, 1_000_000), {
+      env: 'ROWS_PER_REQUEST_MAX',
+      default: '100000',
+      doc: 'Most entries in one request.',
+    }),
+    inflightBytesMax: setting(bytes.between(MiB, 4 * GiB), {
+      env: 'INFLIGHT_BYTES_MAX',
+      default: '64MiB',
+      doc: 'Most decoded bytes in work at once; beyond it senders get 429.',
+    }),
+    messageBytesMax: setting(count.between(1, 64 * MiB), {
+      env: 'MESSAGE_BYTES_MAX',
+      default: '10000',
+      doc: 'Longest message of a native entry.',
+    }),
+    lineBytesMax: setting(bytes.between(KiB, 64 * MiB), {
+      env: 'LINE_BYTES_MAX',
+      default: '256KiB',
+      doc: 'Longest message of other protocols; longer ones are cut and marked.',
+    }),
+    metadataBytesMax: setting(bytes.between(KiB, 64 * MiB), {
+      env: 'METADATA_BYTES_MAX',
+      default: '1MiB',
+      doc: 'Largest metadata of one entry.',
+    }),
+    timestampPastMaxMs: setting(duration.positive, {
+      env: 'TIMESTAMP_PAST_MAX',
+      default: '168h',
+      doc: 'Oldest time a native entry may carry.',
+    }),
+    timestampFutureMaxMs: setting(duration.between(1, 366 * 24 * hourMs), {
+      env: 'TIMESTAMP_FUTURE_MAX',
+      default: '1h',
+      doc: 'How far ahead of the receipt an entry’s time may be.',
+    }),
+    batchErrors: setting(oneOf('whole', 'entry'), {
+      env: 'BATCH_ERRORS',
+      default: 'whole',
+      doc: 'Whether one undecodable entry fails a native batch or only itself; header X-Batch-Errors wins.',
+    }),
+    redactKeys: setting(list, {
+      env: 'REDACT_KEYS',
+      default: '',
+      doc: 'Metadata keys removed besides password, token, secret and their like.',
+    }),
+    trustedProxies: setting(list, {
+      env: 'TRUSTED_PROXIES',
+      default: 'loopback',
+      doc: 'Whose X-Forwarded-For counts: addresses, CIDR ranges, or `loopback`.',
+    }),
+
+    stateDir: setting(text, {
+      env: 'DATA_DIR',
+      bare: ['STATE_DIRECTORY'],
+      doc: 'Journal and keys of this replica; default PURSER_DATA_DIR/log-ingestion, else ./data.',
+    }),
+    // Read a second time without its default: only a folder that somebody named is shared with the other services.
+    purserDir: setting(text, { bare: ['PURSER_DATA_DIR'], doc: 'As above; decides the default of DATA_DIR.' }),
+    shutdownTimeoutMs: setting(duration.between(1_000, 10 * 60_000), {
+      env: 'SHUTDOWN_TIMEOUT',
+      default: '20s',
+      doc: 'Longest the journal is written to the database while stopping; the rest waits in the journal.',
+    }),
+    hasSelfLogs: setting(bool, {
+      env: 'SELF_LOGS',
+      default: 'true',
+      doc: 'Whether this service’s own lines are stored too.',
+    }),
+  },
+  check: values => {
+    const problems = []
+    if (values.storage === 'columnar')
+      problems.push({
+        name: 'LOG_INGESTION_STORAGE',
+        value: 'columnar',
+        problem: 'is not there yet; write rows, or leave it out',
+      })
+    if (values.inflightBytesMax < values.bodyBytesMax)
+      problems.push({
+        name: 'LOG_INGESTION_INFLIGHT_BYTES_MAX',
+        value: String(values.inflightBytesMax),
+        problem: `must be at least BODY_BYTES_MAX (${values.bodyBytesMax}), or the largest body would never be taken`,
+      })
+    return problems
+  },
+})
+
+export type Config = ConfigOf<typeof spec>
+
+/** Folder of this replica: journal, keys, and the embedded database when nobody named another. */
+export function stateDirOf(config: Config): string {
+  return resolve(
+    config.stateDir ?? (config.purserDir === undefined ? './data' : join(config.purserDir, 'log-ingestion')),
+  )
+}
+
+/** The database somebody named, or undefined: then it is embedded. One DB_* is enough for the guide's defaults to hold. */
+export function databaseUrlOf(config: Config): string | undefined {
+  if (config.databaseUrl !== undefined) return config.databaseUrl
+  const { dbHost, dbPort, dbUser, dbPassword, dbName, dbSslMode, dbSslRootCert } = config
+  const given = [dbHost, dbPort, dbUser, dbPassword, dbName, dbSslMode, dbSslRootCert]
+  if (given.every(value => value === undefined)) return config.platformDatabaseUrl
+  const parameters = [
+    ['host', dbHost ?? 'localhost'],
+    ['port', String(dbPort ?? 5432)],
+    ['sslmode', dbSslMode ?? 'disable'],
+    ...(dbSslRootCert === undefined ? [] : [['sslrootcert', dbSslRootCert]]),
+  ].map(([name = '', value = '']) => `${name}=${encodeURIComponent(value)}`)
+  const login = `${encodeURIComponent(dbUser ?? 'postgres')}:${encodeURIComponent(dbPassword ?? 'postgres')}`
+  return `postgres://${login}@/${encodeURIComponent(dbName ?? 'logs')}?${parameters.join('&')}`
+}
