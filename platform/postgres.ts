@@ -1,0 +1,15 @@
+// PostgreSQL for every service: one import for connecting, embedding, migrating and writing in bulk. The parts live in
+// postgres/, one file per concern.
+
+export { arrayLiteral, type CopyInput, type CopyValue, copyRows, type Json } from './postgres/copy.ts'
+export {
+  type EmbeddedOptions,
+  type EmbeddedPostgres,
+  resolveDatabase,
+  startEmbedded,
+} from './postgres/embedded.ts'
+export { errorCode, isDataError, isUnavailable, UnstorableValue } from './postgres/errors.ts'
+export { type MigrateOptions, migrate } from './postgres/migrate.ts'
+export { subscribe } from './postgres/notify.ts'
+export { type OpenSqlOptions, openSql, type Queryable, type Sql, type Tx } from './postgres/sql.ts'
+export { describeAddress, parseDatabaseUrl, socketUrl, withDatabase } from './postgres/url.ts'
