@@ -29,7 +29,7 @@ const LOCK_NB = 4
 export async function lockFile(path: string): Promise<Lock> {
   const { dlopen, types } = await import('node:ffi')
   const { functions: libc } = dlopen(null, { flock: { arguments: [types.INT_32, types.INT_32], return: types.INT_32 } })
-  const fd = openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_CLOEXEC, 0o600)
+  const fd = openSync(path, constants.O_RDWR | constants.O_CREAT, 0o600)
   if (libc.flock(fd, LOCK_EX | LOCK_NB) !== 0) {
     const pid = Number.parseInt(readFileSync(fd, 'utf8'), 10)
     closeSync(fd)
