@@ -1,7 +1,8 @@
 // PostgreSQL for every service: one import for connecting, embedding, migrating and writing in bulk. The parts live in
 // postgres/, one file per concern.
 
-export { arrayLiteral, type CopyInput, type CopyValue, copyRows, type Json } from './postgres/copy.ts'
+export { arrayLiteral } from './postgres/arrays.ts'
+export { type CopyInput, type CopyValue, copyRows, type Json } from './postgres/copy.ts'
 export {
   type EmbeddedOptions,
   type EmbeddedPostgres,

@@ -135,12 +135,6 @@ export function encodeValue(value: CopyValue, column: string): string {
   return escapeText(JSON.stringify(value), column)
 }
 
-/** '{"a","b",NULL}' for a PostgreSQL array column; quoting for COPY itself happens like for any other text. */
-export function arrayLiteral(values: readonly (string | bigint | number | boolean | null)[]): string {
-  const items = values.map(value => (value === null ? 'NULL' : `"${String(value).replace(/["\\]/g, '\\$&')}"`))
-  return `{${items.join(',')}}`
-}
-
 const special = /[\\\n\r\t\0]/
 const specialAll = /[\\\n\r\t]/g
 const escapes: Record<string, string> = { '\\': '\\\\', '\n': '\\n', '\r': '\\r', '\t': '\\t' }
