@@ -1,0 +1,161 @@
+// The one evaluator: SQL and blooms only narrow, what they let through is decided here. So is every tail event.
+
+import { rankOf } from '../level.ts'
+import { compareNumbers, isJsonNumber } from './decimal.ts'
+import { foldMessage, holds, type Query } from './query.ts'
+
+/** What a query may look at. Getters are fine: parts that no query asks for are not computed. */
+export interface Candidate {
+  /** Undefined before the commit gave it one: an `id:` term then matches nothing. */
+  readonly id: bigint | undefined
+  readonly timestampUs: bigint
+  readonly service: string
+  readonly level: string
+  readonly message: string
+  /** JSON text of an object, or null. */
+  readonly metadata: string | null
+}
+
+export type Matcher = (entry: Candidate) => boolean
+
+/** A function that decides one entry after another; it keeps nothing of them. */
+export function compile(query: Query): Matcher {
+  switch (query.kind) {
+    case 'all':
+      return () => true
+    case 'and': {
+      const parts = cheapFirst(query.terms).map(compile)
+      return entry => parts.every(matches => matches(entry))
+    }
+    case 'or': {
+      const parts = cheapFirst(query.terms).map(compile)
+      return entry => parts.some(matches => matches(entry))
+    }
+    case 'not': {
+      const matches = compile(query.term)
+      return entry => !matches(entry)
+    }
+    case 'message': {
+      const { text, folded } = query
+      return folded ? entry => foldMessage(entry.message).includes(text) : entry => entry.message.includes(text)
+    }
+    case 'service': {
+      const { pieces } = query
+      return entry => matchesPieces(entry.service, pieces)
+    }
+    case 'level': {
+      const { op, rank } = query
+      return entry => {
+        const actual = rankOf(entry.level.toUpperCase())
+        return actual !== undefined && holds(actual - rank, op)
+      }
+    }
+    case 'id': {
+      const { op, id } = query
+      return entry => entry.id !== undefined && holds(order(entry.id, id), op)
+    }
+    case 'timestamp': {
+      const { op, us } = query
+      return entry => holds(order(entry.timestampUs, us), op)
+    }
+    case 'exists': {
+      const { name } = query
+      return entry => lookUp(entry.metadata, name) !== undefined
+    }
+    case 'equals': {
+      const { name, value } = query
+      return entry => anyElement(lookUp(entry.metadata, name), field => equalsField(field, value))
+    }
+    case 'compare': {
+      const { name, op, value } = query
+      return entry =>
+        anyElement(
+          lookUp(entry.metadata, name),
+          field => field instanceof Digits && holds(compareNumbers(field.text, value), op),
+        )
+    }
+    default:
+      return query satisfies never
+  }
+}
+
+/** Metadata has to be parsed; everything else is at hand. */
+function cheapFirst(terms: readonly Query[]): readonly Query[] {
+  const isDear = (query: Query) => query.kind === 'exists' || query.kind === 'equals' || query.kind === 'compare'
+  return [...terms.filter(term => !isDear(term)), ...terms.filter(isDear)]
+}
+
+/** `pieces` are what stands between the wildcards of a pattern. */
+export function matchesPieces(name: string, pieces: readonly string[]): boolean {
+  const first = pieces[0] ?? ''
+  const last = pieces.at(-1) ?? ''
+  if (pieces.length === 1) return name === first
+  if (!name.startsWith(first)) return false
+  let at = first.length
+  for (const piece of pieces.slice(1, -1)) {
+    const found = name.indexOf(piece, at)
+    if (found < 0) return false
+    at = found + piece.length
+  }
+  return name.length - last.length >= at && name.endsWith(last)
+}
+
+function order(a: bigint, b: bigint): number {
+  return a < b ? -1 : a > b ? 1 : 0
+}
+
+/** A JSON number as it was written: a double would lose digits. */
+class Digits {
+  readonly text: string
+  constructor(text: string) {
+    this.text = text
+  }
+}
+
+type Field = string | boolean | null | Digits | readonly Field[] | { readonly [key: string]: Field }
+
+/** The literal top-level key first, else the dotted path. Undefined when neither is there. */
+function lookUp(metadata: string | null, name: string): Field | undefined {
+  if (metadata === null) return undefined
+  const root = parseExact(metadata)
+  if (Object.hasOwn(root, name)) return root[name]
+  if (!name.includes('.')) return undefined
+  let value: Field | undefined = root
+  for (const key of name.split('.')) {
+    if (!isObject(value) || !Object.hasOwn(value, key)) return undefined
+    value = value[key]
+  }
+  return value
+}
+
+let lastText: string | undefined
+let lastParsed: { readonly [key: string]: Field } = {}
+
+/** Terms of one query ask about the same entry one after the other, so the last answer is worth keeping. */
+function parseExact(metadata: string): { readonly [key: string]: Field } {
+  if (metadata !== lastText) {
+    const parsed: unknown = JSON.parse(metadata, (_, value, context?: { source?: string }) =>
+      typeof value === 'number' ? new Digits(context?.source ?? String(value)) : value,
+    )
+    lastParsed = parsed as { readonly [key: string]: Field }
+    lastText = metadata
+  }
+  return lastParsed
+}
+
+function isObject(value: Field | undefined): value is { readonly [key: string]: Field } {
+  return typeof value === 'object' && value !== null && !Array.isArray(value) && !(value instanceof Digits)
+}
+
+function anyElement(field: Field | undefined, matches: (field: Field) => boolean): boolean {
+  if (field === undefined) return false
+  return Array.isArray(field) ? field.some(matches) : matches(field)
+}
+
+/** The field's type decides how: texts exactly, numbers by value, true, false and null by name. */
+function equalsField(field: Field, value: string): boolean {
+  if (typeof field === 'string') return field === value
+  if (field instanceof Digits) return isJsonNumber(value) && compareNumbers(field.text, value) === 0
+  if (typeof field === 'boolean' || field === null) return String(field) === value
+  return false
+}
