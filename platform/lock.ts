@@ -35,9 +35,13 @@ export async function lockFile(path: string): Promise<Lock> {
     closeSync(fd)
     throw new AlreadyLocked(path, Number.isNaN(pid) ? undefined : pid)
   }
-  ftruncateSync(fd, 0)
-  writeSync(fd, `${process.pid}\n`, 0)
-  fsyncSync(fd)
+  try {
+    ftruncateSync(fd, 0)
+    writeSync(fd, `${process.pid}\n`, 0)
+    fsyncSync(fd)
+  } catch {
+    // A full disk has no room for the pid; the lock is held all the same, and a journal must open to be drained.
+  }
   // The file stays: removing it would let two owners lock two different files of one name.
   return { release: () => closeSync(fd) }
 }
