@@ -2,7 +2,7 @@
 // postgres/, one file per concern.
 
 export { arrayLiteral } from './postgres/arrays.ts'
-export { type CopyInput, type CopyValue, copyRows, type Json } from './postgres/copy.ts'
+export { type CopyInput, type CopyValue, copyBinary, copyRows, type Json } from './postgres/copy.ts'
 export {
   type EmbeddedOptions,
   type EmbeddedPostgres,

@@ -37,29 +37,59 @@ export async function copyRows(sql: Sql | Tx, input: CopyInput): Promise<number>
 /** Large enough that a chunk costs one system call per many rows, small enough to stay out of the large-object space. */
 const chunkChars = 64 * 1024
 
-async function copyInto(tx: Queryable, { into, columns, rows }: CopyInput): Promise<number> {
-  const statement = `copy ${into.split('.').map(quoteIdent).join('.')} (${columns.map(quoteIdent).join(', ')}) from stdin`
+async function copyInto(tx: Queryable, input: CopyInput): Promise<number> {
+  let count = 0
+  await send(
+    tx,
+    copyStatement(input),
+    textChunks(input, () => count++),
+  )
+  return count
+}
+
+function* textChunks({ into, columns, rows }: CopyInput, onRow: () => void): Generator<string> {
+  let chunk = ''
+  for (const row of rows) {
+    if (row.length !== columns.length) {
+      throw new Error(`BUG: a row of ${row.length} values for the ${columns.length} columns of ${into}`)
+    }
+    chunk += encodeRow(row, columns)
+    onRow()
+    if (chunk.length < chunkChars) continue
+    yield chunk
+    chunk = ''
+  }
+  yield chunk
+}
+
+/**
+ * The same for rows that the caller has encoded in PostgreSQL's binary format, header and trailer included, in pieces of
+ * any size: for the one write path where text would cost more than the insert.
+ */
+export async function copyBinary(
+  sql: Sql | Tx,
+  input: { into: string; columns: readonly string[]; chunks: Iterable<Uint8Array> },
+): Promise<void> {
+  const statement = `${copyStatement(input)} (format binary)`
+  await ('begin' in sql ? sql.begin(tx => send(tx, statement, input.chunks)) : send(sql, statement, input.chunks))
+}
+
+function copyStatement({ into, columns }: { into: string; columns: readonly string[] }): string {
+  return `copy ${into.split('.').map(quoteIdent).join('.')} (${columns.map(quoteIdent).join(', ')}) from stdin`
+}
+
+async function send(tx: Queryable, statement: string, chunks: Iterable<string | Uint8Array>): Promise<void> {
   const copy = tx.unsafe(statement)
   const ended = outcome(copy)
   const stream = await copy.writable()
   // 'close' and not 'finish': on closing the driver sends a last message, which must not meet a following COPY.
   stream.on('close', ended.resolve)
   stream.on('error', ended.reject)
-  let count = 0
   try {
-    let chunk = ''
-    for (const row of rows) {
-      if (row.length !== columns.length) {
-        throw new Error(`BUG: a row of ${row.length} values for the ${columns.length} columns of ${into}`)
-      }
-      chunk += encodeRow(row, columns)
-      count++
-      if (chunk.length < chunkChars) continue
-      const isBelowMark = stream.write(chunk)
-      chunk = ''
-      if (!isBelowMark) await Promise.race([ended.promise, drained(stream)])
+    for (const chunk of chunks) {
+      if (chunk.length > 0 && !stream.write(chunk)) await Promise.race([ended.promise, drained(stream)])
     }
-    stream.end(chunk)
+    stream.end()
   } catch (error) {
     // Tell the server to forget the rows and wait for its word, so that the connection is usable for the ROLLBACK.
     stream.destroy(error instanceof Error ? error : new Error(String(error)))
@@ -67,7 +97,6 @@ async function copyInto(tx: Queryable, { into, columns, rows }: CopyInput): Prom
     throw error
   }
   await ended.promise
-  return count
 }
 
 /**
