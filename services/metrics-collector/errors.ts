@@ -5,8 +5,8 @@ export class StartError extends Error {
   override readonly name = 'StartError'
 }
 
-export const alreadyRunning = (pid: string, lockPath: string) =>
-  new StartError(`already running (pid ${pid === '' ? 'unknown' : pid}, lock ${lockPath}); stop that one first`)
+export const alreadyRunning = (pid: number | undefined, lockPath: string) =>
+  new StartError(`already running (pid ${pid ?? 'unknown'}, lock ${lockPath}); stop that one first`)
 
 export const newerSchema = (path: string, found: number, known: number) =>
   new StartError(

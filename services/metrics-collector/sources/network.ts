@@ -1,8 +1,8 @@
 // Network interface counters from /proc/net/dev and their state from sysfs.
 
+import { chooseInterfaces } from '../interface-choice.ts'
 import { counter, gauge, type Reading } from '../sample.ts'
 import { hasSys, type Roots, readProc, readSys, readSysNumber } from './files.ts'
-import { chooseInterfaces } from './interface-choice.ts'
 
 export interface NetworkOptions {
   interfacesMax: number

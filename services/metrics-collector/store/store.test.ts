@@ -14,7 +14,7 @@ const startMs = Date.UTC(2026, 2, 1)
 
 test('what was committed is read back after a reopen: series, stamps and values', async t => {
   const { open } = await storeFolder(t)
-  const store = open()
+  const store = await open()
   const ticks = [0, 1, 2].map(i => ({
     wallMs: startMs + i * 1_000,
     monoMs: 5_000 + i * 1_000,
@@ -23,7 +23,7 @@ test('what was committed is read back after a reopen: series, stamps and values'
   for (const tick of ticks) assert.ok(store.record(tick))
   store.close()
 
-  const again = open()
+  const again = await open()
   assert.deepEqual(
     readAll(again),
     ticks.flatMap((tick, i) => [
@@ -35,7 +35,7 @@ test('what was committed is read back after a reopen: series, stamps and values'
 
 test('a closed store is one complete file that SQLite finds nothing wrong with', async t => {
   const { open, path } = await storeFolder(t)
-  const store = open()
+  const store = await open()
   store.record({ wallMs: startMs, monoMs: 1, readings: [gauge('g', 1)] })
   store.close()
   assert.ok(!existsSync(`${path}-wal`))
@@ -53,9 +53,9 @@ test('no two ticks share a timestamp, however the wall clock is set between them
     fc.record({ passMs: fc.integer({ min: 0, max: 3 }), stepMs: fc.constantFrom(0, 0, 0, -2_000, 2_000, -700, 400) }),
     { minLength: 1, maxLength: 30 },
   )
-  fc.assert(
-    fc.property(walk, steps => {
-      const store = open({ path: newPath() })
+  await fc.assert(
+    fc.asyncProperty(walk, async steps => {
+      const store = await open({ path: newPath() })
       let wallMs = startMs
       let monoMs = 1_000
       const stamps: number[] = []
@@ -75,22 +75,22 @@ test('a restart within one boot goes on in the same clock epoch; a step or a boo
   const { open } = await storeFolder(t)
   const record = (store: Store, wallMs: number, monoMs: number) =>
     store.record({ wallMs, monoMs, readings: [gauge('g', 1)] })
-  const first = open()
+  const first = await open()
   record(first, startMs, 1_000)
   first.close()
-  const second = open()
+  const second = await open()
   record(second, startMs + 9_300, 10_000) // 300 ms of drift
   assert.equal(second.frames.epochs.length, 1)
   assert.equal(record(second, startMs + 20_000, 11_000)?.isNewEpoch, true)
   second.close()
-  const third = open({ bootId: 'boot-2' })
+  const third = await open({ bootId: 'boot-2' })
   record(third, startMs + 90_000, 500)
   assert.equal(third.frames.epochs.length, 3)
 })
 
 test('when the file reaches its bound the oldest frames make room and collecting goes on', async t => {
   const { open } = await storeFolder(t)
-  const store = open({ bytesMax: 64 * 4_096 })
+  const store = await open({ bytesMax: 64 * 4_096 })
   const readings = Array.from({ length: 200 }, (_, i) => gauge('g', Math.PI * i, { i: String(i) }))
   for (let i = 0; i < 400; i++) {
     store.record({ wallMs: startMs + i * 1_000, monoMs: 1_000 + i * 1_000, readings })
@@ -105,7 +105,7 @@ test('when the file reaches its bound the oldest frames make room and collecting
 
 test('ticks that the database refuses wait in memory, in order, and what overflows is in the ledger', async t => {
   const { open } = await storeFolder(t)
-  const store = open()
+  const store = await open()
   store.record({ wallMs: startMs, monoMs: 1_000, readings: [gauge('g', 0)] })
   const used = Number(store.database.prepare('PRAGMA page_count').get()?.page_count)
   store.database.exec(`PRAGMA max_page_count = ${used}`)
@@ -127,7 +127,7 @@ test('ticks that the database refuses wait in memory, in order, and what overflo
 
 test('samples older than the retention go, by the monotonic clock: setting the wall clock forward removes nothing', async t => {
   const { open } = await storeFolder(t)
-  const store = open({ localRetentionMs: 10_000 })
+  const store = await open({ localRetentionMs: 10_000 })
   for (let i = 0; i < 20; i++)
     store.record({ wallMs: startMs + i * 1_000, monoMs: 1_000 + i * 1_000, readings: [gauge('g', i)] })
   assert.equal(await store.retention.evictByAge(startMs + 365 * 86_400_000, 20_000), 9)
@@ -139,12 +139,12 @@ test('samples older than the retention go, by the monotonic clock: setting the w
 
 test('sequence numbers are never used again, even when every frame is gone', async t => {
   const { open } = await storeFolder(t)
-  const first = open({ localRetentionMs: 1 })
+  const first = await open({ localRetentionMs: 1 })
   const seq = first.record({ wallMs: startMs, monoMs: 1_000, readings: [gauge('g', 1)] })?.seqs[0] ?? 0
   await first.retention.evictByAge(startMs, 60_000)
   assert.deepEqual(readAll(first), [])
   first.close()
-  const second = open()
+  const second = await open()
   assert.ok(
     (second.record({ wallMs: startMs + 99_000, monoMs: 99_000, readings: [gauge('g', 1)] })?.seqs[0] ?? 0) > seq,
   )
@@ -152,7 +152,7 @@ test('sequence numbers are never used again, even when every frame is gone', asy
 
 test('series without a frame are forgotten, the others keep their ids', async t => {
   const { open } = await storeFolder(t)
-  const store = open({ localRetentionMs: 1_000 })
+  const store = await open({ localRetentionMs: 1_000 })
   store.record({ wallMs: startMs, monoMs: 1_000, readings: [gauge('gone', 1), gauge('stays', 1)] })
   store.record({ wallMs: startMs + 60_000, monoMs: 61_000, readings: [gauge('stays', 2)] })
   await store.retention.evictByAge(startMs + 60_000, 61_500)
@@ -167,7 +167,7 @@ test('series without a frame are forgotten, the others keep their ids', async t 
 
 test('a new series is refused beyond the bounds, and counted; known ones are not touched', async t => {
   const { open } = await storeFolder(t)
-  const store = open({ limits: { seriesMax: 2, newPerDayMax: 100 } })
+  const store = await open({ limits: { seriesMax: 2, newPerDayMax: 100 } })
   const first = store.record({ wallMs: startMs, monoMs: 1_000, readings: ['a', 'b', 'c'].map(name => gauge(name, 1)) })
   assert.deepEqual(first?.refused, { invalid: 0, cardinality: 1 })
   assert.equal(store.dropped('cardinality'), 1)
@@ -184,7 +184,7 @@ test('a new series is refused beyond the bounds, and counted; known ones are not
 
 test('a damaged frame is left out of what is read, and named', async t => {
   const { open } = await storeFolder(t)
-  const store = open()
+  const store = await open()
   for (let i = 0; i < 3; i++)
     store.record({ wallMs: startMs + i * 1_000, monoMs: 1_000 + i * 1_000, readings: [gauge('g', i)] })
   store.database.exec('UPDATE frame SET body = zeroblob(1) WHERE seq = 2')
@@ -203,16 +203,17 @@ test('a database of another program, and one of a newer version, are refused unt
   const db = new DatabaseSync(foreign)
   db.exec('CREATE TABLE customers (id)')
   db.close()
-  assert.throws(() => open({ path: foreign }), /some other program/)
+  await assert.rejects(open({ path: foreign }), /some other program/)
 
   const newer = newPath()
-  open({ path: newer }).close()
+  const made = await open({ path: newer })
+  made.close()
   const raised = new DatabaseSync(newer)
   raised.exec('PRAGMA user_version = 99')
   raised.close()
-  assert.throws(() => open({ path: newer }), /newer version/)
-  assert.throws(() => open({ path: join(newer, 'x.db') }), /storage\.path/)
-  assert.throws(() => open({ path: tmpdir() }), /a folder is in its place/)
+  await assert.rejects(open({ path: newer }), /newer version/)
+  await assert.rejects(open({ path: join(newer, 'x.db') }), /storage\.path/)
+  await assert.rejects(open({ path: tmpdir() }), /a folder is in its place/)
 })
 
 async function storeFolder(t: TestContext) {
@@ -225,8 +226,8 @@ async function storeFolder(t: TestContext) {
   let count = 0
   const newPath = () => join(folder, `${++count}.db`)
   const path = newPath()
-  const open = (over: Partial<StoreOptions> = {}): Store => {
-    const store = openStore({
+  const open = async (over: Partial<StoreOptions> = {}): Promise<Store> => {
+    const store = await openStore({
       path,
       bytesMax: 64 * 1024 * 1024,
       walBytesMax: 64 * 1024 * 1024,

@@ -35,8 +35,8 @@ export interface StoreOptions {
 const ringSamplesMax = 10_000
 
 /** Takes the lock, opens the file, brings its schema up to date. @throws StartError */
-export function openStore(o: StoreOptions) {
-  const lock = takeLock(o.path)
+export async function openStore(o: StoreOptions) {
+  const lock = await takeLock(o.path)
   let db: DatabaseSync
   try {
     db = openDatabase(o)
@@ -113,7 +113,6 @@ export function openStore(o: StoreOptions) {
     delivery,
     retention,
     database: db,
-    lockPath: lock.path,
     /** Commits the tick, after any that wait. Undefined when the database refused; the tick is then in the ring. */
     record(tick: Tick): Committed | undefined {
       ring.push(tick)
@@ -180,4 +179,4 @@ export function openStore(o: StoreOptions) {
   }
 }
 
-export type Store = ReturnType<typeof openStore>
+export type Store = Awaited<ReturnType<typeof openStore>>

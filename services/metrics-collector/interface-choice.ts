@@ -1,10 +1,12 @@
 // Which interfaces to report when there are more than network.max_interfaces.
 
+import type { Pattern } from './pattern.ts'
+
 /** Interfaces that come and go with containers and would spend the series budget. */
 const skippedByDefault = /^(lo|veth.*|docker.*|br-.*|virbr.*|cni.*|cali.*)$/
 
 /** `include` beats `exclude`; without an include list everything but the default skips is wanted. */
-export function interfaceFilter(include: readonly RegExp[], exclude: readonly RegExp[]): (name: string) => boolean {
+export function interfaceFilter(include: readonly Pattern[], exclude: readonly Pattern[]): (name: string) => boolean {
   return name => {
     if (include.some(pattern => pattern.test(name))) return true
     if (include.length > 0 || exclude.some(pattern => pattern.test(name))) return false
