@@ -1,0 +1,37 @@
+// One image build, followed to its end.
+
+import { sleep } from '#platform/time'
+import type { Tally } from '../demo.ts'
+import type { Caller } from './caller.ts'
+
+const tenant = 'initech'
+/** The image that ships with builderd: no registry, no network. */
+const sampleImage = 'sample:hello'
+
+export async function buildTraffic(caller: Caller, ends: AbortSignal): Promise<Tally[]> {
+  const counts: Record<string, number> = {}
+  const call = <T>(method: string, body: unknown) =>
+    caller.post<T>('builderd', `/builder.v1.BuilderService/${method}`, body, { 'x-tenant-id': tenant })
+  try {
+    const { buildId } = await call<{ buildId: string }>('CreateBuild', {
+      config: {
+        tenant: { tenantId: tenant },
+        buildName: 'demo',
+        source: { dockerImage: { imageUri: sampleImage } },
+        target: { microvmRootfs: { initStrategy: 'INIT_STRATEGY_DIRECT' } },
+        strategy: { dockerExtract: {} },
+      },
+    })
+    for (;;) {
+      const { build } = await call<{ build: { state: string } }>('GetBuild', { buildId, tenantId: tenant })
+      if (/COMPLETED|FAILED|CANCELLED/.test(build.state) || ends.aborted) {
+        counts[build.state.replace('BUILD_STATE_', '').toLowerCase()] = 1
+        break
+      }
+      await sleep(200, ends).catch(() => {})
+    }
+  } catch (error) {
+    process.stderr.write(`demo: no build: ${error instanceof Error ? error.message : String(error)}\n`)
+  }
+  return [{ what: 'image builds', tenant, counts }]
+}

@@ -1,0 +1,34 @@
+// Log lines of a small shop, as its services would write them.
+
+import { sleep } from '#platform/time'
+import type { Tally } from '../demo.ts'
+import type { Caller } from './caller.ts'
+
+const routes = ['/cart', '/checkout', '/products/1834', '/products/77', '/login', '/search?q=lamp']
+const batchEveryMs = 500
+
+export async function logTraffic(caller: Caller, ends: AbortSignal): Promise<Tally[]> {
+  const counts: Record<string, number> = { 'lines accepted': 0 }
+  for (let n = 0; !ends.aborted; n++) {
+    const logs = Array.from({ length: 5 + (n % 7) }, (_, i) => entry(n * 31 + i))
+    const { accepted } = await caller.post<{ accepted: number }>('log-ingestion', '/api/v1/logs/batch?tenant=initech', {
+      logs,
+    })
+    counts['lines accepted'] = (counts['lines accepted'] ?? 0) + accepted
+    await sleep(batchEveryMs, ends).catch(() => {})
+  }
+  return [{ what: 'log lines', tenant: 'initech', counts }]
+}
+
+function entry(n: number) {
+  const route = routes[n % routes.length] ?? '/'
+  const status = n % 41 === 0 ? 500 : n % 13 === 0 ? 404 : 200
+  const durationMs = 3 + ((n * 7919) % 180)
+  return {
+    timestamp: new Date().toISOString(),
+    service: ['shop-web', 'shop-api', 'shop-worker'][n % 3],
+    level: status === 500 ? 'ERROR' : status === 404 ? 'WARN' : n % 5 === 0 ? 'DEBUG' : 'INFO',
+    message: `GET ${route} ${status} ${durationMs}ms`,
+    metadata: { path: route, status, duration_ms: durationMs, request_id: (n * 2_654_435_761).toString(16) },
+  }
+}
