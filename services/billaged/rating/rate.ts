@@ -1,0 +1,183 @@
+import { smaller } from '../bigint.ts'
+import { e9 } from '../decimal.ts'
+import type { PlanVersion, Price } from './plan.ts'
+
+// From quantities to charges. A charge is one exact rational, floored once to a nano-unit; the rational's parts stay
+// with the line, so that anyone can divide again. No floating point, no second division.
+
+/** What one meter measured in a segment, with the group it was measured under (empty for VM meters). */
+export interface MeterUsage {
+  meter: string
+  group: Readonly<Record<string, string>>
+  quantityE9: bigint
+}
+
+/** Whole UTC hours since 1970, half-open. */
+export interface Hours {
+  from: number
+  to: number
+}
+
+export interface Line {
+  kind: 'usage' | 'flat' | 'minimum'
+  priceId: string | null
+  meter: string | null
+  model: Price['model'] | 'minimum'
+  group: Readonly<Record<string, string>>
+  segment: Hours
+  quantityE9: bigint
+  amountNano: bigint
+  /** dividend ÷ divisor = amountNano, remainder left over. */
+  dividend: bigint
+  divisor: bigint
+  remainder: bigint
+}
+
+export interface SegmentUsage {
+  segment: Hours
+  version: PlanVersion
+  usage: readonly MeterUsage[]
+}
+
+export interface Rating {
+  lines: Line[]
+  unrated: MeterUsage[]
+  totalNano: bigint
+}
+
+/** Meters that restate what others measure (a peak, a time alive): worth a price, but nobody need list them. */
+const neverUnrated = new Set(['vm_memory_peak', 'vm_alive'])
+
+/** All segments of one period. Usage and flat lines first, then what is missing to the minimum commitment. */
+export function ratePeriod(period: Hours, segments: readonly SegmentUsage[]): Rating {
+  const lines: Line[] = []
+  const unrated: MeterUsage[] = []
+  let minimumNano = 0n
+  for (const { segment, version, usage } of segments) {
+    const taken = assign(version, usage)
+    for (const price of version.prices) {
+      const line = rateLine(price, taken.get(price) ?? 0n, segment, period)
+      if (line !== null) lines.push(line)
+    }
+    unrated.push(...unmatched(version, usage))
+    minimumNano += share(version.minimumNano, segment, period)
+  }
+  const charged = sumOf(lines)
+  if (minimumNano > charged) lines.push(minimumLine(period, minimumNano - charged))
+  return { lines, unrated, totalNano: sumOf(lines) }
+}
+
+/** A period's thing, shared over its hours by cumulative floor: the shares of any cut of the period add up to it. */
+export function share(whole: bigint, segment: Hours, period: Hours): bigint {
+  const hours = BigInt(period.to - period.from)
+  const upTo = (hour: number) => (whole * BigInt(hour - period.from)) / hours
+  return upTo(segment.to) - upTo(segment.from)
+}
+
+/** Prices of one meter are tried in order; the first whose match fits takes the usage. */
+function assign(version: PlanVersion, usage: readonly MeterUsage[]): Map<Price, bigint> {
+  const taken = new Map<Price, bigint>()
+  for (const item of usage) {
+    const price = priceOf(version, item)
+    if (price !== undefined) taken.set(price, (taken.get(price) ?? 0n) + item.quantityE9)
+  }
+  return taken
+}
+
+function priceOf(version: PlanVersion, item: MeterUsage): Price | undefined {
+  return version.prices.find(
+    price =>
+      price.model !== 'flat' &&
+      price.meter === item.meter &&
+      Object.entries(price.match).every(([key, value]) => item.group[key] === value),
+  )
+}
+
+function unmatched(version: PlanVersion, usage: readonly MeterUsage[]): MeterUsage[] {
+  return usage.filter(
+    item =>
+      item.quantityE9 > 0n &&
+      priceOf(version, item) === undefined &&
+      !version.unbilled.includes(item.meter) &&
+      !neverUnrated.has(item.meter),
+  )
+}
+
+function rateLine(price: Price, quantityE9: bigint, segment: Hours, period: Hours): Line | null {
+  const line = (dividend: bigint, divisor: bigint): Line => ({
+    kind: price.model === 'flat' ? 'flat' : 'usage',
+    priceId: price.id,
+    meter: price.model === 'flat' ? null : price.meter,
+    model: price.model,
+    group: price.model === 'flat' ? {} : price.match,
+    segment,
+    quantityE9,
+    amountNano: dividend / divisor,
+    dividend,
+    divisor,
+    remainder: dividend % divisor,
+  })
+  if (price.model === 'flat') return line(share(price.amountNano, segment, period), 1n)
+  // A correction can make an event meter's sum negative; there is nothing to charge and nothing to pay back here.
+  if (quantityE9 <= 0n) return null
+  if (price.model === 'cost_plus') return line(quantityE9 * BigInt(1_000_000 + price.markupPpm), e9 * 1_000_000n)
+  const free = share(price.freeQuantity, segment, period) * e9
+  const billable = quantityE9 > free ? quantityE9 - free : 0n
+  switch (price.model) {
+    case 'per_unit':
+      return line(billable * price.amountNano, price.per * e9)
+    case 'package': {
+      const size = price.packageSize * e9
+      return line(((billable + size - 1n) / size) * price.amountNano, 1n)
+    }
+    case 'graduated':
+      return line(graduated(price, billable, segment, period), price.per * e9)
+    case 'volume':
+      return line(volume(price, billable, segment, period), price.per * e9)
+    default:
+      return price satisfies never
+  }
+}
+
+type TieredPrice = Extract<Price, { model: 'graduated' | 'volume' }>
+
+/** Each slice at its own tier, a bound belonging to the tier below it; a tier's flat fee once it is entered. */
+function graduated(price: TieredPrice, billable: bigint, segment: Hours, period: Hours): bigint {
+  let dividend = 0n
+  let below = 0n
+  for (const tier of price.tiers) {
+    const upper = tier.upTo === null ? billable : smaller(billable, share(tier.upTo, segment, period) * e9)
+    if (upper <= below) continue
+    dividend += (upper - below) * tier.amountNano + share(tier.flatNano, segment, period) * price.per * e9
+    below = upper
+  }
+  return dividend
+}
+
+/** All units at the tier that holds the quantity. */
+function volume(price: TieredPrice, billable: bigint, segment: Hours, period: Hours): bigint {
+  if (billable === 0n) return 0n
+  const tier = price.tiers.find(({ upTo }) => upTo === null || billable <= share(upTo, segment, period) * e9)
+  if (tier === undefined) throw new Error('BUG: the last tier has no bound')
+  return billable * tier.amountNano + share(tier.flatNano, segment, period) * price.per * e9
+}
+
+function minimumLine(period: Hours, amountNano: bigint): Line {
+  return {
+    kind: 'minimum',
+    priceId: null,
+    meter: null,
+    model: 'minimum',
+    group: {},
+    segment: period,
+    quantityE9: 0n,
+    amountNano,
+    dividend: amountNano,
+    divisor: 1n,
+    remainder: 0n,
+  }
+}
+
+function sumOf(lines: readonly Line[]): bigint {
+  return lines.reduce((sum, line) => sum + line.amountNano, 0n)
+}
