@@ -18,8 +18,14 @@ export interface Binaries {
  * The programs of the npm package for this machine. When `runAs` cannot reach or run them there (a checkout under
  * a private home) they are copied once into `copyDir`.
  */
-export async function findBinaries(o: { copyDir: string; runAs: RunAs | null; log: Logger }): Promise<Binaries> {
-  const { native, version } = await findPackage()
+export async function findBinaries(o: {
+  copyDir: string
+  runAs: RunAs | null
+  log: Logger
+  /** The npm package unless given. */
+  from?: { native: string; version: string }
+}): Promise<Binaries> {
+  const { native, version } = o.from ?? (await findPackage())
   const major = Number.parseInt(version, 10)
   const hydrated = await hydrateLinks(native)
   const original = programs(native, major)

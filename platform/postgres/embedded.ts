@@ -81,6 +81,13 @@ export async function startEmbedded(o: EmbeddedOptions): Promise<EmbeddedPostgre
     const keeping = keepRunning(postmaster, start, closing.signal, log, next => {
       postmaster = next
     })
+    let closed: Promise<void> | undefined
+    async function close() {
+      closing.abort()
+      await keeping
+      await postmaster.stop()
+      lock.release()
+    }
     return {
       url: socketUrl({ socketDir, port, user: superuser, database: 'purser' }),
       socketDir,
@@ -88,11 +95,9 @@ export async function startEmbedded(o: EmbeddedOptions): Promise<EmbeddedPostgre
       get pid() {
         return postmaster.pid
       },
-      async close() {
-        closing.abort()
-        await keeping
-        await postmaster.stop()
-        lock.release()
+      close() {
+        closed ??= close()
+        return closed
       },
     }
   } catch (error) {

@@ -38,13 +38,16 @@ export async function prepareFolder(o: {
     if ((await stat(real)).uid === process.geteuid?.()) await chmod(real, 0o700)
     return real
   }
-  let above = dirname(dir)
+  // Through the link that an earlier start may have left here.
+  const real = await realpath(dir)
+  await chmod(real, 0o711)
+  if (await canEnter(real, runAs)) return real
+  let above = dirname(real)
   for (let level = 0; level < o.ownLevels; level++, above = dirname(above)) await openToPassing(above)
-  await chmod(dir, 0o711)
-  if (await canEnter(dir, runAs)) return realpath(dir)
+  if (await canEnter(real, runAs)) return real
 
-  const closed = await firstClosed(dir)
-  const isEmpty = (await readdir(dir)).length === 0
+  const closed = await firstClosed(real)
+  const isEmpty = (await readdir(real)).length === 0
   if (!isEmpty) {
     throw new Error(
       `user id ${runAs.uid}, which runs PostgreSQL, cannot reach ${dir}: ${closed} is closed to others. ` +
@@ -62,7 +65,7 @@ export async function prepareFolder(o: {
     throw error
   }
   log.warn({ dir, moved }, `the database lives in ${moved}: ${closed} is closed to user id ${runAs.uid}`)
-  if (!(await canEnter(dir, runAs)) && !(await canEnter(moved, runAs))) {
+  if (!(await canEnter(moved, runAs))) {
     throw new Error(`user id ${runAs.uid} cannot reach ${moved}; set PURSER_DATA_DIR to a folder that others may pass`)
   }
   return realpath(moved)
@@ -79,7 +82,7 @@ async function canEnter(folder: string, runAs: RunAs): Promise<boolean> {
 }
 
 async function firstClosed(dir: string): Promise<string> {
-  const parts = (await realpath(dir)).split('/')
+  const parts = dir.split('/')
   for (let i = 1; i <= parts.length; i++) {
     const folder = parts.slice(0, i).join('/') || '/'
     if (((await stat(folder)).mode & 0o001) === 0) return folder

@@ -68,6 +68,7 @@ export function openSql({ url, max, applicationName, statementTimeoutMs = 30_000
   const sql = postgres(options)
   // The driver would pass text through a Date and cut its microseconds off. 1082 date, 1114 timestamp, 1184 timestamptz.
   for (const oid of [1082, 1114, 1184]) sql.options.serializers[oid] = formatTime
+  sql.options.parsers[1184] = parseTime
   addArrayTypes(sql.options)
   return sql
 }
@@ -75,6 +76,11 @@ export function openSql({ url, max, applicationName, statementTimeoutMs = 30_000
 function formatTime(value: unknown): string {
   if (typeof value === 'number') return new Date(value).toISOString()
   return value instanceof Date ? value.toISOString() : String(value)
+}
+
+/** As ISO 8601, which every engine reads alike and quickly: to a JavaScript engine '0099-12-31 23:59:59+00' is 1999. */
+function parseTime(text: string): Date {
+  return new Date(text.endsWith('+00') ? `${text.slice(0, -3).replace(' ', 'T')}Z` : text)
 }
 
 /** The driver would open its own sockets with Nagle's algorithm on: COPY in 1,000-row batches over TCP then waits

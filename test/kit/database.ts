@@ -4,7 +4,7 @@
 // version 15 or later will do). A test file that runs alone starts a server of its own, in a temporary folder.
 
 import { randomBytes } from 'node:crypto'
-import { chmodSync, rmSync } from 'node:fs'
+import { rmSync } from 'node:fs'
 import { mkdtemp } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -18,16 +18,19 @@ export interface TestDatabase {
   sql: Sql
 }
 
-/** An empty database, dropped when the test ends, connections or not. */
+/** An empty database, dropped at the very end of the test, after its other `t.after` hooks, connections or not. */
 export async function testDatabase(t: TestContext): Promise<TestDatabase> {
   const adminUrl = process.env.PURSER_TEST_DATABASE_URL ?? (await ownServer())
   const name = `test_${process.pid}_${randomBytes(6).toString('hex')}`
   await asAdmin(adminUrl, sql => sql.unsafe(`create database ${name} template template0`))
   const url = withDatabase(adminUrl, name)
   const sql = openSql({ url, max: 4, applicationName: `test ${t.name}`.slice(0, 60), log: testLog() })
-  t.after(async () => {
-    await sql.end({ timeout: 1 })
-    await asAdmin(adminUrl, admin => admin.unsafe(`drop database if exists ${name} with (force)`))
+  // Hooks run in the order of registration: this one steps behind those of the services that use the database.
+  t.after(() => {
+    t.after(async () => {
+      await sql.end({ timeout: 1 })
+      await asAdmin(adminUrl, admin => admin.unsafe(`drop database if exists ${name} with (force)`))
+    })
   })
   return { url, sql }
 }
@@ -41,7 +44,6 @@ export interface TestServer {
 /** A throw-away server; its folder goes with it, at the latest when this process ends. */
 export async function startTestServer(): Promise<TestServer> {
   const folder = await mkdtemp(join(tmpdir(), 'purser-test-'))
-  chmodSync(folder, 0o711)
   const server = await startEmbedded({ dir: join(folder, 'postgres'), log: testLog(), fsync: false })
   const remove = () => rmSync(folder, { recursive: true, force: true, maxRetries: 3 })
   const onExit = () => {
