@@ -1,0 +1,257 @@
+// Wiring: every object of a running collector, built once, top to bottom.
+
+import { readFileSync } from 'node:fs'
+import type { Base } from '#platform/lifecycle'
+import { startSequence } from '#platform/lifecycle/sequence'
+import type { Clock } from '#platform/time'
+import { rfc3339 } from '#platform/time'
+import type { HealthReport, StatusResponse } from './api.ts'
+import { bootClock } from './clock-epoch.ts'
+import { startCollecting } from './collecting.ts'
+import type { Config } from './config.ts'
+import { StartError } from './errors.ts'
+import type { ExposedSample } from './exposition.ts'
+import { type HealthFacts, healthReport, healthValue } from './health.ts'
+import { serveHttp } from './http/server.ts'
+import { startMaintenance } from './maintenance.ts'
+import { openQueries } from './query/run.ts'
+import { counter, gauge, type Reading, toSeries } from './sample.ts'
+import { readBootId } from './sources/boot-id.ts'
+import { selfSource } from './sources/self.ts'
+import { describeFamily, makeSources } from './sources/sources.ts'
+import { newStats, statsReadings } from './stats.ts'
+import type { Committed, Sample } from './store/frames.ts'
+import { dropReasons } from './store/ledger.ts'
+import { openStore } from './store/store.ts'
+
+export type CollectorBase = Pick<Base, 'log' | 'version'> & { clock?: Clock }
+
+export interface RunningCollector {
+  url: string
+  close(): Promise<void>
+  /** False once a loop is past the time by which it promised progress. */
+  isAlive(): boolean
+  status(): StatusResponse
+}
+
+/** Wall time before this was never set by anyone. */
+const buildMs = Date.UTC(2026, 0, 1)
+
+/** Resolves when the first tick is committed and the port answers. `secret` is the platform's, when there is one. */
+export async function start(config: Config, base: CollectorBase, secret?: Buffer): Promise<RunningCollector> {
+  const { log, version } = base
+  const clock = base.clock ?? bootClock
+  const sequence = startSequence(log)
+  for (const warning of config.warnings) log.warn(warning)
+  try {
+    return await startParts()
+  } catch (error) {
+    await sequence.close().catch(() => {})
+    throw error
+  }
+
+  async function startParts(): Promise<RunningCollector> {
+    const bootId = readBootId(config.roots)
+    const hostLabels = { ...config.externalLabels, device_id: config.deviceId }
+    const stats = newStats([...config.intervalsMs.keys()], clock.now(), clock.monotonicMs())
+    const store = await openStore({
+      path: config.storagePath,
+      bytesMax: config.storageBytesMax,
+      walBytesMax: config.walCheckpointSizeMb * 1024 * 1024,
+      localRetentionMs: config.localRetentionMs,
+      ageMsMax: config.storageAgeMsMax,
+      hostLabels,
+      limits: { seriesMax: config.seriesMax, newPerDayMax: config.newSeriesPerDayMax },
+      bootId,
+      buildMs,
+      output: undefined,
+      nowMs: clock.now(),
+    })
+    sequence.onClose('store', async () => store.close())
+
+    const health = (): HealthReport => {
+      const { databaseBytes, walBytes } = store.retention.size()
+      const facts: HealthFacts = {
+        nowMs: clock.now(),
+        uptimeMs: clock.monotonicMs() - stats.startMonoMs,
+        sources: stats.sources,
+        uploader: {
+          isEnabled: false,
+          intervalMs: config.uploadIntervalMs,
+          lastSuccessMs: stats.upload.lastSuccessMs,
+          sinceSuccessMs: clock.monotonicMs() - stats.upload.lastSuccessMonoMs,
+          pending: store.pendingSamples,
+          samplesPerInterval: samplesPer(config.uploadIntervalMs),
+          trouble: stats.upload.trouble,
+        },
+        storage: {
+          databaseBytes,
+          walBytes,
+          walBytesMax: config.walCheckpointSizeMb * 1024 * 1024,
+          pending: store.pendingSamples,
+          writeError: store.writeError,
+        },
+        time: { skewMs: undefined, warnMs: config.clockWarnMs },
+      }
+      return healthReport(facts)
+    }
+    const samplesPer = (ms: number) => {
+      let samples = 0
+      for (const [name, intervalMs] of config.intervalsMs)
+        samples += ((stats.sources.get(name)?.samples ?? 0) * ms) / intervalMs
+      return samples
+    }
+
+    const self = selfSource(config.roots, version, () => [
+      ...statsReadings(stats),
+      ...healthReadings(health()),
+      ...storeReadings(),
+    ])
+    sequence.onClose('self', async () => self.close())
+    const storeReadings = (): Reading[] => {
+      const { databaseBytes, walBytes } = store.retention.size()
+      return [
+        gauge('storage_database_size_bytes', databaseBytes),
+        gauge('storage_wal_size_bytes', walBytes),
+        gauge('storage_metrics_pending_upload', store.pendingSamples),
+        gauge('storage_commit_seconds', store.commitMs / 1_000),
+        gauge('storage_series', store.series.byId.size),
+        ...dropReasons.map(reason => counter('samples_dropped_total', store.dropped(reason), { reason })),
+      ]
+    }
+    const readTime = async (): Promise<Reading[]> => [
+      gauge('node_time_seconds', clock.now() / 1_000),
+      counter('clock_step_total', stats.clockSteps),
+    ]
+
+    const newest = newestSamples(2.5 * Math.max(...config.intervalsMs.values()))
+    store.onCommit(newest.take)
+    store.onCommit(committed => {
+      if (committed.isNewEpoch) stats.clockSteps++
+    })
+
+    const sources = makeSources(config, { time: readTime, self: () => self.read() })
+    const collecting = await sequence.add('collecting', async () =>
+      startCollecting({
+        sources,
+        clock,
+        stats,
+        record: tick => store.record(tick) !== undefined,
+        recordError: () => store.writeError,
+        onFailure: (source, error) => log.warn({ source, error }, 'a source failed'),
+      }),
+    )
+    await sequence.add('maintenance', async () => startMaintenance({ store, clock, config, log }))
+
+    const status = (): StatusResponse => {
+      const report = health()
+      const { databaseBytes, usedBytes, walBytes } = store.retention.size()
+      return {
+        version,
+        deviceId: config.deviceId,
+        status: report.status,
+        uptimeS: report.uptime_seconds,
+        intervalsMs: Object.fromEntries(config.intervalsMs),
+        series: store.series.byId.size,
+        newestStampMs: store.frames.newestStampMs,
+        storage: {
+          path: config.storagePath,
+          databaseBytes,
+          usedBytes,
+          walBytes,
+          bytesMax: config.storageBytesMax,
+          commitMs: store.commitMs,
+        },
+        upload: {
+          isEnabled: false,
+          pending: store.pendingSamples,
+          uploaded: stats.upload.uploaded,
+          lastSuccess: rfc3339(stats.upload.lastSuccessMs),
+          trouble: stats.upload.trouble,
+        },
+        dropped: Object.fromEntries(dropReasons.map(reason => [reason, store.dropped(reason)])),
+      }
+    }
+    const queries = openQueries({
+      store,
+      lookbackMs: Math.max(300_000, 2.5 * Math.max(...config.intervalsMs.values())),
+      onDamaged: seq => log.error({ seq }, 'a damaged frame is left out of a query'),
+    })
+    const server = await sequence.add('http', () =>
+      serveHttp(config.listen, {
+        health,
+        // Health is of this moment, not of the last tick; a database that cannot be written must show.
+        newest: () => [
+          ...newest.exposed().filter(sample => !sample.name.endsWith('_health_status')),
+          ...healthReadings(health()).map(reading => ({ ...reading, labels: toSeries(reading, hostLabels).labels })),
+        ],
+        describe: describeFamily,
+        sourceNames: [...config.intervalsMs.keys()],
+        queries,
+        series: () => store.series.byId.values(),
+        nowMs: () => clock.now(),
+        version,
+        access: { apiToken: readTokenFile(config.apiTokenFile), secret, clock },
+        live: { onCommit: store.onCommit, newest: newest.tick },
+        allowOrigins: config.apiAllowOrigins,
+        status,
+        losses: sinceMs => store.ledger.list(sinceMs, 1_000),
+        log,
+      }),
+    )
+    await collecting.first.catch(error => {
+      throw new StartError(error instanceof Error ? error.message : String(error))
+    })
+    return {
+      url: server.url,
+      close: () => sequence.close(),
+      isAlive: () => clock.monotonicMs() < collecting.promisedMs,
+      status,
+    }
+  }
+}
+
+function healthReadings(report: HealthReport): Reading[] {
+  const worst = (prefix: string) =>
+    Math.max(
+      ...Object.entries(report.components)
+        .filter(([name]) => name === prefix || name.startsWith(`${prefix}.`))
+        .map(([, { status }]) => healthValue[status]),
+    )
+  return [
+    gauge('system_health_status', healthValue[report.status]),
+    ...['collector', 'uploader', 'storage', 'time'].map(part => gauge(`${part}_health_status`, worst(part))),
+  ]
+}
+
+/** The newest committed value of every series that is still being reported. */
+function newestSamples(staleAfterMs: number) {
+  const values = new Map<number, Sample & { stampMs: number; atMs: number }>()
+  let tick: Committed | undefined
+  return {
+    take(committed: Committed): void {
+      tick = committed
+      const atMs = performance.now()
+      for (const sample of committed.samples)
+        values.set(sample.series.id, { ...sample, stampMs: committed.stampMs, atMs })
+      for (const [id, value] of values) if (atMs - value.atMs > staleAfterMs) values.delete(id)
+    },
+    exposed: (): ExposedSample[] =>
+      [...values.values()].map(({ series: { name, labels, kind }, value }) => ({ name, labels, kind, value })),
+    tick: () => tick,
+  }
+}
+
+function readTokenFile(path: string | undefined): string | undefined {
+  if (path === undefined) return undefined
+  try {
+    const token = readFileSync(path, 'utf8').trim()
+    if (token === '') throw new Error('it is empty')
+    return token
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error)
+    throw new StartError(
+      `api.token_file ${path} cannot be used: ${reason}. Mend: chmod 640 and give it this user's group`,
+    )
+  }
+}
