@@ -7,7 +7,7 @@ import { dirname, join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { type TestContext, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
-import { type EmbeddedPostgres, openSql, type Sql, startEmbedded } from '#platform/postgres'
+import { type EmbeddedPostgres, openSql, type Sql, startEmbedded, subscribe } from '#platform/postgres'
 import { createLog } from '#platform/telemetry'
 import { findBinaries } from './binaries.ts'
 import { namedAccount, runCommand } from './run-as.ts'
@@ -178,12 +178,20 @@ function guardiansOf(dataDir: string): number[] {
     })
 }
 
-test('a killed server is back by itself, and a pool opened before goes on', async t => {
+test('a killed server is back by itself; a pool opened before goes on, and a subscription listens again and says so', async t => {
   const dir = join(await temporaryFolder(t), 'postgres')
   const server = await start(t, dir, { fsync: true })
   const sql = connect(t, server.url)
   await sql`create table kept (n int8)`
   await sql`insert into kept values (1)`
+  const told: string[] = []
+  let listenings = 0
+  const subscription = await subscribe(
+    sql,
+    'kept.change',
+    payload => told.push(payload),
+    () => listenings++,
+  )
   for (let life = 0; life < 2; life++) {
     const { pid } = server
     process.kill(pid, 'SIGKILL')
@@ -191,7 +199,11 @@ test('a killed server is back by itself, and a pool opened before goes on', asyn
       const rows = await sql`select n from kept`.catch(() => [])
       return rows.length === 1 && server.pid !== pid
     })
+    await until('it listens again', () => listenings === life + 2)
+    await sql.notify('kept.change', `life ${life}`)
+    await until('it hears', () => told.includes(`life ${life}`))
   }
+  await subscription.close()
 })
 
 test('closing while the server is dead does not wait for it to come back', async t => {

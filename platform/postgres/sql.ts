@@ -31,6 +31,9 @@ export interface OpenSqlOptions {
   log: Logger
 }
 
+/** How long `sql.end()` lets running queries finish. Seconds. */
+const endTimeoutS = 5
+
 /** Connects lazily, on the first query. @throws {Error} when the address is malformed (the password is not repeated) */
 export function openSql({ url, max, applicationName, statementTimeoutMs = 30_000, prepare, log }: OpenSqlOptions): Sql {
   const address = parseDatabaseUrl(url)
@@ -70,7 +73,9 @@ export function openSql({ url, max, applicationName, statementTimeoutMs = 30_000
   for (const oid of [1082, 1114, 1184]) sql.options.serializers[oid] = formatTime
   sql.options.parsers[1184] = parseTime
   addArrayTypes(sql.options)
-  return sql
+  // Without a timeout the driver waits for ever for a connection that was lost in the middle of a query.
+  const end = sql.end
+  return Object.assign(sql, { end: (o: { timeout?: number | undefined } = {}) => end({ timeout: endTimeoutS, ...o }) })
 }
 
 function formatTime(value: unknown): string {
@@ -106,7 +111,10 @@ function socketFactory(address: DatabaseAddress): () => net.Socket | Promise<net
         socket.destroy()
       }
     }
-    throw lastError
+    // Not thrown: the driver would count this connection as connecting for ever.
+    const dead = new net.Socket()
+    setImmediate(() => dead.destroy(lastError instanceof Error ? lastError : new Error('no host answers')))
+    return dead
   }
 }
 
