@@ -307,5 +307,7 @@ export interface OpenAiError {
     reason: string
     request_id: string
     budget?: BudgetOfError
+    /** What the provider said, when it was not an OpenAI-type error. */
+    upstream?: unknown
   }
 }

@@ -17,6 +17,7 @@ const call: CallFacts = {
   atMs: 0,
   requestId: 'r',
   tenantId: 1,
+  tenantSlug: 'acme',
   keyId: 1n,
   keyPrefix: 'k',
   route: '/v1/chat/completions',
@@ -104,7 +105,8 @@ function acquire(world: World, node: Node, account: Account, missing: bigint) {
   row.granted += amount
   const slice = sliceOf(world, account.id, node)
   slice.granted += amount
-  node.book.granted(account, amount, { ...row }, Number.POSITIVE_INFINITY)
+  account.central = { ...row }
+  node.book.granted(account, amount, { usableUntilMs: Number.POSITIVE_INFINITY, nowMs: 0 })
 }
 
 function end(node: Node, pick: number, percent: bigint) {

@@ -190,10 +190,10 @@ export class Book {
   }
 
   /** The database gave more of the account to this process. */
-  granted(account: Account, amount: bigint, central: Central, usableUntilMs: number): void {
+  granted(account: Account, amount: bigint, o: { usableUntilMs: number; nowMs: number }): void {
     account.slice += amount
-    account.central = central
-    account.usableUntilMs = usableUntilMs
+    account.usableUntilMs = o.usableUntilMs
+    account.touchedMs = o.nowMs
   }
 
   renewed(account: Account, usableUntilMs: number): void {
@@ -205,11 +205,6 @@ export class Book {
     const unused = notNegative(account.slice - account.unfolded - account.held)
     account.slice -= unused
     return unused
-  }
-
-  /** The giving back did not happen. */
-  putBack(account: Account, amount: bigint): void {
-    account.slice += amount
   }
 
   /** The database's word on our slice, after an answer of it was lost. Only while no fold is under way. */

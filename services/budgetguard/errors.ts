@@ -40,6 +40,8 @@ export class Refusal extends Error {
   readonly param: string | null
   readonly budget: BudgetOfError | null
   readonly headers: Readonly<Record<string, string>>
+  /** What a provider said, when it was not in the caller's dialect. */
+  readonly upstream: unknown
 
   constructor(o: {
     status: number
@@ -48,6 +50,7 @@ export class Refusal extends Error {
     param?: string | null
     budget?: BudgetOfError
     headers?: Record<string, string>
+    upstream?: unknown
     cause?: unknown
   }) {
     super(o.message, o.cause === undefined ? {} : { cause: o.cause })
@@ -57,6 +60,7 @@ export class Refusal extends Error {
     this.param = o.param ?? null
     this.budget = o.budget ?? null
     this.headers = o.headers ?? {}
+    this.upstream = o.upstream
   }
 }
 
@@ -150,6 +154,12 @@ export const storeUnavailable = (cause: unknown) =>
 
 export const notImplemented = (what: string) =>
   new Refusal({ status: 501, reason: 'NOT_IMPLEMENTED', message: what, headers: { 'x-should-retry': 'false' } })
+
+export const upstreamFailed = (
+  reason: 'UPSTREAM_UNREACHABLE' | 'UPSTREAM_TIMEOUT' | 'UPSTREAM_CUT' | 'UPSTREAM_MALFORMED',
+  message: string,
+  o: { upstream?: unknown; cause?: unknown } = {},
+) => new Refusal({ status: reason === 'UPSTREAM_TIMEOUT' ? 504 : 502, reason, message, ...o })
 
 function resets(budget: BudgetOfError): string {
   return budget.resetsAt === null ? '' : `; it resets at ${budget.resetsAt}`

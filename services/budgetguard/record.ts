@@ -10,6 +10,8 @@ export interface CallFacts {
   atMs: number
   requestId: string
   tenantId: number
+  /** What other services call the tenant; kept, because a tenant may be gone when its last calls are folded. */
+  tenantSlug: string
   keyId: bigint | null
   keyPrefix: string
   route: string
@@ -99,6 +101,7 @@ export function decodeRecord(bytes: Uint8Array): Record {
 const textMembers: ReadonlySet<string> = new Set([
   'type',
   'requestId',
+  'tenantSlug',
   'keyPrefix',
   'route',
   'provider',

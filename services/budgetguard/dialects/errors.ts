@@ -31,6 +31,7 @@ function openAi(refusal: Refusal, requestId: string): OpenAiError {
       reason: refusal.reason,
       request_id: requestId,
       ...(refusal.budget ? { budget: refusal.budget } : {}),
+      ...(refusal.upstream === undefined ? {} : { upstream: refusal.upstream }),
     },
   }
 }
