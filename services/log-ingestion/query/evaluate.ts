@@ -46,7 +46,7 @@ export function compile(query: Query): Matcher {
     case 'level': {
       const { op, rank } = query
       return entry => {
-        const actual = rankOf(entry.level.toUpperCase())
+        const actual = rankOf(asciiUpper(entry.level))
         return actual !== undefined && holds(actual - rank, op)
       }
     }
@@ -98,6 +98,11 @@ export function matchesPieces(name: string, pieces: readonly string[]): boolean 
     at = found + piece.length
   }
   return name.length - last.length >= at && name.endsWith(last)
+}
+
+/** As SQL narrows: letters of other alphabets have no part in level names. */
+function asciiUpper(text: string): string {
+  return text.replaceAll(/[a-z]+/g, letters => letters.toUpperCase())
 }
 
 function order(a: bigint, b: bigint): number {

@@ -1,0 +1,122 @@
+// The metric families of the intake and the way into the database; names and labels are a contract with the alert rules.
+
+import { Counter, Gauge, Histogram, type Registry } from 'prom-client'
+import { errorCode, isDataError, isUnavailable } from '#platform/postgres'
+import type { Tally } from '../json/metadata.ts'
+import type { Protocol } from '../record.ts'
+
+export type IntakeMetrics = ReturnType<typeof createMetrics>
+
+/** Names of keys become label values, so their number is bounded. */
+const keyLabelsMax = 200
+
+export function createMetrics(
+  registry: Registry,
+  read: {
+    pendingRows: () => number
+    oldestPendingS: () => number
+    isDatabaseUp: () => boolean
+    imbalanceRows: () => number
+    quarantineRows: () => number
+    tails: () => number
+  },
+) {
+  const name = (suffix: string) => `log_ingestion_${suffix}`
+  const counter = (suffix: string, help: string, labelNames: string[] = []) =>
+    new Counter({ name: name(suffix), help, labelNames, registers: [registry] })
+  const gauge = (suffix: string, help: string, value: () => number) =>
+    new Gauge({
+      name: name(suffix),
+      help,
+      registers: [registry],
+      collect() {
+        this.set(value())
+      },
+    })
+  const histogram = (suffix: string, help: string, buckets: number[], labelNames: string[] = []) =>
+    new Histogram({ name: name(suffix), help, buckets, labelNames, registers: [registry] })
+
+  const rows = counter('rows_total', 'Rows by what became of them.', ['outcome', 'protocol'])
+  const rejected = counter('rejected_rows_total', 'Rows refused by a rule.', ['protocol', 'reason'])
+  const receivedBytes = counter('received_bytes_total', 'Bytes of bodies after decompression.', ['protocol'])
+  const limited = counter('ratelimit_hits_total', 'Requests answered 429.', ['key', 'limit'])
+  const batchRows = histogram(
+    'batch_rows',
+    'Rows in one commit.',
+    [1, 10, 100, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000],
+  )
+  const commitSeconds = histogram(
+    'batch_commit_duration_seconds',
+    'From taking a batch to its commit.',
+    [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30],
+  )
+  const flushes = counter('flushes_total', 'Batches by what started them and how they ended.', ['trigger', 'result'])
+  const databaseErrors = counter('db_errors_total', 'Failed database work.', ['class'])
+  const querySeconds = histogram(
+    'query_duration_seconds',
+    'Searches, histograms and look-ups.',
+    [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60],
+    ['kind'],
+  )
+  const scannedRows = counter('query_scanned_rows_total', 'Rows read to answer queries.')
+  const droppedRows = counter('tail_dropped_rows_total', 'Rows that slow tails were told they lost.')
+  const redactions = counter('redactions_total', 'Metadata members removed.', ['rule'])
+  const sanitized = counter('sanitized_total', 'Values changed because no database takes them.', ['kind'])
+
+  gauge('journal_pending_rows', 'Rows acknowledged and not yet in the database.', read.pendingRows)
+  gauge('journal_oldest_pending_seconds', 'Age of the oldest of them.', read.oldestPendingS)
+  gauge('db_up', '1 while commits work.', () => (read.isDatabaseUp() ? 1 : 0))
+  gauge(
+    'ledger_imbalance_rows',
+    'Rows the journal counted and the database cannot account for; must be 0.',
+    read.imbalanceRows,
+  )
+  gauge('quarantine_rows', 'Open entries in quarantine.', read.quarantineRows)
+  gauge('tail_subscribers', 'Live tails.', read.tails)
+
+  const keys = new Set<string>()
+  const keyLabel = (key: string): string => {
+    if (keys.size < keyLabelsMax) keys.add(key)
+    return keys.has(key) ? key : 'other'
+  }
+
+  return {
+    accepted(protocol: Protocol, count: number, rejectedCount: number, bytes: number) {
+      rows.labels('accepted', protocol).inc(count)
+      if (rejectedCount > 0) {
+        rows.labels('rejected', protocol).inc(rejectedCount)
+        rejected.labels(protocol, 'validation').inc(rejectedCount)
+      }
+      receivedBytes.labels(protocol).inc(bytes)
+    },
+    limited: (key: string, limit: 'requests' | 'overload' | 'auth') => limited.labels(keyLabel(key), limit).inc(),
+    cleaned(tally: Tally) {
+      for (const [rule, count] of tally.redactions) redactions.labels(rule).inc(count)
+      if (tally.nul > 0) sanitized.labels('nul').inc(tally.nul)
+      if (tally.surrogate > 0) sanitized.labels('surrogate').inc(tally.surrogate)
+      if (tally.number > 0) sanitized.labels('number').inc(tally.number)
+    },
+    committed(count: number, seconds: number) {
+      batchRows.observe(count)
+      commitSeconds.observe(seconds)
+    },
+    settled(stored: number, quarantined: number) {
+      rows.labels('stored', 'all').inc(stored)
+      if (quarantined > 0) rows.labels('quarantined', 'all').inc(quarantined)
+    },
+    commitFailed: (error: unknown) => databaseErrors.labels(errorClass(error)).inc(),
+    flushed: (trigger: 'size' | 'age' | 'shutdown', result: 'ok' | 'stopped') => flushes.labels(trigger, result).inc(),
+    queried(kind: 'search' | 'histogram' | 'entry' | 'stats', seconds: number, scanned: number) {
+      querySeconds.labels(kind).observe(seconds)
+      scannedRows.inc(scanned)
+    },
+    tailDropped: (count: number) => droppedRows.inc(count),
+  }
+}
+
+function errorClass(error: unknown): string {
+  if (isDataError(error)) return 'data'
+  if (isUnavailable(error)) return 'unavailable'
+  if (errorCode(error) === '42501') return 'permission'
+  return 'other'
+}

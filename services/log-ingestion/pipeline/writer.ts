@@ -1,0 +1,369 @@
+// From the journal into the database, in batches, in order, for as long as it takes.
+//
+//   waiting  ──▶ writing     BATCH_SIZE rows are pending, or the oldest is BATCH_FLUSH_INTERVAL old, or we drain
+//   writing  ──▶ waiting     committed, or found to be committed already
+//   writing  ──▶ backing off the database is away, full, or refuses us: 100 ms … 10 s, the same batch, the same ids
+//   backing off ─▶ writing
+//   any      ──▶ stopped     close(): what is left waits in the journal
+//
+// Two batches are in work at once: the second copies its rows while the first commits, and waits for it before it locks
+// anything they share. So commits happen in the order of acceptance, ids ascend with it, and the stored ranges of a
+// segment have no holes but damaged ones. Memory holds two batches and one read ahead, whatever the backlog.
+
+import type { Journal, JournalPosition } from '#platform/journal'
+import { isDataError, isUnavailable, type Sql } from '#platform/postgres'
+import type { Logger } from '#platform/telemetry'
+import { type Clock, rfc3339, sleep } from '#platform/time'
+import { RowWalk, readRecord } from '../record.ts'
+import { type Batch, type CommitOutcome, commitBatch, hasOtherTenant, type PendingRecord } from '../store/commit.ts'
+import { drawIds, loadCommitted, mergeCommitted, type StoredRange, storedUntil } from '../store/commits.ts'
+import { addTenantColumn, type LogsTable } from '../store/logs-table.ts'
+import { dayOf, type Partitions } from '../store/partitions.ts'
+import type { IntakeMetrics } from './metrics.ts'
+
+export const journalReader = 'writer'
+
+export interface WriterOptions {
+  journal: Journal
+  replica: string
+  sql: Sql
+  table: LogsTable
+  partitions: Partitions
+  batchRows: number
+  flushIntervalMs: number
+  clock: Clock
+  log: Logger
+  metrics: IntakeMetrics
+  /** In order, after each commit: rows that left the journal, and the running total behind them. */
+  onCommitted: (outcome: CommitOutcome & { rows: number; rowsBehind: bigint; receivedUs: bigint }) => void
+}
+
+export interface Writer {
+  status(): WriterStatus
+  /** Commits all that is pending, for `drainMs` at most, and stops. */
+  close(drainMs: number): Promise<void>
+}
+
+export interface WriterStatus {
+  /** Whether the last commit, or attempt at one, worked. */
+  isHealthy: boolean
+  /** Why not, for people. */
+  problem: string | undefined
+  since: string | undefined
+  /** When the oldest row read and not yet committed was accepted; undefined when there is none. */
+  oldestPendingUs: bigint | undefined
+  stored: number
+  flushes: number
+  failures: number
+  quarantinedAt: number | undefined
+}
+
+/** Bounds of a batch beside BATCH_SIZE: a COPY gains nothing beyond, and this is what memory holds twice. */
+const batchRowsMin = 10_000
+const batchBytesMax = 8 * 1024 * 1024
+const readBytes = 1024 * 1024
+const backoffMinMs = 100
+const backoffMaxMs = 10_000
+/** Commits between two merges of the stored ranges. */
+const mergeEvery = 256
+/** While a batch gathers, how often the journal is asked for more; a wake-up per request would cost more than this. */
+const gatherMs = 25
+
+class Stopped extends Error {}
+/** The batch before failed: this attempt must not commit first. */
+class OutOfTurn extends Error {}
+
+interface InWork {
+  /** Its ids are drawn: the next batch may draw greater ones. */
+  drawn: Promise<unknown>
+  /** Of the first attempt only; later attempts begin after `committed`. */
+  firstAttempt: Promise<boolean>
+  committed: Promise<void>
+}
+
+interface Queued extends PendingRecord {
+  /** Monotonic ms: a step of the wall clock must not delay a flush. */
+  seenMs: number
+}
+
+export async function openWriter(o: WriterOptions): Promise<Writer> {
+  const { journal, sql, replica, clock, log, metrics } = o
+  const stored: Map<string, StoredRange[]> = await loadCommitted(sql, replica)
+  const rowsMax = Math.max(o.batchRows, batchRowsMin)
+  const stopping = new AbortController()
+  const draining = new AbortController()
+  let queue: Queued[] = []
+  let queueRows = 0
+  let queueBytes = 0
+  let damagedRows = 0
+  let position: JournalPosition | null = null
+  let rowsBehind: bigint | undefined
+  const inWork: InWork[] = []
+  let sinceMerge = 0
+  const status: WriterStatus = {
+    isHealthy: true,
+    problem: undefined,
+    since: undefined,
+    oldestPendingUs: undefined,
+    stored: 0,
+    flushes: 0,
+    failures: 0,
+    quarantinedAt: undefined,
+  }
+  const pendingTimes: bigint[] = []
+
+  /** Reads ahead until a batch is full or nothing more is there. */
+  const fill = async () => {
+    while (queueRows < rowsMax && queueBytes < batchBytesMax) {
+      const { batches, next } = await journal.read(position, { bytesMax: readBytes })
+      if (batches.length === 0) {
+        position = next
+        return
+      }
+      for (const batch of batches) {
+        const until = storedUntil(stored.get(batch.segment), batch.from)
+        if (until !== undefined) {
+          position = { segment: batch.segment, offset: until }
+          // Releasing means "and all before": not while something before is still to be stored.
+          if (queue.length === 0 && inWork.length === 0) release(position)
+          // What follows in this read may be stored too: ask again from there.
+          if (until > batch.to) break
+          continue
+        }
+        const record = readRecord(batch.payload)
+        noteGap(record.rowsBefore, record.rows)
+        queue.push({ record, segment: batch.segment, from: batch.from, to: batch.to, seenMs: clock.monotonicMs() })
+        queueRows += record.rows
+        queueBytes += batch.payload.length
+        position = { segment: batch.segment, offset: batch.to }
+        pendingTimes.push(record.receivedUs)
+      }
+      status.oldestPendingUs = pendingTimes[0]
+    }
+  }
+
+  let damageSeen = journal.damaged.length
+  /** Records carry the running total of rows before them, so a hole tells how many rows were in it. Without damage a hole
+   *  is an append that was refused while this one waited behind it: nobody was promised those rows. */
+  const noteGap = (before: bigint, rows: number) => {
+    const gap = rowsBehind === undefined ? 0n : before - rowsBehind
+    if (gap > 0n && journal.damaged.length > damageSeen) {
+      damagedRows += Number(gap)
+      log.error({ rows: Number(gap) }, 'rows were lost to damage in the journal; they are counted in the ledger')
+    }
+    damageSeen = journal.damaged.length
+    rowsBehind = before + BigInt(rows)
+  }
+
+  const release = (at: JournalPosition) => journal.release(journalReader, at)
+
+  const takeBatch = (): PendingRecord[] => {
+    let rows = 0
+    let bytes = 0
+    let count = 0
+    for (const { record } of queue) {
+      if (count > 0 && (rows + record.rows > rowsMax || bytes + record.payload.length > batchBytesMax)) break
+      rows += record.rows
+      bytes += record.payload.length
+      count++
+    }
+    const taken = queue.slice(0, count)
+    queue = queue.slice(count)
+    queueRows -= rows
+    queueBytes -= bytes
+    return taken
+  }
+
+  const fail = (problem: string) => {
+    status.failures++
+    if (status.isHealthy || status.problem !== problem)
+      log.error({ problem }, 'cannot store entries yet; they wait in the journal')
+    if (status.isHealthy) status.since = rfc3339(clock.now())
+    status.isHealthy = false
+    status.problem = problem
+  }
+
+  const recover = () => {
+    if (!status.isHealthy) log.info({ since: status.since }, 'storing entries again')
+    status.isHealthy = true
+    status.problem = undefined
+    status.since = undefined
+  }
+
+  const settle = (records: readonly PendingRecord[], batch: Batch, outcome: CommitOutcome) => {
+    const last = records.at(-1)
+    if (!last) return
+    release({ segment: last.segment, offset: last.to })
+    pendingTimes.splice(0, records.length)
+    status.oldestPendingUs = pendingTimes[0]
+    status.stored += outcome.stored
+    status.flushes++
+    if (outcome.quarantined > 0) status.quarantinedAt = clock.monotonicMs()
+    recover()
+    const rows = batch.rows
+    o.onCommitted({
+      ...outcome,
+      rows,
+      rowsBehind: last.record.rowsBefore + BigInt(last.record.rows),
+      receivedUs: last.record.receivedUs,
+    })
+    if (++sinceMerge < mergeEvery) return
+    sinceMerge = 0
+    mergeCommitted(sql, replica, { segment: last.segment, offset: last.to }).catch(error =>
+      log.warn({ err: error }, 'stored ranges were not merged; they will be next time'),
+    )
+  }
+
+  /** Tries until the batch is committed. Rejects only with Stopped. */
+  const store = async (
+    records: readonly PendingRecord[],
+    before: InWork | undefined,
+    tell: { drawn: () => void; firstAttempt: (worked: boolean) => void },
+  ) => {
+    const rows = records.reduce((sum, { record }) => sum + record.rows, 0)
+    const lost = damagedRows
+    damagedRows = 0
+    let ids: bigint[] | undefined
+    let quarantines = false
+    for (let attempt = 0; ; attempt++) {
+      if (attempt > 0) await before?.committed
+      const startedMs = clock.monotonicMs()
+      try {
+        if (hasOtherTenant({ records })) await addTenantColumn(sql)
+        await o.partitions.ensure(daysOf(records))
+        if (!ids) {
+          await before?.drawn
+          ids = await drawIds(sql, o.table.sequence, rows)
+          tell.drawn()
+        }
+        const batch: Batch = { replica, records, rows, ids, damagedRows: lost }
+        const outcome = await commitBatch(sql, batch, {
+          quarantines,
+          myTurn: async () => {
+            if (attempt === 0 && before && !(await before.firstAttempt)) throw new OutOfTurn()
+          },
+        })
+        tell.firstAttempt(true)
+        metrics.committed(rows, (clock.monotonicMs() - startedMs) / 1_000)
+        settle(records, batch, outcome)
+        return
+      } catch (error) {
+        tell.firstAttempt(false)
+        if (stopping.signal.aborted) throw new Stopped()
+        if (error instanceof OutOfTurn) continue
+        metrics.commitFailed(error)
+        if (isDataError(error)) {
+          // Perhaps somebody dropped a partition; if not, the bad entries are looked for one by one.
+          o.partitions.forget()
+          if (!quarantines)
+            log.warn({ err: error, rows }, 'the database refuses something in this batch; looking for it')
+          quarantines = true
+          if (attempt < 2) continue
+        }
+        fail(isUnavailable(error) ? `the database is away: ${messageOf(error)}` : messageOf(error))
+        if (!isUnavailable(error)) log.debug({ err: error }, 'commit failed')
+        await pause(attempt)
+      }
+    }
+  }
+
+  const pause = async (attempt: number) => {
+    const ms = Math.min(backoffMaxMs, backoffMinMs * 2 ** attempt) * (0.75 + Math.random() / 2)
+    await sleep(ms, stopping.signal).catch(() => {
+      throw new Stopped()
+    })
+  }
+
+  const begin = (trigger: 'size' | 'age' | 'shutdown') => {
+    const records = takeBatch()
+    const drawn = Promise.withResolvers<void>()
+    const first = Promise.withResolvers<boolean>()
+    const committed = store(records, inWork.at(-1), { drawn: drawn.resolve, firstAttempt: first.resolve })
+    // Given up before the draw: nobody may wait for it any longer.
+    committed.catch(() => drawn.resolve())
+    const entry: InWork = { drawn: drawn.promise, firstAttempt: first.promise, committed }
+    inWork.push(entry)
+    entry.committed.then(
+      () => {
+        metrics.flushed(trigger, 'ok')
+        inWork.shift()
+      },
+      () => metrics.flushed(trigger, 'stopped'),
+    )
+  }
+
+  const run = async () => {
+    while (!stopping.signal.aborted) {
+      await fill()
+      const isDraining = draining.signal.aborted
+      if (queue.length === 0) {
+        if (isDraining && inWork.length === 0) return
+        await Promise.race([...inWork.map(entry => entry.committed), wakeAfter(position ?? journal.end)])
+        continue
+      }
+      const ageMs = clock.monotonicMs() - (queue[0]?.seenMs ?? 0)
+      const isFull = queueRows >= o.batchRows || queueBytes >= batchBytesMax
+      const trigger = isDraining ? 'shutdown' : isFull ? 'size' : ageMs >= o.flushIntervalMs ? 'age' : null
+      if (trigger !== null && inWork.length < 2) begin(trigger)
+      else if (trigger !== null) await inWork[0]?.committed
+      else await nap(Math.min(gatherMs, Math.max(1, o.flushIntervalMs - ageMs)))
+    }
+  }
+
+  /** One waiter at a time, however often the loop asks. */
+  let waiting: Promise<void> | undefined
+  const wakeAfter = (at: JournalPosition): Promise<void> => {
+    waiting ??= journal
+      .waitForMore(at, AbortSignal.any([stopping.signal, draining.signal]))
+      .catch(() => {})
+      .finally(() => {
+        waiting = undefined
+      })
+    return waiting
+  }
+
+  const nap = (ms: number) => sleep(ms, draining.signal).catch(() => {})
+
+  let failedRuns = 0
+  /** Reading the journal can fail as disks do, and a record of a newer program cannot be read at all: say so, try again. */
+  const keepRunning = async () => {
+    while (!stopping.signal.aborted) {
+      try {
+        await run()
+        return
+      } catch (error) {
+        if (error instanceof Stopped || stopping.signal.aborted) return
+        log.error({ err: error }, 'reading the journal failed; trying again')
+        fail(messageOf(error))
+        await pause(failedRuns++).catch(() => {})
+      }
+    }
+  }
+  const running = keepRunning()
+
+  return {
+    status: () => ({ ...status }),
+    async close(drainMs) {
+      draining.abort()
+      const timeout = new AbortController()
+      await Promise.race([running, sleep(drainMs, timeout.signal).catch(() => {})])
+      timeout.abort()
+      stopping.abort()
+      await running
+      await Promise.allSettled(inWork.map(entry => entry.committed))
+    },
+  }
+}
+
+function daysOf(records: readonly PendingRecord[]): Set<number> {
+  const days = new Set<number>()
+  for (const { record } of records) {
+    const walk = new RowWalk(record)
+    while (walk.next()) days.add(dayOf(walk.seconds))
+  }
+  return days
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
+}

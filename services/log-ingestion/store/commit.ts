@@ -1,0 +1,324 @@
+// One batch, one transaction: the journal range, the entries, the ledger, the totals and the usage, all or nothing.
+//
+// The range goes in first. Its primary key makes a second attempt wait for a first one that may still be committing on
+// the server, and then do nothing: that is how an in-doubt COMMIT is settled.
+
+import { arrayLiteral, copyBinary, isDataError, type Sql, type Tx } from '#platform/postgres'
+import { levelAt } from '../level.ts'
+import { type LogRecord, RowWalk } from '../record.ts'
+import { formatMoment } from '../rfc3339.ts'
+import { BinaryRows } from './binary-rows.ts'
+
+export const defaultTenant = 'public'
+
+/** A request as the journal gives it back. */
+export interface PendingRecord {
+  record: LogRecord
+  segment: string
+  from: number
+  to: number
+}
+
+export interface Batch {
+  replica: string
+  records: readonly PendingRecord[]
+  rows: number
+  /** One per row, ascending; the same again on every attempt. */
+  ids: readonly bigint[]
+  /** Rows known to be lost to damage just before this batch. */
+  damagedRows: number
+}
+
+export interface CommitOutcome {
+  stored: number
+  quarantined: number
+  /** The range was there already: an earlier attempt had succeeded. */
+  wasPresent: boolean
+}
+
+export interface CommitOptions {
+  /** Awaited before the rows that other batches touch too are locked; throws to give up this attempt. */
+  myTurn: () => Promise<void>
+  /** Find the entries that the database refuses and quarantine them. */
+  quarantines: boolean
+}
+
+export async function commitBatch(sql: Sql, batch: Batch, o: CommitOptions): Promise<CommitOutcome> {
+  // Encoded before the transaction: the database should not wait for us with locks held.
+  const encoded = o.quarantines ? null : encode(batch)
+  return await sql.begin(async tx => {
+    await tx`select set_config('synchronous_commit', 'on', true), pg_advisory_xact_lock_shared(hashtextextended(${`purser.replica:${batch.replica}`}, 0))`
+    if (!(await insertRanges(tx, batch))) return { stored: 0, quarantined: 0, wasPresent: true }
+    let refused: Refused[] = []
+    if (encoded) await copyBinary(tx, { into: 'public.logs', columns: encoded.columns, chunks: encoded.finish() })
+    else {
+      // Deferred constraints of somebody else's making must speak up while a savepoint can still catch them.
+      await tx`set constraints all immediate`
+      refused = await copyBisecting(tx, batch)
+      await insertQuarantine(tx, batch, refused)
+    }
+    await o.myTurn()
+    await addToLedger(tx, batch, refused)
+    await addToTotals(tx, batch, refused)
+    await addToUsage(tx, batch, refused)
+    return { stored: batch.rows - refused.length, quarantined: refused.length, wasPresent: false }
+  })
+}
+
+function encode(batch: Batch): BinaryRows {
+  const rows = new BinaryRows({ hasTenant: hasOtherTenant(batch) })
+  eachRow(batch, (walk, id, pending) => rows.add(walk, id, pending.record.receivedUs, tenantMark(pending)))
+  return rows
+}
+
+export function hasOtherTenant(batch: { records: readonly PendingRecord[] }): boolean {
+  return batch.records.some(({ record }) => record.tenant !== defaultTenant)
+}
+
+function tenantMark({ record }: PendingRecord): string | null {
+  return record.tenant === defaultTenant ? null : record.tenant
+}
+
+function eachRow(
+  batch: { records: readonly PendingRecord[]; ids: readonly bigint[] },
+  visit: (walk: RowWalk, id: bigint, pending: PendingRecord, rowInRecord: number) => void,
+): void {
+  let index = 0
+  for (const pending of batch.records) {
+    const walk = new RowWalk(pending.record)
+    for (let row = 0; walk.next(); row++) visit(walk, batch.ids[index++] as bigint, pending, row)
+  }
+}
+
+/** False when they are there already. A batch may span segments; all its ranges came in one transaction. */
+async function insertRanges(tx: Tx, batch: Batch): Promise<boolean> {
+  const ranges = rangesOf(batch.records)
+  const inserted = await tx`
+    insert into purser_logs.commits (replica, segment, from_off, to_off, rows)
+    select ${batch.replica}::uuid, * from unnest(
+      ${ranges.map(range => range.segment)}::uuid[], ${arrayLiteral(ranges.map(range => BigInt(range.from)))}::int8[],
+      ${arrayLiteral(ranges.map(range => BigInt(range.to)))}::int8[], ${arrayLiteral(ranges.map(range => BigInt(range.rows)))}::int8[])
+    on conflict do nothing returning 1`
+  if (inserted.length !== 0 && inserted.length !== ranges.length)
+    throw new Error('BUG: a part of a batch is committed and another part is not')
+  return inserted.length > 0
+}
+
+interface Range {
+  segment: string
+  from: number
+  to: number
+  rows: number
+}
+
+function rangesOf(records: readonly PendingRecord[]): Range[] {
+  const ranges: Range[] = []
+  for (const { segment, from, to, record } of records) {
+    const last = ranges.at(-1)
+    if (last?.segment === segment) {
+      last.to = to
+      last.rows += record.rows
+    } else ranges.push({ segment, from, to, rows: record.rows })
+  }
+  return ranges
+}
+
+// Quarantine
+
+interface Refused {
+  /** Index in the batch. */
+  index: number
+  reason: string
+  detail: string
+}
+
+/** Stores what can be stored; each failing COPY is halved, or cut at the line the server names, until the bad entries are
+ *  alone. */
+async function copyBisecting(tx: Tx, batch: Batch): Promise<Refused[]> {
+  const refused: Refused[] = []
+  const pieces: [number, number][] = [[0, batch.rows]]
+  for (let piece = pieces.shift(); piece; piece = pieces.shift()) {
+    const [from, to] = piece
+    if (from === to) continue
+    try {
+      await tx.savepoint(async inner => {
+        const rows = new BinaryRows({ hasTenant: hasOtherTenant(batch) })
+        let index = 0
+        eachRow(batch, (walk, id, pending) => {
+          if (index >= from && index < to) rows.add(walk, id, pending.record.receivedUs, tenantMark(pending))
+          index++
+        })
+        await copyBinary(inner, { into: 'public.logs', columns: rows.columns, chunks: rows.finish() })
+      })
+    } catch (error) {
+      if (!isDataError(error)) throw error
+      if (to - from === 1) {
+        refused.push({ index: from, reason: sqlState(error), detail: error instanceof Error ? error.message : '' })
+        continue
+      }
+      const bad = from + reportedLine(error) - 1
+      const at = bad >= from && bad < to ? bad : from + Math.floor((to - from) / 2)
+      pieces.unshift([from, at], [at, at + 1], [at + 1, to])
+    }
+  }
+  return refused.sort((a, b) => a.index - b.index)
+}
+
+function sqlState(error: unknown): string {
+  return error instanceof Error && 'code' in error ? String(error.code) : ''
+}
+
+/** "COPY logs, line 3, column metadata": 3; NaN when no line is named. */
+function reportedLine(error: unknown): number {
+  const where = error instanceof Error && 'where' in error ? String(error.where) : ''
+  return Number(/^COPY [^,]+, line (\d+)/m.exec(where)?.[1])
+}
+
+async function insertQuarantine(tx: Tx, batch: Batch, refused: readonly Refused[]): Promise<void> {
+  if (refused.length === 0) return
+  const wanted = new Map(refused.map(item => [item.index, item]))
+  const rows: Record<string, unknown>[] = []
+  let index = 0
+  eachRow(batch, (walk, _, pending, rowInRecord) => {
+    const item = wanted.get(index++)
+    if (!item) return
+    const { record } = pending
+    rows.push({
+      tenant: record.tenant,
+      key_id: record.key,
+      replica: batch.replica,
+      position: `${pending.segment}:${pending.from}:${rowInRecord}`,
+      received_at: microsText(record.receivedUs),
+      protocol: record.protocol,
+      reason: item.reason,
+      detail: item.detail.slice(0, 2_000),
+      entry: Buffer.from(entryJson(walk)),
+    })
+  })
+  for (const row of rows) await tx`insert into purser_logs.quarantine ${tx(row)}`
+}
+
+/** The entry as it would be sent again; metadata keeps its text. */
+function entryJson(walk: RowWalk): string {
+  const { service, message, metadata } = walk
+  const fixed = { timestamp: formatMoment(walk.seconds, walk.nanos), service, level: levelAt(walk.level), message }
+  const text = JSON.stringify(fixed)
+  return metadata === null ? text : `${text.slice(0, -1)},"metadata":${metadata}}`
+}
+
+// Counting: every number is a sum over the rows of this batch, added once with them.
+
+const hourUs = 3_600_000_000n
+
+async function addToLedger(tx: Tx, batch: Batch, refused: readonly Refused[]): Promise<void> {
+  const refusedOf = refusedPerRecord(batch, refused)
+  const sums = new Map<
+    string,
+    { key: string; tenant: string; hour: bigint; accepted: bigint; quarantined: bigint; bytes: bigint }
+  >()
+  batch.records.forEach(({ record }, i) => {
+    const hour = (record.receivedUs / hourUs) * hourUs
+    const id = `${record.key}\0${record.tenant}\0${hour}`
+    const sum = sums.get(id) ?? {
+      key: record.key,
+      tenant: record.tenant,
+      hour,
+      accepted: 0n,
+      quarantined: 0n,
+      bytes: 0n,
+    }
+    sum.accepted += BigInt(record.rows)
+    sum.quarantined += BigInt(refusedOf[i] ?? 0)
+    sum.bytes += BigInt(record.accountedBytes)
+    sums.set(id, sum)
+  })
+  const rows = [...sums.values()]
+  await tx`
+    insert into purser_logs.ledger as l (replica, key_id, tenant, hour, accepted, stored, quarantined, bytes)
+    select ${batch.replica}::uuid, key_id, tenant, hour, accepted, accepted - quarantined, quarantined, bytes from unnest(
+      ${rows.map(row => row.key)}::text[], ${rows.map(row => row.tenant)}::text[],
+      ${rows.map(row => microsText(row.hour))}::timestamptz[], ${arrayLiteral(rows.map(row => row.accepted))}::int8[],
+      ${arrayLiteral(rows.map(row => row.quarantined))}::int8[], ${arrayLiteral(rows.map(row => row.bytes))}::int8[])
+      as u(key_id, tenant, hour, accepted, quarantined, bytes)
+    on conflict (replica, key_id, tenant, hour) do update
+    set accepted = l.accepted + excluded.accepted, stored = l.stored + excluded.stored,
+        quarantined = l.quarantined + excluded.quarantined, bytes = l.bytes + excluded.bytes`
+  const [first] = batch.records
+  if (batch.damagedRows === 0 || !first) return
+  // Whose rows they were went with them: they count for the replica alone.
+  await tx`
+    insert into purser_logs.ledger as l (replica, key_id, tenant, hour, accepted, damaged)
+    values (${batch.replica}::uuid, '', '', ${microsText((first.record.receivedUs / hourUs) * hourUs)}::timestamptz,
+            ${BigInt(batch.damagedRows)}, ${BigInt(batch.damagedRows)})
+    on conflict (replica, key_id, tenant, hour) do update
+    set accepted = l.accepted + excluded.accepted, damaged = l.damaged + excluded.damaged`
+}
+
+function refusedPerRecord(batch: Batch, refused: readonly Refused[]): number[] {
+  const counts: number[] = []
+  let start = 0
+  for (const { record } of batch.records) {
+    const end = start + record.rows
+    counts.push(refused.filter(({ index }) => index >= start && index < end).length)
+    start = end
+  }
+  return counts
+}
+
+async function addToTotals(tx: Tx, batch: Batch, refused: readonly Refused[]): Promise<void> {
+  const sums = new Map<string, { tenant: string; hour: number; service: string; level: string; rows: bigint }>()
+  const skipped = new Set(refused.map(({ index }) => index))
+  let index = 0
+  eachRow(batch, (walk, _, { record }) => {
+    if (skipped.has(index++)) return
+    const hour = Math.floor(walk.seconds / 3_600)
+    const { service } = walk
+    const id = `${record.tenant}\0${hour}\0${walk.level}\0${service}`
+    const sum = sums.get(id)
+    if (sum) sum.rows += 1n
+    else sums.set(id, { tenant: record.tenant, hour, service, level: levelAt(walk.level), rows: 1n })
+  })
+  // Replicas share these rows; locking them in one order keeps two of them from waiting for each other.
+  const rows = [...sums.entries()].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, row]) => row)
+  if (rows.length === 0) return
+  await tx`
+    insert into purser_logs.totals as t (tenant, hour, service, level, rows)
+    select tenant, to_timestamp(hour * 3600), service, level, rows from unnest(
+      ${rows.map(row => row.tenant)}::text[], ${arrayLiteral(rows.map(row => BigInt(row.hour)))}::int8[],
+      ${rows.map(row => row.service)}::text[], ${rows.map(row => row.level)}::text[], ${arrayLiteral(rows.map(row => row.rows))}::int8[])
+      as u(tenant, hour, service, level, rows)
+    on conflict (tenant, hour, service, level) do update set rows = t.rows + excluded.rows`
+}
+
+/** Usage counts what is stored: bytes of quarantined rows are not billed. */
+async function addToUsage(tx: Tx, batch: Batch, refused: readonly Refused[]): Promise<void> {
+  const sums = new Map<string, { tenant: string; hour: bigint; rows: bigint; bytes: bigint }>()
+  const add = (record: LogRecord, rows: number, bytes: number) => {
+    const hour = (record.receivedUs / hourUs) * hourUs
+    const id = `${record.tenant}\0${hour}`
+    const sum = sums.get(id) ?? { tenant: record.tenant, hour, rows: 0n, bytes: 0n }
+    sum.rows += BigInt(rows)
+    sum.bytes += BigInt(bytes)
+    sums.set(id, sum)
+  }
+  for (const { record } of batch.records) add(record, record.rows, record.accountedBytes)
+  if (refused.length > 0) {
+    const wanted = new Set(refused.map(({ index }) => index))
+    let index = 0
+    eachRow(batch, (walk, _, { record }) => {
+      if (wanted.has(index++)) add(record, -1, -(walk.end - walk.serviceFrom + levelAt(walk.level).length))
+    })
+  }
+  const rows = [...sums.values()]
+  await tx`
+    insert into purser_logs.usage_hours as u (replica, tenant, hour, rows, bytes)
+    select ${batch.replica}::uuid, * from unnest(
+      ${rows.map(row => row.tenant)}::text[], ${rows.map(row => microsText(row.hour))}::timestamptz[],
+      ${arrayLiteral(rows.map(row => row.rows))}::int8[], ${arrayLiteral(rows.map(row => row.bytes))}::int8[])
+    on conflict (replica, tenant, hour) do update set rows = u.rows + excluded.rows, bytes = u.bytes + excluded.bytes`
+}
+
+function microsText(us: bigint): string {
+  const seconds = Number(us / 1_000_000n)
+  return formatMoment(seconds, Number(us % 1_000_000n) * 1_000)
+}

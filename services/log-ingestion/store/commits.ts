@@ -1,0 +1,81 @@
+// Which stretches of this replica's journal are stored: read once at start, merged now and then.
+
+import type { Sql } from '#platform/postgres'
+
+export interface StoredRange {
+  from: number
+  to: number
+}
+
+/** Ranges by segment, in order. Waits for transactions of an earlier life of this replica that the server may still be
+ *  committing: what they store must not be stored again. */
+export async function loadCommitted(sql: Sql, replica: string): Promise<Map<string, StoredRange[]>> {
+  const rows = await sql.begin(async tx => {
+    await tx`select pg_advisory_xact_lock(hashtextextended(${`purser.replica:${replica}`}, 0))`
+    return await tx<{ segment: string; from: bigint; to: bigint }[]>`
+      select segment, from_off as from, to_off as to from purser_logs.commits
+      where replica = ${replica}::uuid order by segment, from_off`
+  })
+  const ranges = new Map<string, StoredRange[]>()
+  for (const { segment, from, to } of rows) {
+    const list = ranges.get(segment) ?? []
+    list.push({ from: Number(from), to: Number(to) })
+    ranges.set(segment, list)
+  }
+  return ranges
+}
+
+/** The end of the stored range that begins at or covers `offset`, or undefined. */
+export function storedUntil(ranges: readonly StoredRange[] | undefined, offset: number): number | undefined {
+  return ranges?.findLast(range => range.from <= offset && offset < range.to)?.to
+}
+
+/** Replaces runs of neighbouring ranges by one range each. Only ranges that end at or before `before` are touched: an
+ *  attempt that is still in doubt finds its own range by where it starts. */
+export async function mergeCommitted(
+  sql: Sql,
+  replica: string,
+  before: { segment: string; offset: number },
+): Promise<void> {
+  await sql.begin(async tx => {
+    const rows = await tx<{ segment: string; from: bigint; to: bigint; rows: bigint }[]>`
+      select segment, from_off as from, to_off as to, rows from purser_logs.commits
+      where replica = ${replica}::uuid
+        and (segment < ${before.segment}::uuid or (segment = ${before.segment}::uuid and to_off <= ${BigInt(before.offset)}))
+      order by segment, from_off for update`
+    const runs: { segment: string; from: bigint; to: bigint; rows: bigint; parts: number }[] = []
+    for (const row of rows) {
+      const last = runs.at(-1)
+      if (last?.segment === row.segment && last.to === row.from) {
+        last.to = row.to
+        last.rows += row.rows
+        last.parts++
+      } else runs.push({ ...row, parts: 1 })
+    }
+    for (const run of runs.filter(({ parts }) => parts > 1)) {
+      await tx`
+        delete from purser_logs.commits
+        where replica = ${replica}::uuid and segment = ${run.segment}::uuid and from_off > ${run.from} and to_off <= ${run.to}`
+      await tx`
+        update purser_logs.commits set to_off = ${run.to}, rows = ${run.rows}
+        where replica = ${replica}::uuid and segment = ${run.segment}::uuid and from_off = ${run.from}`
+    }
+  })
+}
+
+/** Rows of this replica that the database accounts for, whatever became of them. */
+export async function loadAccountedRows(sql: Sql, replica: string): Promise<bigint> {
+  const [row] = await sql<{ rows: bigint }[]>`
+    select coalesce(sum(stored + quarantined + duplicates + damaged), 0)::int8 as rows
+    from purser_logs.ledger where replica = ${replica}::uuid`
+  return row?.rows ?? 0n
+}
+
+/** The next `count` ids of the table's own sequence, ascending; other replicas may draw in between. */
+export async function drawIds(sql: Sql, sequence: string, count: number): Promise<bigint[]> {
+  const [row] = await sql<{ first: bigint; all: bigint[] | null }[]>`
+    select min(id) as first, case when max(id) - min(id) + 1 = count(*) then null else array_agg(id order by id) end as all
+    from (select nextval(${sequence}::regclass) as id from generate_series(1, ${count})) as drawn`
+  if (!row) throw new Error('BUG: no ids were drawn')
+  return row.all ?? Array.from({ length: count }, (_, i) => row.first + BigInt(i))
+}

@@ -1,0 +1,82 @@
+// Daily partitions of `logs`, made before the rows that need them.
+
+import { errorCode, type Sql } from '#platform/postgres'
+import type { LogsTable } from './logs-table.ts'
+
+const daySeconds = 86_400
+
+export interface Partitions {
+  /** Makes the partitions of these UTC days (whole days since 1970) that are missing. */
+  ensure(days: Iterable<number>): Promise<void>
+  /** Forgets what is known, after somebody else dropped a partition. */
+  forget(): void
+}
+
+export function openPartitions(sql: Sql, table: LogsTable): Partitions {
+  if (table.kind !== 'partitioned') return { ensure: async () => {}, forget: () => {} }
+  const known = new Set<number>()
+  return {
+    async ensure(days) {
+      for (const day of new Set(days)) {
+        if (known.has(day)) continue
+        await create(sql, day)
+        // Years of distinct days would be a leak; asking again is cheap.
+        if (known.size > 10_000) known.clear()
+        known.add(day)
+      }
+    },
+    forget: () => known.clear(),
+  }
+}
+
+export function dayOf(seconds: number): number {
+  return Math.floor(seconds / daySeconds)
+}
+
+/**
+ * Attaching takes a weaker lock than CREATE … PARTITION OF, which would stop readers and writers of the whole table.
+ * A day that another partition covers already, such as the one for old entries or one made by hand, is fine.
+ */
+async function create(sql: Sql, day: number): Promise<void> {
+  if (day < firstDay || (await isCovered(sql, day))) return
+  const date = dateOf(day)
+  const name = `logs_p${date.replaceAll('-', '')}`
+  try {
+    await sql.begin(async tx => {
+      await tx`select pg_advisory_xact_lock(hashtextextended('purser.partitions:public.logs', 0))`
+      const [row] = await tx<{ found: boolean }[]>`select to_regclass(${`public.${name}`}) is not null as found`
+      if (row?.found) return
+      await tx.unsafe(
+        `create table public.${name} (like public.logs including defaults including constraints including storage)`,
+      )
+      await tx.unsafe(
+        `alter table public.logs attach partition public.${name}
+         for values from ('${date} 00:00:00+00') to ('${dateOf(day + 1)} 00:00:00+00')`,
+      )
+    })
+  } catch (error) {
+    // 42P17: the range overlaps one that came meanwhile.
+    if (errorCode(error) !== '42P17') throw error
+  }
+}
+
+/** Whether some partition takes the noon of that day; MINVALUE and MAXVALUE stand without quotes and read as null. */
+async function isCovered(sql: Sql, day: number): Promise<boolean> {
+  const [row] = await sql<{ found: boolean }[]>`
+    select exists(
+      select from pg_inherits i join pg_class c on c.oid = i.inhrelid,
+        lateral pg_get_expr(c.relpartbound, c.oid) as bound,
+        lateral (select substring(bound from 'FROM \\(''([^'']*)''\\)')::timestamptz as low,
+                        substring(bound from 'TO \\(''([^'']*)''\\)')::timestamptz as high) as ends,
+        lateral to_timestamp(${(day + 0.5) * daySeconds}::float8) as noon
+      where i.inhparent = 'public.logs'::regclass
+        and (low is null or low <= noon) and (high is null or noon < high)) as found`
+  return row?.found ?? false
+}
+
+/** 0001-01-01: PostgreSQL writes earlier years in another way, and nobody logged then. */
+const firstDay = -719_162
+
+function dateOf(day: number): string {
+  return new Date(day * daySeconds * 1_000).toISOString().slice(0, 10)
+}
