@@ -1,0 +1,214 @@
+import { mkdir, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { Counter, Histogram } from 'prom-client'
+import type { HealthCheck } from '#platform/http'
+import {
+  comparePositions,
+  type Journal,
+  type JournalBatch,
+  JournalClosed,
+  type JournalPosition,
+} from '#platform/journal'
+import type { Base } from '#platform/lifecycle'
+import { isDataError } from '#platform/postgres'
+import { sleep } from '#platform/time'
+import { decodeRecord, type Fact } from './record.ts'
+
+// Works the journal into the database, for as long as the process lives.
+//
+//   caught up ──▶ collecting ──▶ writing ──▶ caught up | writing
+//                                   │
+//                database away: waiting, longer each time, then writing the same again
+//                data refused:  writing one journal batch at a time; the one that is refused alone is set aside
+//
+// One transaction holds the facts of some batches and the position behind them, so a crash between any two lines folds
+// them once. Facts are sets, so folding them twice would be the same.
+
+export interface Folder {
+  /** Everything this replica acknowledged before the position is committed, or the time is over. */
+  waitUntilFolded(position: JournalPosition, timeoutMs: number): Promise<boolean>
+  isCaughtUp(): boolean
+  health(): HealthCheck
+  /** Folds what is there for up to `drainMs`, then stops; the rest stays in the journal. */
+  close(drainMs: number): Promise<void>
+}
+
+export interface FolderOptions {
+  journal: Journal
+  /** The journal's reader that this folder is. */
+  reader: string
+  /** Where an earlier life came to; null: from the oldest there is. */
+  from: JournalPosition | null
+  write(facts: readonly Fact[], position: JournalPosition): Promise<FoldedCounts>
+  /** Batches that cannot be read or stored go here, for a person. */
+  corruptDir: string
+  base: Base
+}
+
+interface FoldedCounts {
+  samples: number
+  duplicateSamples: number
+  events: number
+  duplicateEvents: number
+}
+
+/** Long enough to fill a transaction, short enough that usage shows within two seconds. */
+const collectMs = 250
+const foldBytesMax = 8 * 1024 * 1024
+const retryMsMax = 5_000
+
+export function startFolder(o: FolderOptions): Folder {
+  const { journal, base } = o
+  const { log, clock } = base
+  const metrics = createMetrics(base)
+  const stopping = new AbortController()
+  const waiters = new Set<{ position: JournalPosition; done(): void }>()
+  let position = o.from
+  let failure: { error: unknown; sinceMs: number } | null = null
+  let isDraining = false
+
+  const isFolded = (to: JournalPosition) => position !== null && comparePositions(position, to) >= 0
+  const isCaughtUp = () => journal.bytes === 0 || isFolded(journal.end)
+
+  function committed(next: JournalPosition) {
+    position = next
+    failure = null
+    journal.release(o.reader, next)
+    for (const waiter of waiters) if (isFolded(waiter.position)) waiter.done()
+  }
+
+  async function foldNext(): Promise<void> {
+    const { batches, next } = await journal.read(position, { bytesMax: foldBytesMax })
+    if (batches.length === 0) {
+      committed(next)
+      await journal.waitForMore(next, stopping.signal)
+      if (waiters.size === 0 && !isDraining) await sleep(collectMs, stopping.signal)
+      return
+    }
+    const stop = metrics.seconds.startTimer()
+    try {
+      count(metrics, await o.write(await factsOf(batches), next))
+      committed(next)
+    } catch (error) {
+      if (!isDataError(error)) throw error
+      log.warn({ err: error, batches: batches.length }, 'the database refused a fold; folding one batch at a time')
+      await foldEach(batches)
+    } finally {
+      stop()
+    }
+  }
+
+  async function foldEach(batches: readonly JournalBatch[]) {
+    for (const batch of batches) {
+      const next = { segment: batch.segment, offset: batch.to }
+      try {
+        count(metrics, await o.write(await factsOf([batch]), next))
+      } catch (error) {
+        if (!isDataError(error)) throw error
+        await setAside(batch, error)
+        await o.write([], next)
+      }
+      committed(next)
+    }
+  }
+
+  async function factsOf(batches: readonly JournalBatch[]): Promise<Fact[]> {
+    const facts: Fact[] = []
+    for (const batch of batches) {
+      try {
+        facts.push(...decodeRecord(batch.payload))
+      } catch (error) {
+        await setAside(batch, error)
+      }
+    }
+    return facts
+  }
+
+  async function setAside(batch: JournalBatch, error: unknown) {
+    await mkdir(o.corruptDir, { recursive: true, mode: 0o700 })
+    const path = join(o.corruptDir, `batch-${batch.segment}-${batch.from}.record`)
+    await writeFile(path, batch.payload, { mode: 0o600 })
+    metrics.errors.inc({ error_type: 'unreadable_batch' })
+    log.error({ err: error, path }, 'BUG: an acknowledged batch cannot be folded; it is set aside')
+  }
+
+  async function run() {
+    let retryMs = 100
+    while (!stopping.signal.aborted) {
+      try {
+        await foldNext()
+        retryMs = 100
+        if (isDraining && isCaughtUp()) return
+      } catch (error) {
+        if (stopping.signal.aborted || error instanceof JournalClosed) return
+        if (failure === null) log.warn({ err: error }, 'folding fails; the journal keeps what comes in, trying again')
+        failure ??= { error, sinceMs: clock.now() }
+        metrics.errors.inc({ error_type: 'fold' })
+        await sleep(retryMs, stopping.signal).catch(() => {})
+        retryMs = Math.min(retryMs * 2, retryMsMax)
+      }
+    }
+  }
+
+  const running = run()
+
+  return {
+    isCaughtUp,
+    async waitUntilFolded(to, timeoutMs) {
+      if (isFolded(to)) return true
+      return new Promise(resolve => {
+        const settle = (isDone: boolean) => {
+          clearTimeout(timer)
+          waiters.delete(waiter)
+          resolve(isDone)
+        }
+        const timer = setTimeout(() => settle(false), timeoutMs)
+        const waiter = { position: to, done: () => settle(true) }
+        waiters.add(waiter)
+      })
+    },
+    health() {
+      if (failure === null) return { status: 'ok' }
+      const text = failure.error instanceof Error ? failure.error.message : String(failure.error)
+      return {
+        status: 'degraded',
+        detail: `not folding, the journal keeps what comes in: ${text}`,
+        since: new Date(failure.sinceMs).toISOString(),
+      }
+    },
+    async close(drainMs) {
+      isDraining = true
+      if (isCaughtUp()) stopping.abort()
+      const deadline = setTimeout(() => stopping.abort(), drainMs)
+      await running
+      clearTimeout(deadline)
+    },
+  }
+}
+
+function count(metrics: ReturnType<typeof createMetrics>, counts: FoldedCounts) {
+  metrics.duplicates.inc(counts.duplicateSamples)
+}
+
+function createMetrics({ registry }: Base) {
+  const registers = [registry]
+  return {
+    seconds: new Histogram({
+      name: 'billaged_aggregation_duration_seconds',
+      help: 'One pass from the journal to the database.',
+      buckets: [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10],
+      registers,
+    }),
+    duplicates: new Counter({
+      name: 'billaged_samples_duplicate_total',
+      help: 'Samples that were stored already: retries and replays. Counted by part.',
+      registers,
+    }),
+    errors: new Counter({
+      name: 'billaged_billing_errors_total',
+      help: 'Folding that failed.',
+      labelNames: ['error_type'],
+      registers,
+    }),
+  }
+}

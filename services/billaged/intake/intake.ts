@@ -1,0 +1,145 @@
+import { Counter, Histogram } from 'prom-client'
+import { type Journal, JournalClosed, JournalDiskError, JournalFull, type JournalPosition } from '#platform/journal'
+import type { Base } from '#platform/lifecycle'
+import type { Unacknowledged } from '../errors.ts'
+import { type AsideReason, encodeRecord, type Fact } from './record.ts'
+import { describeAside } from './validate.ts'
+
+export interface Intake {
+  /** Resolves when the facts are durable: all of them, or it throws NotAcknowledged and none is stored. */
+  acknowledge(facts: readonly Fact[]): Promise<void>
+  /** For the caller's metrics and log, after acknowledge. */
+  countSamples(accepted: number, aside: ReadonlyMap<AsideReason, number>): void
+  countEvents(accepted: number, aside: ReadonlyMap<AsideReason, number>): void
+  draining(): void
+}
+
+export class NotAcknowledged extends Error {
+  override name = 'NotAcknowledged'
+  readonly why: Unacknowledged
+
+  constructor(why: Unacknowledged, cause?: unknown) {
+    super(why.message, { cause })
+    this.why = why
+  }
+}
+
+export interface IntakeOptions {
+  journal: Journal
+  ack: 'journal' | 'database'
+  /** Resolves when everything before the position is committed in the database. */
+  waitUntilFolded(position: JournalPosition, timeoutMs: number): Promise<boolean>
+  base: Base
+}
+
+/** How long a reply may wait for the database with ACK=database. Shorter than a sender's own time-out. */
+const databaseAckMsMax = 10_000
+
+export function createIntake({ journal, ack, waitUntilFolded, base }: IntakeOptions): Intake {
+  const metrics = createMetrics(base)
+  const tally = createTally(base)
+  let isDraining = false
+
+  return {
+    async acknowledge(facts) {
+      if (isDraining)
+        throw new NotAcknowledged({ reason: 'STOPPING', message: 'stopping; send it again', retryAfterS: 1 })
+      const startedMs = base.clock.monotonicMs()
+      const receipt = await journal.append(encodeRecord(facts)).catch((error: unknown) => {
+        throw refusal(error)
+      })
+      const end = { segment: receipt.segment, offset: receipt.to }
+      if (ack === 'database' && !(await waitUntilFolded(end, databaseAckMsMax)))
+        throw new NotAcknowledged({
+          reason: 'DATABASE_AWAY',
+          message: 'the database has not committed it yet; send it again, nothing is counted twice',
+          retryAfterS: 5,
+        })
+      metrics.seconds.observe((base.clock.monotonicMs() - startedMs) / 1000)
+    },
+    countSamples(accepted, aside) {
+      const total = accepted + [...aside.values()].reduce((sum, n) => sum + n, 0)
+      metrics.batchSize.observe(total)
+      metrics.batches.inc()
+      metrics.samples.inc(total)
+      for (const [reason, n] of aside) metrics.aside.inc({ reason }, n)
+      tally(total, aside)
+    },
+    countEvents(accepted, aside) {
+      metrics.events.inc(accepted + [...aside.values()].reduce((sum, n) => sum + n, 0))
+      for (const [reason, n] of aside) metrics.aside.inc({ reason }, n)
+    },
+    draining() {
+      isDraining = true
+    },
+  }
+}
+
+/** Why the journal did not take it, as a reply; bugs stay as they are. */
+function refusal(error: unknown): unknown {
+  if (error instanceof JournalFull)
+    return new NotAcknowledged(
+      {
+        reason: 'JOURNAL_FULL',
+        message: 'the journal is full until the database has caught up; nothing was stored, send it again',
+        retryAfterS: error.retryAfterS,
+      },
+      error,
+    )
+  if (error instanceof JournalDiskError)
+    return new NotAcknowledged(
+      {
+        reason: error.reason,
+        message: 'the journal cannot be written; nothing was stored, send it again',
+        retryAfterS: 5,
+      },
+      error,
+    )
+  if (error instanceof JournalClosed)
+    return new NotAcknowledged({ reason: 'STOPPING', message: 'stopping; send it again', retryAfterS: 1 }, error)
+  return error
+}
+
+/** One INFO line a second at most, with totals; each batch at DEBUG. */
+function createTally({ log, clock }: Base) {
+  let batches = 0
+  let samples = 0
+  let loggedMs = Number.NEGATIVE_INFINITY
+  return (count: number, aside: ReadonlyMap<AsideReason, number>) => {
+    batches++
+    samples += count
+    log.debug({ samples: count, ...(aside.size > 0 ? { setAside: describeAside(aside) } : {}) }, 'metrics batch')
+    if (clock.monotonicMs() - loggedMs < 1000) return
+    loggedMs = clock.monotonicMs()
+    log.info({ batches, samples }, 'received metrics batch')
+    batches = 0
+    samples = 0
+  }
+}
+
+function createMetrics({ registry }: Base) {
+  const registers = [registry]
+  return {
+    samples: new Counter({ name: 'billaged_metrics_processed_total', help: 'Samples made durable.', registers }),
+    batches: new Counter({ name: 'billaged_usage_records_processed_total', help: 'Batches made durable.', registers }),
+    seconds: new Histogram({
+      name: 'billaged_processing_duration_seconds',
+      help: 'From a decoded request to its durable reply.',
+      buckets: [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10],
+      registers,
+    }),
+    batchSize: new Histogram({
+      name: 'billaged_batch_size_histogram',
+      help: 'Samples per batch.',
+      buckets: [1, 10, 60, 100, 300, 600, 1_000, 3_000, 10_000, 30_000, 100_000],
+      registers,
+    }),
+    aside: new Counter({
+      name: 'billaged_samples_set_aside_total',
+      help: 'Valid but doubtful samples and events, kept and not billed.',
+      labelNames: ['reason'],
+      registers,
+    }),
+    events: new Counter({ name: 'billaged_events_processed_total', help: 'Usage events made durable.', registers }),
+  }
+}

@@ -1,0 +1,199 @@
+import { createHash } from 'node:crypto'
+import type { JournalPosition } from '#platform/journal'
+import { copyRows, type Sql, type Tx } from '#platform/postgres'
+import { customerOf, digestEvent } from '../events/cloud-event.ts'
+import { type Meter, validationError } from '../events/meter.ts'
+import type { Fact } from '../intake/record.ts'
+import { digestPart } from '../samples/part.ts'
+
+export interface FoldedCounts {
+  samples: number
+  /** Elements that were there already: retries, replays, other replicas. */
+  duplicateSamples: number
+  events: number
+  duplicateEvents: number
+}
+
+/** Writes a batch of facts and the journal position behind it in one transaction. Writing the same again changes
+ *  nothing but the position. */
+export async function writeFacts(
+  sql: Sql,
+  facts: readonly Fact[],
+  o: { replica: string; position: JournalPosition; meters: readonly Meter[]; leaseNs: bigint },
+): Promise<FoldedCounts> {
+  const counts = await sql.begin(async tx => {
+    await insertCustomers(tx, facts)
+    const samples = await insertParts(tx, facts.filter(isKind('samples')))
+    await insertMarks(tx, facts.filter(isKind('mark')))
+    await insertLeases(tx, facts.filter(isKind('heartbeat')), o.leaseNs)
+    const events = await insertEvents(tx, facts.filter(isKind('event')), o.meters)
+    await insertAsides(tx, facts.filter(isKind('aside')))
+    await tx`
+      insert into billaged.journal_checkpoint (replica, segment, "offset", folded_at)
+      values (${o.replica}, ${o.position.segment}, ${o.position.offset}, now())
+      on conflict (replica) do update
+      set segment = excluded.segment, "offset" = excluded."offset", folded_at = excluded.folded_at`
+    return { ...samples, ...events }
+  })
+  return counts
+}
+
+type Of<K extends Fact['kind']> = Extract<Fact, { kind: K }>
+
+function isKind<K extends Fact['kind']>(kind: K) {
+  return (fact: Fact): fact is Of<K> => fact.kind === kind
+}
+
+/** In the order of their ids, so that two replicas that insert the same ones wait for each other and never deadlock. */
+async function insertCustomers(tx: Tx, facts: readonly Fact[]) {
+  const ids = new Set<string>()
+  for (const fact of facts) {
+    if (fact.kind === 'samples') ids.add(fact.customerId)
+    if (fact.kind === 'mark' && fact.customerId !== null) ids.add(fact.customerId)
+    if (fact.kind === 'event') {
+      const id = customerOf(fact.event)
+      if (id !== null) ids.add(id)
+    }
+  }
+  if (ids.size === 0) return
+  await tx`
+    insert into billaged.customer (id) select id from unnest(${[...ids].toSorted()}::text[]) id order by id
+    on conflict do nothing`
+}
+
+async function insertParts(tx: Tx, facts: readonly Of<'samples'>[]) {
+  if (facts.length === 0) return { samples: 0, duplicateSamples: 0 }
+  await tx`
+    create temp table if not exists incoming_part (
+      customer_id text, vm_id text, hour integer, digest bytea, n integer, min_ns bigint, max_ns bigint, body bytea
+    ) on commit delete rows`
+  await copyRows(tx, {
+    into: 'incoming_part',
+    columns: ['customer_id', 'vm_id', 'hour', 'digest', 'n', 'min_ns', 'max_ns', 'body'],
+    rows: facts.map(({ customerId, vmId, part }) => [
+      customerId,
+      vmId,
+      part.hour,
+      digestPart(part.body),
+      part.count,
+      part.minNs,
+      part.maxNs,
+      part.body,
+    ]),
+  })
+  // A series that is there and whose span does not grow is left alone: no dead rows for every second of a VM's life.
+  await tx`
+    insert into billaged.series as s (customer_id, vm_id, first_ns, last_ns)
+    select customer_id, vm_id, min(min_ns), max(max_ns) from incoming_part group by customer_id, vm_id
+    order by customer_id, vm_id
+    on conflict (customer_id, vm_id) do update
+    set first_ns = least(s.first_ns, excluded.first_ns), last_ns = greatest(s.last_ns, excluded.last_ns)
+    where excluded.first_ns < s.first_ns or excluded.last_ns > s.last_ns + ${seriesSpanStepNs}`
+  const [row] = await tx<{ samples: bigint }[]>`
+    with added as (
+      insert into billaged.sample_part (series_id, hour, digest, n, min_ns, max_ns, body)
+      select series_id, hour, digest, n, min_ns, max_ns, body
+      from incoming_part join billaged.series using (customer_id, vm_id)
+      order by series_id, hour, digest
+      on conflict do nothing
+      returning n
+    )
+    select coalesce(sum(n), 0)::int8 as samples from added`
+  const samples = Number(row?.samples ?? 0n)
+  return { samples, duplicateSamples: facts.reduce((sum, fact) => sum + fact.part.count, 0) - samples }
+}
+
+/** `last_ns` may lag this much behind the newest sample: it is shown, never billed. */
+const seriesSpanStepNs = 60_000_000_000n
+
+async function insertMarks(tx: Tx, facts: readonly Of<'mark'>[]) {
+  for (const fact of facts)
+    await tx`
+      insert into billaged.vm_mark (vm_id, customer_id, kind, at_ns, until_ns)
+      values (${fact.vmId}, ${fact.customerId}, ${fact.mark}, ${fact.atNs}, ${fact.untilNs})
+      on conflict do nothing`
+}
+
+const dayNs = 86_400_000_000_000n
+
+async function insertLeases(tx: Tx, facts: readonly Of<'heartbeat'>[], leaseNs: bigint) {
+  const spans = new Map<string, { vmId: string; instanceId: string; day: number; ranges: string[] }>()
+  for (const { instanceId, atNs, vmIds } of facts) {
+    for (const vmId of vmIds) {
+      const day = Number(atNs / dayNs)
+      const key = JSON.stringify([vmId, instanceId, day])
+      const row = spans.get(key) ?? { vmId, instanceId, day, ranges: [] }
+      row.ranges.push(`[${atNs},${atNs + leaseNs})`)
+      spans.set(key, row)
+    }
+  }
+  if (spans.size === 0) return
+  const rows = [...spans.values()]
+  await tx`
+    insert into billaged.vm_lease as l (vm_id, instance_id, day, spans)
+    select * from unnest(
+      ${rows.map(row => row.vmId)}::text[], ${rows.map(row => row.instanceId)}::text[],
+      ${rows.map(row => row.day)}::int4[], ${rows.map(row => `{${row.ranges.join()}}`)}::text[]::int8multirange[]
+    ) order by 1, 2, 3
+    on conflict (vm_id, instance_id, day) do update set spans = l.spans + excluded.spans
+    where not l.spans @> excluded.spans`
+}
+
+async function insertEvents(tx: Tx, facts: readonly Of<'event'>[], meters: readonly Meter[]) {
+  if (facts.length === 0) return { events: 0, duplicateEvents: 0 }
+  await tx`
+    create temp table if not exists incoming_event (
+      source text, id text, digest bytea, customer_id text, type text, subject text, at_ns bigint, data jsonb,
+      received_at timestamptz, validation_error text
+    ) on commit delete rows`
+  await copyRows(tx, {
+    into: 'incoming_event',
+    columns: [
+      'source',
+      'id',
+      'digest',
+      'customer_id',
+      'type',
+      'subject',
+      'at_ns',
+      'data',
+      'received_at',
+      'validation_error',
+    ],
+    rows: facts.map(({ event, receivedNs }) => {
+      const customerId = customerOf(event)
+      const problem = customerId === null ? 'no subject and no customer in data' : null
+      return [
+        event.source,
+        event.id,
+        digestEvent(event),
+        customerId,
+        event.type,
+        event.subject,
+        event.atNs,
+        JSON.stringify(event.data),
+        new Date(Number(receivedNs / 1_000_000n)),
+        problem ?? validationError(meters, event.type, event.data),
+      ]
+    }),
+  })
+  const added = await tx`
+    insert into billaged.usage_event
+    select * from incoming_event order by source, id, digest
+    on conflict do nothing returning 1`
+  return { events: added.count, duplicateEvents: facts.length - added.count }
+}
+
+async function insertAsides(tx: Tx, facts: readonly Of<'aside'>[]) {
+  for (const { aside } of facts) {
+    const { what, customerId, vmId, reason, payload } = aside
+    const digest = createHash('sha256')
+      .update(JSON.stringify([what, customerId, vmId, reason, payload]))
+      .digest()
+    await tx`
+      insert into billaged.quarantine (digest, what, customer_id, vm_id, reason, payload, received_at)
+      values (${digest}, ${what}, ${customerId}, ${vmId}, ${reason}, ${payload}::text::jsonb,
+        ${new Date(Number(aside.receivedNs / 1_000_000n))})
+      on conflict do nothing`
+  }
+}
