@@ -26,6 +26,7 @@ export interface PlanInput {
   only: readonly ServiceName[]
   portOffset: number
   dataDir: string
+  /** Empty when no service of the plan wants one. */
   databaseUrl: string
   /** The caller's environment; only what belongs to a service is passed to it. */
   env: Readonly<Record<string, string | undefined>>

@@ -6,21 +6,18 @@
 // Nothing is started before all checks passed: a person sees every problem of every service at once.
 
 import { chmodSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { join, relative } from 'node:path'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { formatProblems } from '#platform/config'
 import { version } from '#platform/lifecycle'
 import { AlreadyLocked, lockFile } from '#platform/lock'
 import { resolveDatabase } from '#platform/postgres'
-import { createLog, type Logger } from '#platform/telemetry'
+import type { Logger } from '#platform/telemetry'
 import { loadSecret } from '#platform/tenancy/secret'
-import { mintToken } from '#platform/tenancy/token'
-import { systemClock } from '#platform/time'
 import { checkServiceConfigs } from './check-configs.ts'
 import { type Child, type ChildState, superviseChild } from './child.ts'
 import type { Config } from './config.ts'
 import { buildConsoleIfStale } from './console-build.ts'
-import { openLogFile } from './log-files.ts'
 import {
   collectorConfigPath,
   type PlannedService,
@@ -30,9 +27,10 @@ import {
   serviceNames,
 } from './plan.ts'
 import { findTakenPorts } from './ports.ts'
+import { openRoof, type Roof } from './roof.ts'
 import { removeRunFile, writeRunFile } from './run-file.ts'
-import { type LogShipper, openLogShipper } from './ship-logs.ts'
-import { lineForPeople, openTerminal, type Terminal } from './terminal.ts'
+import { openTerminal, type Terminal } from './terminal.ts'
+import { welcomeText } from './welcome.ts'
 
 export interface UpOptions {
   only: readonly ServiceName[]
@@ -56,7 +54,9 @@ const childStopTimeoutMs = 15_000
 export async function up(config: Config, options: UpOptions): Promise<number> {
   const startedMs = performance.now()
   const terminal = openTerminal()
-  const isEmbedded = config.platformDatabaseUrl === undefined
+  // The collector keeps its own SQLite file; alone it needs no PostgreSQL.
+  const needsDatabase = options.only.some(name => name !== 'metrics-collector')
+  const isEmbedded = needsDatabase && config.platformDatabaseUrl === undefined
   prepareDataDir(config.dataDir, isEmbedded)
   const lock = await lockFile(join(config.dataDir, 'supervisor.lock')).catch((error: unknown) => {
     if (error instanceof AlreadyLocked)
@@ -84,21 +84,19 @@ export async function up(config: Config, options: UpOptions): Promise<number> {
   const roof = openRoof(config, terminal)
   const stopAsked = waitForStop(roof.log)
   const [database, secret] = await Promise.all([
-    resolveDatabase({
-      ...(config.platformDatabaseUrl === undefined ? {} : { url: config.platformDatabaseUrl }),
-      dir: join(config.dataDir, 'postgres'),
-      log: roof.log,
-    }),
+    needsDatabase ? openDatabase(config, roof.log) : undefined,
     loadSecret({
       ...(config.platformSecret === undefined ? {} : { secret: config.platformSecret }),
       dataDir: config.dataDir,
     }),
     buildConsole(options, roof, terminal),
   ])
-  if (database.isEmbedded)
-    terminal.print(terminal.dim(`PostgreSQL is up after ${seconds(performance.now() - startedMs)}`))
+  if (database?.isEmbedded)
+    roof.say(terminal.dim(`PostgreSQL is up after ${seconds(performance.now() - startedMs)}`), {
+      msg: 'PostgreSQL is up',
+    })
 
-  const services = planWith(database.url)
+  const services = planWith(database?.url ?? '')
   roof.shipTo(services, secret)
   const children = services.map(service => startChild(service, options, roof, terminal))
   writeRunFile(config.dataDir, {
@@ -109,16 +107,34 @@ export async function up(config: Config, options: UpOptions): Promise<number> {
   })
   const allReady = Promise.all(children.map(child => child.firstReady))
   const isReady = await Promise.race([allReady.then(() => true), stopAsked.first.then(() => false)])
-  if (isReady) printWelcome(services, secret, config, terminal, performance.now() - startedMs)
+  if (isReady) {
+    const tookMs = performance.now() - startedMs
+    const hasGivenAdminKey = Boolean(process.env.ADMIN_API_KEY ?? process.env.BUDGETGUARD_ADMIN_API_KEY)
+    roof.say(welcomeText({ services, secret, dataDir: config.dataDir, tookMs, terminal, hasGivenAdminKey }), {
+      msg: `Purser ${version()} is up`,
+      startMs: Math.round(tookMs),
+      services: services.map(({ name, url }) => ({ name, url })),
+    })
+  }
 
   await stopAsked.first
-  terminal.print(terminal.dim('stopping …'))
+  roof.say(terminal.dim('stopping …'), { msg: 'stopping' })
   await stopChildren(children, roof)
   removeRunFile(config.dataDir)
-  await database.close()
+  await database?.close()
   lock.release()
-  terminal.print(terminal.dim('stopped'))
+  if (terminal.isInteractive) terminal.print(terminal.dim('stopped'))
   return 0
+}
+
+function openDatabase(config: Config, log: Logger) {
+  const dir = join(config.dataDir, 'postgres')
+  return resolveDatabase({ url: config.platformDatabaseUrl, dir, log }).catch((error: unknown) => {
+    throw new CannotStart(
+      `PostgreSQL could not be started in ${dir}: ${error instanceof Error ? error.message : String(error)}`,
+      1,
+    )
+  })
 }
 
 /** The data folder is private; as root with our own PostgreSQL it must be passable for the server's unprivileged user. */
@@ -154,63 +170,14 @@ async function buildConsole(options: UpOptions, roof: Roof, terminal: Terminal) 
   if (!options.only.includes('budgetguard')) return
   try {
     const tookMs = await buildConsoleIfStale()
-    if (tookMs !== undefined) terminal.print(terminal.dim(`console built in ${seconds(tookMs)}`))
+    if (tookMs !== undefined)
+      roof.say(terminal.dim(`console built in ${seconds(tookMs)}`), {
+        msg: 'console built',
+        tookMs: Math.round(tookMs),
+      })
   } catch (error) {
     // The services are worth having without their console; its page says how to build it.
     roof.log.error({ err: error }, 'the console is not available')
-  }
-}
-
-/** Where everything the processes say goes: files, log-ingestion, the terminal. */
-interface Roof {
-  log: Logger
-  line(service: string, line: string): void
-  shipTo(services: readonly PlannedService[], secret: Buffer): void
-  close(): Promise<void>
-}
-
-function openRoof(config: Config, terminal: Terminal): Roof {
-  const files = new Map<string, ReturnType<typeof openLogFile>>()
-  let shipper: LogShipper | undefined
-  /** Lines from before log-ingestion's address is known. */
-  const early: [service: string, line: string][] = []
-
-  const line = (service: string, text: string) => {
-    const file = files.get(service) ?? openLogFile(join(config.dataDir, 'logs'), service)
-    files.set(service, file)
-    file.write(text)
-    if (terminal.isInteractive || config.logFormat === 'pretty' || config.logFormat === 'text') {
-      const shown = lineForPeople(text, terminal)
-      if (shown !== undefined) terminal.print(shown)
-    } else if (text.startsWith('{')) process.stdout.write(`${text}\n`)
-    else
-      process.stdout.write(
-        `${JSON.stringify({ level: 'ERROR', time: new Date().toISOString(), service, msg: text })}\n`,
-      )
-    // log-ingestion writes its own lines to its own journal; sending them here would double them.
-    if (service === 'log-ingestion') return
-    if (shipper) shipper.add(service, text)
-    else if (early.length < 1_000) early.push([service, text])
-  }
-  return {
-    log: createLog({
-      service: 'purser',
-      level: config.logLevel,
-      format: 'json',
-      destination: { write: text => line('purser', text.trimEnd()) },
-    }),
-    line,
-    shipTo(services, secret) {
-      const logs = services.find(service => service.name === 'log-ingestion')
-      if (!logs) return
-      shipper = openLogShipper({ url: logs.url, secret, clock: systemClock })
-      for (const [service, text] of early.splice(0)) shipper.add(service, text)
-    },
-    async close() {
-      await shipper?.close(2_000)
-      shipper = undefined
-      await Promise.all([...files.values()].map(file => file.close()))
-    },
   }
 }
 
@@ -254,58 +221,4 @@ function waitForStop(log: Logger): { first: Promise<void> } {
   process.on('SIGTERM', () => onSignal('SIGTERM'))
   process.on('SIGINT', () => onSignal('SIGINT'))
   return { first: promise }
-}
-
-function printWelcome(
-  services: readonly PlannedService[],
-  secret: Buffer,
-  config: Config,
-  t: Terminal,
-  tookMs: number,
-) {
-  const gateway = services.find(service => service.name === 'budgetguard')
-  const lines = ['', t.bold(`Purser ${version()} is up after ${seconds(tookMs)}`), '']
-  for (const { name, url, ports } of services)
-    lines.push(`  ${name.padEnd(18)} ${url}${ports.length > 1 ? t.dim(`   metrics on ${ports[1]?.port}`) : ''}`)
-  if (gateway) {
-    const token = mintToken(secret, {
-      audience: 'console-login',
-      role: 'owner',
-      subject: 'console',
-      ttlS: 600,
-      clock: systemClock,
-    })
-    const adminKey = showPath(join(serviceDir(config.dataDir, 'budgetguard'), 'admin-key'))
-    const base = gateway.url.replace('127.0.0.1', 'localhost')
-    lines.push('')
-    // A one-time link on a terminal is for the person before it; in a log file it would be a credential.
-    if (t.isInteractive)
-      lines.push(
-        `  Console            ${base}/dashboard#token=${token}`,
-        t.dim('                     signs you in once, within 10 minutes'),
-      )
-    else lines.push(`  Console            ${base}/dashboard`)
-    lines.push(
-      `  Admin key          in ${process.env.ADMIN_API_KEY || process.env.BUDGETGUARD_ADMIN_API_KEY ? 'ADMIN_API_KEY' : adminKey}`,
-    )
-  }
-  if (services.some(service => service.name === 'log-ingestion'))
-    lines.push(`  Logs write key     in ${showPath(join(serviceDir(config.dataDir, 'log-ingestion'), 'write-key'))}`)
-  lines.push(
-    '',
-    t.dim(
-      '  Next: `npx purser demo` sends realistic traffic, `npx purser status` shows what runs. Ctrl-C stops everything.',
-    ),
-    '',
-  )
-  for (const line of lines) t.print(line)
-}
-
-function showPath(path: string): string {
-  const shown = relative(process.cwd(), path)
-  return shown.startsWith('..') ? path : shown
-}
-
-function seconds(ms: number): string {
-  return `${(ms / 1_000).toFixed(1)} s`
 }
