@@ -55,7 +55,7 @@ export function parseManifest(bytes: Uint8Array, name: string, contentType?: str
   const json = parseJson(bytes, `The manifest of ${name}`)
   const declared = contentType?.split(';')[0]?.trim().toLowerCase()
   const mediaType = stringOf(json.mediaType)
-  if (json.schemaVersion === 1 || declared?.includes('manifest.v1+') || declared?.includes('manifest.v1.'))
+  if (json.schemaVersion === 1 || declared?.startsWith('application/vnd.docker.distribution.manifest.v1+'))
     throw invalidSource(`${name} has a schema 1 manifest, which nothing can verify. Push it again with a current tool.`)
   if (json.schemaVersion !== 2) throw invalidSource(`The manifest of ${name} has no schemaVersion 2.`)
   // One document that is both an index and an image would mean different things to different readers (CVE-2021-41190).
