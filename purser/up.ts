@@ -222,3 +222,7 @@ function waitForStop(log: Logger): { first: Promise<void> } {
   process.on('SIGINT', () => onSignal('SIGINT'))
   return { first: promise }
 }
+
+function seconds(ms: number): string {
+  return `${(ms / 1_000).toFixed(1)} s`
+}

@@ -103,13 +103,17 @@ export function openWriter(o: WriterOptions): Writer {
         const refusal = diskError(`journal ${o.dir}`, error)
         metrics.failed(refusal.reason)
         log.error({ err: refusal, appends: group.length }, 'journal: a group was refused; nothing of it was kept')
+        dequeue(group, bytes)
         for (const pending of group) pending.reject(refusal)
-      } finally {
-        queuedBytes -= bytes
-        queuedCount -= group.length
       }
     }
     pumping = undefined
+  }
+
+  /** Before anyone is told: whoever appends next must not be counted twice. */
+  const dequeue = (group: Pending[], bytes: number) => {
+    queuedBytes -= bytes
+    queuedCount -= group.length
   }
 
   const commit = async (group: Pending[], bytes: number) => {
@@ -130,6 +134,7 @@ export function openWriter(o: WriterOptions): Writer {
     const nowMs = clock.monotonicMs()
     metrics.synced(nowMs - syncStartedMs)
     segment.end = from + bytes
+    dequeue(group, bytes)
     o.onDurable(bytes, writtenMs)
     let at = from
     for (const { payload, startedMs, resolve } of group) {

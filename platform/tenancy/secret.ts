@@ -2,7 +2,7 @@
 
 import { hkdfSync, randomBytes } from 'node:crypto'
 import { closeSync, fsyncSync, linkSync, mkdirSync, openSync, readFileSync, rmSync, writeSync } from 'node:fs'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 
 const secretBytesMin = 32
 
@@ -43,11 +43,22 @@ function writeOnce(path: string, content: string) {
     writeSync(fd, `${content}\n`)
     fsyncSync(fd)
     linkSync(temporary, path)
+    // Its name must survive a power cut too: keys hashed under a lost secret are lost with it.
+    syncFolder(dirname(path))
   } catch (error) {
     if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) throw error
   } finally {
     closeSync(fd)
     rmSync(temporary, { force: true })
+  }
+}
+
+function syncFolder(folder: string) {
+  const fd = openSync(folder, 'r')
+  try {
+    fsyncSync(fd)
+  } finally {
+    closeSync(fd)
   }
 }
 

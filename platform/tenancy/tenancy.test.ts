@@ -4,7 +4,7 @@ import fc from 'fast-check'
 import { drivenClock, testBase } from '../../test/kit/base.ts'
 import { testDatabase } from '../../test/kit/database.ts'
 import { pollUntil } from '../../test/kit/poll.ts'
-import { openSql } from '../postgres.ts'
+import { openSql, withDatabase } from '../postgres.ts'
 import { type Clock, systemClock } from '../time.ts'
 import { masked } from './audit.ts'
 import { isSlug, numberedSlug, slugFrom } from './slug.ts'
@@ -96,6 +96,48 @@ test('with the database away known keys keep working, and an unknown one is neve
   clock.advance(60_000)
   assert.equal(typeof tenancy.authenticate(key), 'object')
   assert.equal(tenancy.authenticate('nonsense'), 'unavailable')
+})
+
+test('an outage is noticed by the first unknown key, and its end makes keys created meanwhile known', async t => {
+  const { url, sql: admin } = await testDatabase(t)
+  const { tenancy, sql } = await open(t, url)
+  const { key, id } = await tenancy.keys.create({ tenantId: 1, name: 'x', scopes: ['ai'], format: 'hex64' }, by)
+  const [row] = await admin<{ name: string }[]>`select current_database() as name`
+  const elsewhere = openSql({
+    url: withDatabase(url, 'postgres'),
+    max: 1,
+    applicationName: 'outage',
+    log: testBase(t).log,
+  })
+  t.after(() => elsewhere.end())
+  const name = row?.name ?? ''
+  await elsewhere`alter database ${elsewhere(name)} allow_connections false`
+  await elsewhere`select pg_terminate_backend(pid) from pg_stat_activity where datname = ${name}`
+  await pollUntil(() => tenancy.authenticate('nonsense') === 'unavailable', { what: 'the outage to be noticed' })
+  assert.equal(typeof tenancy.authenticate(key), 'object')
+  await assert.rejects(tenancy.keys.revoke(id, by))
+  await elsewhere`alter database ${elsewhere(name)} allow_connections true`
+  await pollUntil(() => sql`update tenancy.api_key set revoked_at = now()`, { what: 'the database' })
+  await pollUntil(() => tenancy.authenticate(key) === 'unknown', { what: 'the revocation that was made meanwhile' })
+})
+
+test('the public tenant stays', async t => {
+  const { url } = await testDatabase(t)
+  const { tenancy } = await open(t, url)
+  const everyone = tenancy.tenants.bySlug('public')
+  assert.ok(everyone)
+  await assert.rejects(tenancy.tenants.remove(everyone.id, by), /public cannot be removed/)
+})
+
+test('a static key reaches its tenant also when that had to take another slug', async t => {
+  const { url } = await testDatabase(t)
+  const { tenancy } = await open(t, url)
+  const first = await tenancy.tenants.create({ name: 'globex' }, by)
+  await tenancy.tenants.remove(first.id, by)
+  await tenancy.keys.importStatic([{ key: 'k1', tenantSlug: 'globex', name: 'env-1', scopes: ['ai'] }])
+  const principal = tenancy.authenticate('k1')
+  assert.ok(typeof principal === 'object')
+  assert.equal(principal.tenant?.slug, 'globex-2')
 })
 
 test('static keys authenticate from memory, make their tenants once, and can be replaced', async t => {

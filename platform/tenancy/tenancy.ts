@@ -76,6 +76,7 @@ export interface Tenancy {
       patch: { name?: string; displayName?: string | null; timezone?: string; tier?: string | null },
       by: Actor,
     ): Promise<Tenant | undefined>
+    /** Revokes its keys. @throws {RangeError} for `public` */
     remove(id: number, by: Actor): Promise<boolean>
   }
   keys: {
@@ -98,7 +99,7 @@ export interface Tenancy {
   }
   /** `unavailable`: nobody here knows this key and the database cannot be asked; never a wrong "invalid". */
   authenticate(key: string): Principal | 'unknown' | 'unavailable'
-  /** In the caller's transaction when given one. */
+  /** In the caller's transaction when given one; then as its last statement, since acts take turns until it ends. */
   audit(entry: AuditEntry, tx?: Queryable): Promise<void>
   /** The first audit row that does not fit the chain; undefined when all do. */
   verifyAudit(): Promise<bigint | undefined>
@@ -115,9 +116,14 @@ export interface TenancyOptions {
   registry?: Registry
 }
 
+/** Made by the first migration; owner of keys that name no tenant. */
+export const publicSlug = 'public'
+
 const pollEveryMs = 5_000
 /** A snapshot this old, by the last successful poll, cannot tell an unknown key from a new one. */
 const staleAfterMs = 3 * pollEveryMs
+/** An unknown key makes us ask the database, at most this often: a guesser must not become a load. */
+const pollOnUnknownEveryMs = 1_000
 const writeUsedEveryMs = 30_000
 
 export async function openTenancy(o: TenancyOptions): Promise<Tenancy> {
@@ -128,10 +134,17 @@ export async function openTenancy(o: TenancyOptions): Promise<Tenancy> {
 
   let known = index(await loadSnapshot(sql))
   let freshAtMs = clock.monotonicMs()
-  let staticKeys = new Map<string, StaticKey>()
+  /** The last attempt to ask the database failed. */
+  let isAway = false
+  const asked = () => {
+    freshAtMs = clock.monotonicMs()
+    isAway = false
+  }
+  let staticKeys = new Map<string, { tenantId: number; scopes: ReadonlySet<string>; name: string }>()
   const listeners = new Set<() => void>()
   const used = new Map<bigint, string>()
   let isClosed = false
+  let askedForUnknownAtMs = Number.NEGATIVE_INFINITY
   const metrics = o.registry ? createMetrics(o.registry, () => known.keys.size) : undefined
 
   // At most one reload runs and at most one more waits, however many changes are announced.
@@ -139,43 +152,61 @@ export async function openTenancy(o: TenancyOptions): Promise<Tenancy> {
   let isReloadWanted = false
   const reload = (): Promise<void> => {
     isReloadWanted = true
-    reloading ??= (async () => {
+    reloading ??= readAgain()
+    return reloading
+  }
+  const readAgain = async () => {
+    // Yields first, so that `reloading` is set before the end below can clear it.
+    await null
+    try {
       while (isReloadWanted && !isClosed) {
         isReloadWanted = false
         const snapshot = await loadSnapshot(sql)
-        freshAtMs = clock.monotonicMs()
+        asked()
         if (snapshot.version < known.version) continue
         known = index(snapshot)
         for (const fn of listeners) fn()
       }
-    })().finally(() => {
+    } finally {
+      // In the same step as the last look at `isReloadWanted`: a wish that comes later starts a new round.
       reloading = undefined
-    })
-    return reloading
+    }
   }
-  const reloadLater = () => {
+  const reloadLater = (): Promise<void> =>
     reload().catch(error => {
+      isAway = true
       if (!isClosed) log.warn({ err: error }, 'tenants and keys could not be read again; the last snapshot stays')
     })
-  }
+  let isPolling = false
   const poll = async () => {
-    const version = await loadVersion(sql)
-    freshAtMs = clock.monotonicMs()
-    if (version !== known.version) await reload()
+    // A query that hangs must not collect others behind it.
+    if (isPolling || isClosed) return
+    isPolling = true
+    try {
+      const version = await loadVersion(sql)
+      asked()
+      if (version !== known.version) await reload()
+    } catch (error) {
+      if (!isAway && !isClosed) log.warn({ err: error }, 'the database does not answer; known keys keep working')
+      isAway = true
+    } finally {
+      isPolling = false
+    }
   }
-  const polling = setInterval(() => {
-    poll().catch(error => {
-      if (!isClosed) log.debug({ err: error }, 'tenancy poll failed')
-    })
-  }, pollEveryMs)
+  const polling = setInterval(poll, pollEveryMs)
   polling.unref()
-  const subscription = await subscribe(sql, 'tenancy', reloadLater, reloadLater)
+  const subscription = await subscribe(
+    sql,
+    'tenancy',
+    () => void reloadLater(),
+    () => void reloadLater(),
+  )
 
   const flushUsed = async () => {
     if (used.size === 0) return
     const days = new Map(used)
-    used.clear()
     await writeLastUsed(sql, days)
+    for (const [id, day] of days) if (used.get(id) === day) used.delete(id)
   }
   const writingUsed = setInterval(() => {
     flushUsed().catch(error => log.debug({ err: error }, 'last use of keys not written'))
@@ -190,7 +221,8 @@ export async function openTenancy(o: TenancyOptions): Promise<Tenancy> {
       if (entry) await appendAudit(tx, entry, rfc3339(clock.now()))
       return { result }
     })
-    await reload()
+    // The act is committed; that it cannot be read back now must not turn it into a failure (a key is shown only once).
+    await reloadLater()
     return result.result as T
   }
 
@@ -248,14 +280,18 @@ export async function openTenancy(o: TenancyOptions): Promise<Tenancy> {
             throw new TenantNameTaken(`a tenant named "${patch.name}" exists`)
           throw error
         }),
-      remove: (id, by) =>
-        audited(async tx => {
+      async remove(id, by) {
+        if (known.byId.get(id)?.slug === publicSlug) {
+          throw new RangeError(`tenant ${publicSlug} cannot be removed: keys without a tenant belong to it`)
+        }
+        return audited(async tx => {
           const tenant = await deleteTenant(tx, id)
           return {
             result: tenant !== undefined,
             entry: tenant && { actor: by, action: 'tenant.delete', object: `tenant ${tenant.slug}`, before: tenant },
           }
-        }),
+        })
+      },
     },
     keys: {
       create: ({ format, expiresAt, ...input }, by) => {
@@ -292,18 +328,25 @@ export async function openTenancy(o: TenancyOptions): Promise<Tenancy> {
         }),
       async importStatic(keys) {
         const by: Actor = { kind: 'system', name: 'configuration' }
-        for (const slug of new Set(keys.map(key => key.tenantSlug))) await ensure(slug, by)
+        const owners = new Map<string, Tenant>()
+        for (const slug of new Set(keys.map(key => key.tenantSlug))) owners.set(slug, await ensure(slug, by))
         await reload()
-        staticKeys = new Map(keys.map(key => [hashOf(key.key), key]))
+        staticKeys = new Map(
+          keys.map(({ key, tenantSlug, name, scopes }) => {
+            const owner = owners.get(tenantSlug)
+            if (!owner) throw new Error('BUG: a static key without a tenant')
+            return [hashOf(key), { tenantId: owner.id, scopes: new Set(scopes), name }]
+          }),
+        )
       },
     },
     authenticate(key) {
       const hash = hashOf(key)
       const fixed = staticKeys.get(hash)
       if (fixed) {
-        const tenant = known.bySlug.get(fixed.tenantSlug)
+        const tenant = known.byId.get(fixed.tenantId)
         return tenant
-          ? { tenant, scopes: new Set(fixed.scopes), role: null, keyId: null, keyName: fixed.name, via: 'static' }
+          ? { tenant, scopes: fixed.scopes, role: null, keyId: null, keyName: fixed.name, via: 'static' }
           : 'unknown'
       }
       const found = known.keys.get(hash)
@@ -311,7 +354,12 @@ export async function openTenancy(o: TenancyOptions): Promise<Tenancy> {
         if (found.principal.keyId !== null) used.set(found.principal.keyId, rfc3339(clock.now()).slice(0, 10))
         return found.principal
       }
-      const isStale = clock.monotonicMs() - freshAtMs > staleAfterMs
+      const ageMs = clock.monotonicMs() - freshAtMs
+      if (ageMs > pollOnUnknownEveryMs && clock.monotonicMs() - askedForUnknownAtMs > pollOnUnknownEveryMs) {
+        askedForUnknownAtMs = clock.monotonicMs()
+        void poll()
+      }
+      const isStale = isAway || ageMs > staleAfterMs
       metrics?.refused.labels(isStale ? 'unavailable' : 'unknown').inc()
       return isStale ? 'unavailable' : 'unknown'
     },

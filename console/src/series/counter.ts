@@ -29,19 +29,3 @@ export function counterRates(): CounterRates {
     },
   }
 }
-
-/**
- * How often a host is sampled, from a gauge that changes at every sample (`node_time_seconds`) read once a second: the
- * median distance between changes. Rates need a window of at least two samples, and nothing else tells how long that is.
- */
-export function sampleIntervalS(values: readonly [number, string][], otherwiseS: number): number {
-  const changes: number[] = []
-  for (let i = 1; i < values.length; i++) {
-    const [before, now] = [values[i - 1], values[i]]
-    if (before && now && before[1] !== now[1]) changes.push(now[0])
-  }
-  const gaps = changes.slice(1).map((time, i) => time - (changes[i] ?? time))
-  const sorted = gaps.sort((a, b) => a - b)
-  const median = sorted[Math.floor(sorted.length / 2)]
-  return median === undefined || median <= 0 ? otherwiseS : median
-}

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { counterRates, sampleIntervalS } from './counter.ts'
+import { counterRates } from './counter.ts'
 import { appendRow, emptyTable, lastKnown, mergeTables, type SeriesTable, stack, tableFrom } from './table.ts'
 
 const value = fc.option(fc.double({ noNaN: true, min: -1e6, max: 1e6 }))
@@ -101,14 +101,6 @@ test('a counter becomes a rate, a restart counts from zero, a repeat or a long h
   assert.equal(rates.rate('rx', 10_000, 50), 10)
   assert.equal(rates.rate('rx', 10_000 + 601_000, 900), null)
   assert.equal(rates.rate('tx', 10_000, 1), null)
-})
-
-test('the sampling interval is read from the data, whatever it is', () => {
-  const sampledEvery = (s: number) =>
-    Array.from({ length: 300 }, (_, t): [number, string] => [t, String(Math.floor(t / s) * s)])
-  for (const s of [1, 5, 15, 30, 60]) assert.equal(sampleIntervalS(sampledEvery(s), 30), s)
-  assert.equal(sampleIntervalS([], 30), 30)
-  assert.equal(sampleIntervalS([[1, '5']], 30), 30)
 })
 
 test('the newest known value skips what is not known yet', () => {

@@ -12,14 +12,14 @@ export const emptyTable: SeriesTable = { times: [], columns: {} }
 
 /** One series as Prometheus' range query returns it: seconds and the value as text. */
 export interface MatrixSeries {
-  metric: Record<string, string>
-  values: readonly [number, string][]
+  metric: Readonly<Record<string, string>>
+  values: readonly (readonly [seconds: number, value: string])[]
 }
 
 /** Aligns series on the union of their times. Series that share a key are added, so a key is also a `sum by`. */
 export function tableFrom(
   matrix: readonly MatrixSeries[],
-  keyOf: (metric: Record<string, string>) => string | null,
+  keyOf: (metric: Readonly<Record<string, string>>) => string | null,
 ): SeriesTable {
   const rows = new Map<number, Map<string, number>>()
   const keys = new Set<string>()

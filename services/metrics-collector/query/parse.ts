@@ -257,7 +257,7 @@ class Parser {
     if (this.#isNext('[')) {
       this.#next()
       rangeMs = this.#duration()
-      if (this.#isNext(':')) throw unsupported('subquery')
+      if (this.#peek().text.startsWith(':')) throw unsupported('subquery')
       this.#expect(']')
     }
     if (this.#isNext('offset')) {

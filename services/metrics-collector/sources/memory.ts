@@ -18,7 +18,7 @@ export async function readMemory(roots: Roots): Promise<Reading[]> {
 export function parseMeminfo(text: string): Reading[] {
   const readings: Reading[] = []
   for (const line of text.split('\n')) {
-    const [, key, value, unit] = /^([A-Za-z0-9_()]+):\s+(\d+)(?:\s+(kB))?\s*$/.exec(line) ?? []
+    const [, key, value, unit] = /^([A-Za-z0-9_]+(?:\([A-Za-z0-9_]+\))?):\s+(\d+)(?:\s+(kB))?\s*$/.exec(line) ?? []
     if (key === undefined || value === undefined) continue
     const name = `node_memory_${key.replace(/\((.*)\)/, '_$1')}`
     // A plain count, such as HugePages_Total, has no unit in the file and none in the name.
