@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { copyRows, isDataError, isUnavailable } from '#platform/postgres'
+import { copyBinary, copyRows, isDataError, isUnavailable } from '#platform/postgres'
 import { testDatabase } from '../../test/kit/database.ts'
 
 const text = fc.oneof(
@@ -90,6 +90,37 @@ test('rows that cannot be made or stored end the COPY without a trace', async t 
   }
   await assert.rejects(copyRows(sql, { into: 'item', columns: ['id'], rows: wrongType() }), isDataError)
   assert.deepEqual([...(await sql`select count(*) as n from item`)], [{ n: 0n }])
+})
+
+test('rows encoded by the caller in the binary format arrive, whatever the pieces', async t => {
+  const { sql } = await testDatabase(t)
+  await sql`create table item (id int8 primary key, name text)`
+  const encoded = (ids: bigint[]) => {
+    const parts = [Buffer.from('PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0', 'latin1')]
+    for (const id of ids) {
+      const row = Buffer.alloc(2 + 4 + 8 + 4)
+      row.writeInt16BE(2, 0)
+      row.writeInt32BE(8, 2)
+      row.writeBigInt64BE(id, 6)
+      row.writeInt32BE(-1, 14)
+      parts.push(row)
+    }
+    return Buffer.concat([...parts, Buffer.from([0xff, 0xff])])
+  }
+  const columns = ['id', 'name']
+  const bytes = encoded([1n, 2n ** 62n])
+  const pieces = Array.from({ length: Math.ceil(bytes.length / 7) }, (_, i) => bytes.subarray(i * 7, i * 7 + 7))
+  await copyBinary(sql, { into: 'item', columns, chunks: pieces })
+  assert.deepEqual(
+    [...(await sql`select id, name from item order by id`)],
+    [
+      { id: 1n, name: null },
+      { id: 2n ** 62n, name: null },
+    ],
+  )
+  await assert.rejects(copyBinary(sql, { into: 'item', columns, chunks: [encoded([5n, 1n])] }), isDataError)
+  await assert.rejects(copyBinary(sql, { into: 'item', columns, chunks: [Buffer.from('nonsense')] }), isDataError)
+  assert.deepEqual([...(await sql`select count(*) as n from item`)], [{ n: 2n }])
 })
 
 test('a large COPY beside other queries of the same pool neither disturbs them nor is disturbed', async t => {

@@ -1,6 +1,6 @@
 // COPY … FROM STDIN in text format: the fastest way in.
-// Measured here (2 cores, unix socket, fsync on, rows of int8 + timestamptz + 100-byte text + jsonb, batches of 1,000,
-// one transaction each): see docs/decisions.md, "COPY".
+// Measured on 2 cores (busy with other work), unix socket, fsync on, rows of int8, timestamptz, 100 bytes of text and
+// a small jsonb: 115 k rows/s in transactions of 1,000 rows, 170–255 k rows/s in one of 200,000.
 
 import type { PendingQuery, Row } from 'postgres'
 import { UnstorableValue } from './errors.ts'

@@ -4,7 +4,7 @@
 // A server that dies is started again with growing pauses for as long as we live; clients see lost connections and
 // reconnect. A start that fails the first time is the caller's to report.
 
-import { chmod, chown, lchown, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { chmod, chown, lchown, mkdtemp, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { lockFile } from '#platform/lock'
 import type { Logger } from '#platform/telemetry'
@@ -54,7 +54,7 @@ export async function startEmbedded(o: EmbeddedOptions): Promise<EmbeddedPostgre
     runAs,
     log,
   })
-  const lock = await lockFile(join(dir, 'lock'))
+  const lock = await lockFile(join(dir, 'lock')).catch(error => explainForeign(dir, error))
   try {
     const dataDir = join(dir, 'data')
     runAs = await chooseRunAs(dataDir)
@@ -147,6 +147,17 @@ async function keepRunning(
   }
 }
 
+/** A folder that root's Purser made cannot be used by an ordinary user, and the raw EACCES does not say so. */
+async function explainForeign(dir: string, error: unknown): Promise<never> {
+  const { uid } = await stat(dir)
+  if (!(error instanceof Error && 'code' in error && error.code === 'EACCES')) throw error
+  throw new Error(
+    `${dir} belongs to user id ${uid}, and this process runs as ${process.geteuid?.()}. ` +
+      'Start Purser as that user, or give the folder to this one (chown -R), or choose another PURSER_DATA_DIR.',
+    { cause: error },
+  )
+}
+
 /** False when there is no data folder yet. */
 async function checkVersion(dataDir: string, { major }: Binaries): Promise<boolean> {
   const text = await readFile(join(dataDir, 'PG_VERSION'), 'utf8').catch(error => {
@@ -190,7 +201,9 @@ async function initialise(o: {
   o.log.info({ durationMs: Math.round(performance.now() - startedAt) }, 'database folder made')
 }
 
+/** Closed to the account that made it first, so that nothing of it can be swapped for a link on the way. */
 async function chownTree(folder: string, { uid, gid }: RunAs): Promise<void> {
+  await chown(folder, 0, 0)
   for (const entry of await readdir(folder, { withFileTypes: true, recursive: true })) {
     await lchown(join(entry.parentPath, entry.name), uid, gid)
   }

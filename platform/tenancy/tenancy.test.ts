@@ -98,7 +98,7 @@ test('with the database away known keys keep working, and an unknown one is neve
   assert.equal(tenancy.authenticate('nonsense'), 'unavailable')
 })
 
-test('an outage is noticed by the first unknown key, and its end makes keys created meanwhile known', async t => {
+test('an outage is noticed by the first unknown key, and its end brings what changed meanwhile', async t => {
   const { url, sql: admin } = await testDatabase(t)
   const { tenancy, sql } = await open(t, url)
   const { key, id } = await tenancy.keys.create({ tenantId: 1, name: 'x', scopes: ['ai'], format: 'hex64' }, by)

@@ -125,6 +125,7 @@ const staleAfterMs = 3 * pollEveryMs
 /** An unknown key makes us ask the database, at most this often: a guesser must not become a load. */
 const pollOnUnknownEveryMs = 1_000
 const writeUsedEveryMs = 30_000
+const msPerDay = 86_400_000
 
 export async function openTenancy(o: TenancyOptions): Promise<Tenancy> {
   const { sql, log, clock } = o
@@ -142,7 +143,8 @@ export async function openTenancy(o: TenancyOptions): Promise<Tenancy> {
   }
   let staticKeys = new Map<string, { tenantId: number; scopes: ReadonlySet<string>; name: string }>()
   const listeners = new Set<() => void>()
-  const used = new Map<bigint, string>()
+  /** Key to day since 1970 (UTC); written as text only once per flush. */
+  const used = new Map<bigint, number>()
   let isClosed = false
   let askedForUnknownAtMs = Number.NEGATIVE_INFINITY
   const metrics = o.registry ? createMetrics(o.registry, () => known.keys.size) : undefined
@@ -205,7 +207,7 @@ export async function openTenancy(o: TenancyOptions): Promise<Tenancy> {
   const flushUsed = async () => {
     if (used.size === 0) return
     const days = new Map(used)
-    await writeLastUsed(sql, days)
+    await writeLastUsed(sql, new Map([...days].map(([id, day]) => [id, rfc3339(day * msPerDay).slice(0, 10)])))
     for (const [id, day] of days) if (used.get(id) === day) used.delete(id)
   }
   const writingUsed = setInterval(() => {
@@ -351,7 +353,7 @@ export async function openTenancy(o: TenancyOptions): Promise<Tenancy> {
       }
       const found = known.keys.get(hash)
       if (found && (found.expiresAtMs === undefined || clock.now() < found.expiresAtMs)) {
-        if (found.principal.keyId !== null) used.set(found.principal.keyId, rfc3339(clock.now()).slice(0, 10))
+        if (found.principal.keyId !== null) used.set(found.principal.keyId, Math.floor(clock.now() / msPerDay))
         return found.principal
       }
       const ageMs = clock.monotonicMs() - freshAtMs

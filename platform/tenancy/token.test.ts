@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict'
-import { chmodSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { chmodSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -73,6 +75,26 @@ test('the root secret is made once, readable by its owner only, also when many s
   writeFileSync(join(dir, 'secret'), 'short')
   chmodSync(join(dir, 'secret'), 0o600)
   await assert.rejects(loadSecret({ dataDir: dir }), /secret has 5 bytes/)
+})
+
+test('processes that start at the same time agree on one root secret', async t => {
+  const dir = mkdtempSync(join(tmpdir(), 'secret-'))
+  t.after(() => rmSync(dir, { recursive: true }))
+  const script = `
+    import { loadSecret } from ${JSON.stringify(new URL('./secret.ts', import.meta.url).href)}
+    process.stdin.once('data', async () => {
+      process.stdout.write((await loadSecret({ dataDir: process.argv[1] })).toString())
+      process.exit()
+    })
+    process.stdout.write('ready')`
+  const children = Array.from({ length: 4 }, () =>
+    spawn(process.execPath, ['--no-warnings', '--input-type=module', '-e', script, join(dir, 'data')]),
+  )
+  await Promise.all(children.map(child => once(child.stdout, 'data')))
+  for (const child of children) child.stdin.write('go')
+  const secrets = await Promise.all(children.map(async child => String(await once(child.stdout, 'data'))))
+  assert.equal(new Set(secrets).size, 1)
+  assert.deepEqual(readdirSync(join(dir, 'data')), ['secret'])
 })
 
 test('keys of different purposes differ', () => {
