@@ -1,0 +1,19 @@
+import type { LogEntry } from '../api/logs.ts'
+import { formatClockMs, formatMoment } from '../units/time.ts'
+import { levelOf } from './levels.ts'
+
+/** The one-line form of an entry, the same wherever lines are shown. */
+export function LogLine({ entry }: { entry: LogEntry }) {
+  const level = levelOf(entry.level)
+  const ms = Date.parse(entry.timestamp)
+  return (
+    <>
+      <time dateTime={entry.timestamp} title={formatMoment(ms)}>
+        {formatClockMs(ms)}
+      </time>
+      <span className={`level tone-${level.tone}`}>{level.name}</span>
+      <span className="log-service">{entry.service}</span>
+      <span className="log-message">{entry.message}</span>
+    </>
+  )
+}

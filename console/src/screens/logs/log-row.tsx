@@ -1,0 +1,90 @@
+import { useId, useState } from 'react'
+import type { LogEntry } from '../../api/logs.ts'
+import { JsonTree, type OnFilter } from '../../logs/json-tree.tsx'
+import { levelOf } from '../../logs/levels.ts'
+import { LogLine } from '../../logs/log-line.tsx'
+import { CopyButton } from '../../parts/copy.tsx'
+import { Icon } from '../../parts/icon.tsx'
+import { formatMoment } from '../../units/time.ts'
+
+export function LogRow({ entry, onFilter, isNew = false }: { entry: LogEntry; onFilter: OnFilter; isNew?: boolean }) {
+  const [isOpen, setIsOpen] = useState(false)
+  const id = useId()
+  return (
+    <article
+      className="log-row"
+      data-open={isOpen || undefined}
+      data-new={isNew || undefined}
+      data-tone={levelOf(entry.level).tone}
+      data-testid="log-row"
+    >
+      <button
+        type="button"
+        className="log-line"
+        aria-expanded={isOpen}
+        aria-controls={id}
+        onClick={() => setIsOpen(!isOpen)}
+      >
+        <LogLine entry={entry} />
+      </button>
+      {isOpen && <Detail id={id} entry={entry} onFilter={onFilter} />}
+    </article>
+  )
+}
+
+function Detail({ id, entry, onFilter }: { id: string; entry: LogEntry; onFilter: OnFilter }) {
+  const fields: [string, string][] = [
+    ['service', entry.service],
+    ['level', entry.level],
+    ['id', String(entry.id)],
+  ]
+  return (
+    <div className="log-detail" id={id}>
+      <pre className="log-full">{entry.message}</pre>
+      <div className="json">
+        <ul>
+          <li>
+            <span className="json-row">
+              <span className="json-name">timestamp</span>
+              <span className="json-value json-string" title={formatMoment(Date.parse(entry.timestamp))}>
+                {entry.timestamp}
+              </span>
+            </span>
+          </li>
+          {fields.map(([name, value]) => (
+            <li key={name}>
+              <span className="json-row">
+                <span className="json-name">{name}</span>
+                <span className="json-value json-string">{value}</span>
+                {name !== 'id' && (
+                  <span className="json-actions">
+                    <button
+                      type="button"
+                      aria-label={`Only this ${name}`}
+                      title="Filter for this value"
+                      onClick={() => onFilter(name, value, false)}
+                    >
+                      <Icon name="filterIn" size={14} />
+                    </button>
+                    <button
+                      type="button"
+                      aria-label={`Without this ${name}`}
+                      title="Filter out this value"
+                      onClick={() => onFilter(name, value, true)}
+                    >
+                      <Icon name="filterOut" size={14} />
+                    </button>
+                  </span>
+                )}
+              </span>
+            </li>
+          ))}
+        </ul>
+      </div>
+      {entry.metadata && Object.keys(entry.metadata).length > 0 && (
+        <JsonTree value={entry.metadata} onFilter={onFilter} />
+      )}
+      <CopyButton text={JSON.stringify(entry, null, 2)} label="Copy the entry as JSON" />
+    </div>
+  )
+}
