@@ -1,7 +1,7 @@
 // Where the server programs are, made runnable for the user that will run them.
 
 import { constants } from 'node:fs'
-import { access, chmod, cp, mkdir, readdir, readFile, rename, rm, symlink } from 'node:fs/promises'
+import { access, chmod, cp, lstat, mkdir, readdir, readFile, rename, rm, symlink } from 'node:fs/promises'
 import { dirname, extname, join, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Logger } from '#platform/telemetry'
@@ -77,9 +77,11 @@ async function hydrateLinks(native: string): Promise<string | null> {
   )
   for (const { source, target } of listed) {
     const link = join(dirname(native), target)
+    if (await lstat(link).catch(() => null)) continue
     try {
       await symlink(relative(dirname(target), source), link)
     } catch (error) {
+      // Another process that starts beside us made it.
       if (error instanceof Error && 'code' in error && error.code === 'EEXIST') continue
       return `the links to its libraries cannot be made (${error instanceof Error ? error.message : error})`
     }

@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
-import { cpSync, existsSync, readdirSync, readFileSync } from 'node:fs'
+import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync } from 'node:fs'
 import { chmod, chown, lstat, mkdir, mkdtemp, readdir, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { createInterface } from 'node:readline'
-import { type TestContext, test } from 'node:test'
+import { after, type TestContext, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { type EmbeddedPostgres, openSql, type Sql, startEmbedded, subscribe } from '#platform/postgres'
 import { createLog } from '#platform/telemetry'
@@ -26,6 +26,11 @@ async function temporaryFolder(t: TestContext): Promise<string> {
   })
   return folder
 }
+
+/** A folder that has its database, for tests that are not about the first start: initdb is the slowest part. */
+const used = mkdtempSync(join(tmpdir(), 'purser-pg-'))
+after(() => rm(used, { recursive: true, force: true, maxRetries: 5 }))
+const usedDir = join(used, 'postgres')
 
 async function start(t: TestContext, dir: string, o: { fsync?: boolean } = {}): Promise<EmbeddedPostgres> {
   const server = await startEmbedded({ dir, log, fsync: false, ...o })
@@ -122,7 +127,7 @@ test('the first start makes the database, later starts find its data, and two ne
 })
 
 test('only the server and root can enter the socket folder, and nothing of our environment reaches the server', async t => {
-  const dir = join(await temporaryFolder(t), 'postgres')
+  const dir = usedDir
   process.env.PURSER_TEST_MARKER = 'visible'
   t.after(() => {
     delete process.env.PURSER_TEST_MARKER
@@ -139,7 +144,7 @@ test('only the server and root can enter the socket folder, and nothing of our e
 })
 
 test('kill -9 of the program stops the server, and what was committed is there at the next start', async t => {
-  const dir = join(await temporaryFolder(t), 'postgres')
+  const dir = usedDir
   const fixture = await startFixture(t, dir)
   const sql = connect(t, fixture.url)
   await sql`create table kept (n int8)`
@@ -151,7 +156,7 @@ test('kill -9 of the program stops the server, and what was committed is there a
 })
 
 test('a server that outlived its program is stopped by the next start, not left to block it', async t => {
-  const dir = join(await temporaryFolder(t), 'postgres')
+  const dir = usedDir
   const fixture = await startFixture(t, dir)
   // Without its guardian the server stays behind when the program dies.
   for (const pid of guardiansOf(join(dir, 'data'))) process.kill(pid, 'SIGKILL')
@@ -179,11 +184,11 @@ function guardiansOf(dataDir: string): number[] {
 }
 
 test('a killed server is back by itself; a pool opened before goes on, and a subscription listens again and says so', async t => {
-  const dir = join(await temporaryFolder(t), 'postgres')
+  const dir = usedDir
   const server = await start(t, dir, { fsync: true })
   const sql = connect(t, server.url)
-  await sql`create table kept (n int8)`
-  await sql`insert into kept values (1)`
+  await sql`create table lasting (n int8)`
+  await sql`insert into lasting values (1)`
   const told: string[] = []
   let listenings = 0
   const subscription = await subscribe(
@@ -196,7 +201,7 @@ test('a killed server is back by itself; a pool opened before goes on, and a sub
     const { pid } = server
     process.kill(pid, 'SIGKILL')
     await until('the pool answers from a new server', async () => {
-      const rows = await sql`select n from kept`.catch(() => [])
+      const rows = await sql`select n from lasting`.catch(() => [])
       return rows.length === 1 && server.pid !== pid
     })
     await until('it listens again', () => listenings === life + 2)
@@ -206,8 +211,8 @@ test('a killed server is back by itself; a pool opened before goes on, and a sub
   await subscription.close()
 })
 
-test('closing while the server is dead does not wait for it to come back', async t => {
-  const dir = join(await temporaryFolder(t), 'postgres')
+test('closing while the server is dead does not wait for it to come back', async () => {
+  const dir = usedDir
   const server = await startEmbedded({ dir, log, fsync: false })
   process.kill(server.pid, 'SIGKILL')
   await until('it is dead', () => !isRunning(server.pid))
@@ -229,7 +234,7 @@ test('an initdb that was killed in the middle is done again', async t => {
 })
 
 test('a pid file that names another program does not stop the start', async t => {
-  const dir = join(await temporaryFolder(t), 'postgres')
+  const dir = usedDir
   const first = await startEmbedded({ dir, log, fsync: false })
   const pidFile = readFileSync(join(dir, 'data', 'postmaster.pid'), 'utf8')
   await first.close()
@@ -243,10 +248,10 @@ test('a pid file that names another program does not stop the start', async t =>
 test('a data path too long for a socket gets a short socket folder, the same at each start', async t => {
   const folder = await temporaryFolder(t)
   const dir = join(folder, 'x'.repeat(120), 'postgres')
-  const first = await startEmbedded({ dir, log, fsync: false, ownLevels: 2 })
+  const first = await startEmbedded({ dir, log, fsync: false, dataDir: folder })
   t.after(() => rm(first.socketDir, { recursive: true, force: true }))
   await first.close()
-  const again = await startEmbedded({ dir, log, fsync: false, ownLevels: 2 })
+  const again = await startEmbedded({ dir, log, fsync: false, dataDir: folder })
   t.after(() => again.close())
   assert.equal(again.socketDir, first.socketDir)
   assert.ok(Buffer.byteLength(`${again.socketDir}/.s.PGSQL.${again.port}`) <= 103)
@@ -303,6 +308,7 @@ test('as root below a closed folder the database moves out, linked, and comes ba
   await sql.end()
   await first.close()
   assert.equal((await stat(home)).mode & 0o777, 0o700)
+  assert.equal((await stat(join(home, 'checkout'))).mode & 0o777, 0o755 & ~process.umask())
   assert.ok((await lstat(dir)).isSymbolicLink())
   const again = await startEmbedded(options)
   t.after(() => again.close())

@@ -23,8 +23,9 @@ export interface EmbeddedOptions {
   log: Logger
   /** Default true. Off only for tests. */
   fsync?: boolean
-  /** As root: how many folders above `dir` are Purser's own and may be opened for passing (0711). Default 1. */
-  ownLevels?: number
+  /** Purser's data folder, an ancestor of `dir`; its parent unless given. As root, it and what lies between are opened
+   *  for passing (0711) when they must be. Nothing above it is touched. */
+  dataDir?: string
   /** As root: where the server's folder goes when the folders above `dir` are closed. */
   sharedStateDir?: string
 }
@@ -49,7 +50,7 @@ export async function startEmbedded(o: EmbeddedOptions): Promise<EmbeddedPostgre
   let runAs = await chooseRunAs(join(o.dir, 'data'))
   const dir = await prepareFolder({
     dir: o.dir,
-    ownLevels: o.ownLevels ?? 1,
+    ownDir: o.dataDir ?? dirname(o.dir),
     sharedStateDir: o.sharedStateDir ?? '/var/lib/purser',
     runAs,
     log,
@@ -106,14 +107,16 @@ export async function startEmbedded(o: EmbeddedOptions): Promise<EmbeddedPostgre
   }
 }
 
-/** The given database, or an embedded one in `dir`, which is `<data folder>/<service>/postgres`. */
+/** The given database, or an embedded one in `dir`: `<dataDir>/postgres`, or for a service alone `<dataDir>/<service>/postgres`. */
 export async function resolveDatabase(o: {
   url?: string | undefined
   dir: string
+  dataDir?: string
   log: Logger
 }): Promise<{ url: string; isEmbedded: boolean; close(): Promise<void> }> {
   if (o.url) return { url: o.url, isEmbedded: false, close: async () => {} }
-  const server = await startEmbedded({ dir: o.dir, log: o.log, ownLevels: 2 })
+  const { dir, log, dataDir } = o
+  const server = await startEmbedded({ dir, log, ...(dataDir === undefined ? {} : { dataDir }) })
   return { url: server.url, isEmbedded: true, close: () => server.close() }
 }
 

@@ -19,13 +19,13 @@ import { type RunAs, runCommand } from './run-as.ts'
 const socketPathBytesMax = process.platform === 'linux' ? 107 : 103
 
 /**
- * Makes the server's folder and returns its real path. As root, the folders above must let the server's user pass:
- * the `ownLevels` nearest ones are Purser's and are opened to passing (0711); a closed one further up is somebody's
- * home, which is left alone: then the server's folder moves to `sharedStateDir` and a link takes its place.
+ * Makes the server's folder and returns its real path. As root, the folders above must let the server's user pass: those
+ * from `ownDir` down are Purser's and are opened to passing (0711); a closed one further up is somebody's home, which is
+ * left alone: then the server's folder moves to `sharedStateDir` and a link takes its place.
  */
 export async function prepareFolder(o: {
   dir: string
-  ownLevels: number
+  ownDir: string
   sharedStateDir: string
   runAs: RunAs | null
   log: Logger
@@ -42,8 +42,7 @@ export async function prepareFolder(o: {
   const real = await realpath(dir)
   await chmod(real, 0o711)
   if (await canEnter(real, runAs)) return real
-  let above = dirname(real)
-  for (let level = 0; level < o.ownLevels; level++, above = dirname(above)) await openToPassing(above)
+  for (const folder of between(dirname(dir), resolve(o.ownDir))) await openToPassing(folder)
   if (await canEnter(real, runAs)) return real
 
   const closed = await firstClosed(real)
@@ -69,6 +68,16 @@ export async function prepareFolder(o: {
     throw new Error(`user id ${runAs.uid} cannot reach ${moved}; set PURSER_DATA_DIR to a folder that others may pass`)
   }
   return realpath(moved)
+}
+
+/** From `folder` up to `top`, both included; none when `top` is no ancestor. */
+function between(folder: string, top: string): string[] {
+  const folders: string[] = []
+  for (let at = folder; ; at = dirname(at)) {
+    folders.push(at)
+    if (at === top) return folders
+    if (at === dirname(at)) return []
+  }
 }
 
 async function openToPassing(folder: string): Promise<void> {
