@@ -132,15 +132,21 @@ class Parser {
 
   expression(depth: number): Expression {
     if (depth > depthMax) throw bad(`the query is nested deeper than ${depthMax} levels`)
-    let left = this.#operand(depth)
+    return this.#operators(['+', '-'], () => this.#operators(['*', '/'], () => this.#operand(depth)))
+  }
+
+  /** Operators of one rank, left to right, between numbers only. */
+  #operators(signs: readonly string[], operand: () => Expression): Expression {
+    let left = operand()
     for (;;) {
       const { type, text } = this.#peek()
       const isOperator = type === 'sign' && /^([-+*/%^@:<>]|[=<>!]=)$/.test(text)
       const isWord = type === 'word' && ['and', 'or', 'unless', 'atan2'].includes(text)
       if (!isOperator && !isWord) return left
       if (left.kind !== 'number' || !'+-*/'.includes(text)) throw unsupported(text)
+      if (!signs.includes(text)) return left
       this.#next()
-      const right = this.#operand(depth)
+      const right = operand()
       if (right.kind !== 'number') throw unsupported(text)
       left = { kind: 'number', value: calculate(left.value, text, right.value) }
     }

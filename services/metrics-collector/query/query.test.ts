@@ -21,6 +21,7 @@ test('the language: what is written is what is understood', () => {
   const trailing = parseQuery('max(up) without (job)')
   assert.ok(trailing.kind === 'aggregate' && trailing.grouping === 'without')
   assert.deepEqual(parseQuery('1 + 2'), { kind: 'number', value: 3 })
+  assert.deepEqual(parseQuery('1 + 2*3 - 8/4'), { kind: 'number', value: 5 })
   assert.deepEqual(parseQuery('-(2)*1e3'), { kind: 'number', value: -2_000 })
   assert.equal(parsePromDuration('1h30m'), 5_400_000)
   assert.equal(parsePromDuration('250ms'), 250)
