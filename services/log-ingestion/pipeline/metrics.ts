@@ -14,7 +14,6 @@ export function createMetrics(
   registry: Registry,
   read: {
     pendingRows: () => number
-    oldestPendingS: () => number
     isDatabaseUp: () => boolean
     imbalanceRows: () => number
     quarantineRows: () => number
@@ -64,7 +63,6 @@ export function createMetrics(
   const sanitized = counter('sanitized_total', 'Values changed because no database takes them.', ['kind'])
 
   gauge('journal_pending_rows', 'Rows acknowledged and not yet in the database.', read.pendingRows)
-  gauge('journal_oldest_pending_seconds', 'Age of the oldest of them.', read.oldestPendingS)
   gauge('db_up', '1 while commits work.', () => (read.isDatabaseUp() ? 1 : 0))
   gauge(
     'ledger_imbalance_rows',

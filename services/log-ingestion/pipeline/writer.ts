@@ -34,6 +34,10 @@ export interface WriterOptions {
   clock: Clock
   log: Logger
   metrics: IntakeMetrics
+  /** Rows whose acceptance was told to their senders. */
+  acceptedRows: () => bigint
+  /** All of that many rows are committed; told when nothing is left to do. */
+  onCaughtUp: (rows: bigint) => void
   /** In order, after each commit: rows that left the journal, and the running total behind them. */
   onCommitted: (outcome: CommitOutcome & { rows: number; rowsBehind: bigint; receivedUs: bigint }) => void
 }
@@ -115,9 +119,12 @@ export async function openWriter(o: WriterOptions): Promise<Writer> {
   /** Reads ahead until a batch is full or nothing more is there. */
   const fill = async () => {
     while (queueRows < rowsMax && queueBytes < batchBytesMax) {
+      // Told before the read: what is accepted while it runs may not be in its answer.
+      const accepted = o.acceptedRows()
       const { batches, next } = await journal.read(position, { bytesMax: readBytes })
       if (batches.length === 0) {
         position = next
+        if (queue.length === 0 && inWork.length === 0) o.onCaughtUp(accepted)
         return
       }
       for (const batch of batches) {

@@ -79,3 +79,17 @@ export async function drawIds(sql: Sql, sequence: string, count: number): Promis
   if (!row) throw new Error('BUG: no ids were drawn')
   return row.all ?? Array.from({ length: count }, (_, i) => row.first + BigInt(i))
 }
+
+/** Whether the request at this place of any replica's journal is stored, and how many of its rows were quarantined. */
+export async function findRange(
+  sql: Sql,
+  segment: string,
+  from: number,
+): Promise<{ isStored: boolean; quarantined: number }> {
+  const [row] = await sql<{ isStored: boolean; quarantined: bigint }[]>`
+    select exists(select from purser_logs.commits
+                  where segment = ${segment}::uuid and from_off <= ${BigInt(from)} and to_off > ${BigInt(from)}) as "isStored",
+           (select count(*) from purser_logs.quarantine
+            where starts_with(position, ${`${segment}:${from}:`})) as quarantined`
+  return { isStored: row?.isStored ?? false, quarantined: Number(row?.quarantined ?? 0n) }
+}

@@ -57,6 +57,7 @@ create table purser_logs.quarantine (
   decided_by text,
   decided_at timestamptz
 );
+create index quarantine_position on purser_logs.quarantine (position text_pattern_ops);
 create index quarantine_tenant on purser_logs.quarantine (tenant, received_at);
 
 -- What usage events were, or are to be, made from. Reported is never more than counted; the difference of an hour that

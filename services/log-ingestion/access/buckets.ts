@@ -1,0 +1,75 @@
+// Token buckets on a monotonic clock: capacity `burst`, `rps` tokens a second, starting full.
+
+import type { Clock } from '#platform/time'
+
+export interface Verdict {
+  allowed: boolean
+  /** Whole tokens left after this request. */
+  remaining: number
+  /** Whole seconds, rounded up, until the bucket is full again. */
+  resetS: number
+  /** Whole seconds ≥ 1 until this request could pass; 0 when it did. */
+  retryAfterS: number
+}
+
+export interface Buckets {
+  take(key: string): Verdict
+  readonly rps: number
+  /** How many keys are remembered. */
+  readonly size: number
+}
+
+export interface BucketOptions {
+  rps: number
+  burst: number
+  clock: Clock
+  /** Beyond it the buckets that were used longest ago are forgotten. */
+  keysMax?: number
+}
+
+interface Bucket {
+  tokens: number
+  atMs: number
+}
+
+const sweepEveryTakes = 1_024
+
+export function createBuckets({ rps, burst, clock, keysMax = 100_000 }: BucketOptions): Buckets {
+  // In order of last use, so that the least recently used is first.
+  const buckets = new Map<string, Bucket>()
+  let takes = 0
+
+  /** A bucket idle until full is as good as none. */
+  const sweep = (nowMs: number) => {
+    for (const [key, bucket] of buckets) {
+      if (bucket.tokens + ((nowMs - bucket.atMs) / 1_000) * rps < burst && buckets.size <= keysMax) continue
+      buckets.delete(key)
+    }
+  }
+
+  return {
+    take(key) {
+      const nowMs = clock.monotonicMs()
+      const found = buckets.get(key)
+      const bucket = found ?? { tokens: burst, atMs: nowMs }
+      bucket.tokens = Math.min(burst, bucket.tokens + ((nowMs - bucket.atMs) / 1_000) * rps)
+      bucket.atMs = nowMs
+      if (found) buckets.delete(key)
+      buckets.set(key, bucket)
+      if (++takes % sweepEveryTakes === 0 || buckets.size > keysMax) sweep(nowMs)
+      // A token that is complete but for rounding is a token: 0.1 + 0.2 must not cost a millisecond.
+      const allowed = bucket.tokens >= 1 - 1e-9
+      if (allowed) bucket.tokens = Math.max(0, bucket.tokens - 1)
+      return {
+        allowed,
+        remaining: Math.floor(bucket.tokens + 1e-9),
+        resetS: Math.ceil((burst - bucket.tokens) / rps - 1e-9),
+        retryAfterS: allowed ? 0 : Math.max(1, Math.ceil((1 - bucket.tokens) / rps - 1e-9)),
+      }
+    },
+    rps,
+    get size() {
+      return buckets.size
+    },
+  }
+}

@@ -1,0 +1,107 @@
+// The wire shapes of log-ingestion's query side, for the console and other programs. Types only.
+
+export type Level = 'TRACE' | 'DEBUG' | 'INFO' | 'WARN' | 'WARNING' | 'ERROR' | 'CRITICAL' | 'FATAL'
+
+export type Json = string | number | boolean | null | readonly Json[] | { readonly [key: string]: Json }
+
+export interface LogEntry {
+  /** Decimal; may exceed 2^53. */
+  id: string
+  /** RFC 3339, UTC, up to microseconds. */
+  timestamp: string
+  service: string
+  /** One of Level for entries that came in here; rows of older programs may carry other words. */
+  level: string
+  message: string
+  metadata: { readonly [key: string]: Json } | null
+  /** When it was accepted. */
+  created_at: string
+}
+
+/** GET or POST /api/v1/logs/search?q&from&to&limit&cursor&order&fields&timeout */
+export interface SearchAnswer {
+  /** With `fields`, only those members. */
+  logs: LogEntry[]
+  /** Send it back for the next page; null when there is none. */
+  cursor: string | null
+  /** The page ended because time, rows or bytes ran out; go on from the cursor. */
+  partial: boolean
+  stats: SearchStats
+  /** Everything accepted before this time can be found. */
+  watermark: string
+}
+
+export interface SearchStats {
+  scanned_rows: number
+  scanned_blocks: number
+  skipped_blocks: number
+  took_ms: number
+}
+
+/** GET /api/v1/logs/histogram?q&from&to&interval&by */
+export interface HistogramAnswer {
+  /** Go duration. */
+  interval: string
+  /** All of the range, empty ones included. Counts are decimal strings. */
+  buckets: HistogramBucket[]
+  partial: boolean
+}
+
+export interface HistogramBucket {
+  time: string
+  count: string
+  /** Only when asked for with `by`. */
+  by?: { readonly [value: string]: string }
+}
+
+/** Event `log` of GET /api/v1/logs/tail?q (server-sent events); its SSE id is the place in the journal. */
+export interface TailEntry {
+  timestamp: string
+  service: string
+  level: Level
+  message: string
+  metadata: { readonly [key: string]: Json } | null
+}
+
+/** Event `gap`: this many entries were lost here because the reader was too slow. Event `heartbeat` has empty data. */
+export interface TailGap {
+  dropped: number
+}
+
+/** GET /api/v1/receipts/:id */
+export interface ReceiptAnswer {
+  id: string
+  received_at: string
+  accepted: number
+  pending: number
+  stored: number
+  quarantined: number
+  duplicates: number
+  state: 'pending' | 'stored'
+}
+
+/** Error of the query routes: problem details with an `error` member. */
+export interface ProblemAnswer {
+  type: string
+  title: string
+  status: number
+  detail: string
+  reason: string
+  requestId: string
+  error: string
+}
+
+/** POST /api/v1/logs/batch */
+export interface BatchAnswer {
+  message: 'Batch processed'
+  accepted: number
+  total: number
+  rejected?: number
+  errors?: string[]
+}
+
+/** GET /health */
+export interface HealthAnswer {
+  status: 'healthy' | 'degraded'
+  checks?: { readonly [name: string]: { status: string; detail?: string } }
+}

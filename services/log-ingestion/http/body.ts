@@ -1,0 +1,168 @@
+// A request body, decoded, within its bounds: reading and decompressing stop at the cap, not after it.
+
+import type { IncomingMessage } from 'node:http'
+import { createBrotliDecompress, createGunzip, createInflate, createInflateRaw, createZstdDecompress } from 'node:zlib'
+
+export class BodyTooLarge extends Error {
+  readonly bytesMax: number
+  constructor(bytesMax: number) {
+    super(`the body is larger than ${bytesMax} bytes after decompression`)
+    this.bytesMax = bytesMax
+  }
+}
+
+/** More decoded bytes are in work already than the process may hold. */
+export class TooMuchInFlight extends Error {}
+
+/** The compressed stream is cut or no such stream. */
+export class BadCompression extends Error {}
+
+export class UnsupportedEncoding extends Error {}
+
+/** The sender went away before the body was complete. */
+export class SenderGone extends Error {}
+
+/** Decoded bytes in work over all requests. */
+export interface InflightBytes {
+  /** @throws TooMuchInFlight */
+  add(bytes: number): void
+  remove(bytes: number): void
+}
+
+export function createInflightBytes(bytesMax: number): InflightBytes {
+  let bytes = 0
+  return {
+    add(count) {
+      // One request alone always fits: the cap on a body is below this one.
+      if (bytes + count > bytesMax) throw new TooMuchInFlight(`${bytesMax} bytes are in work`)
+      bytes += count
+    },
+    remove(count) {
+      bytes -= count
+    },
+  }
+}
+
+/** What one request holds of them, given back at once in the end. */
+export interface Reservation {
+  take(bytes: number): void
+  release(): void
+}
+
+export function reserve(inflight: InflightBytes): Reservation {
+  let held = 0
+  return {
+    take(bytes) {
+      inflight.add(bytes)
+      held += bytes
+    },
+    release() {
+      inflight.remove(held)
+      held = 0
+    },
+  }
+}
+
+export type Encoding = 'identity' | 'gzip' | 'deflate' | 'br' | 'zstd'
+
+/** @throws UnsupportedEncoding also for stacked encodings: two bombs in one */
+export function encodingOf(header: string | undefined): Encoding {
+  const name = (header ?? 'identity').trim().toLowerCase()
+  if (name === '' || name === 'identity') return 'identity'
+  if (name === 'x-gzip' || name === 'gzip') return 'gzip'
+  if (name === 'deflate' || name === 'br' || name === 'zstd') return name
+  throw new UnsupportedEncoding(
+    `Content-Encoding ${JSON.stringify(name.slice(0, 60))} is not one of identity, gzip, deflate, br, zstd`,
+  )
+}
+
+export async function readBody(
+  request: IncomingMessage,
+  encoding: Encoding,
+  bytesMax: number,
+  reservation: Reservation,
+): Promise<Buffer> {
+  const raw = await readRaw(request, bytesMax, reservation)
+  if (encoding === 'identity') return raw
+  return await decompress(raw, encoding, bytesMax, reservation)
+}
+
+/** Listeners rather than an async iterator: this runs for every request, and most bodies are one chunk. */
+function readRaw(request: IncomingMessage, bytesMax: number, reservation: Reservation): Promise<Buffer> {
+  return new Promise((resolve, reject) => {
+    const chunks: Buffer[] = []
+    let length = 0
+    const settle = (error: Error | null) => {
+      request.off('data', onData)
+      request.off('end', onEnd)
+      request.off('close', onGone)
+      request.off('error', onGone)
+      if (error === null) resolve(chunks.length === 1 && chunks[0] ? chunks[0] : Buffer.concat(chunks, length))
+      else reject(error)
+    }
+    const onData = (chunk: Buffer) => {
+      length += chunk.length
+      if (length > bytesMax) return settle(new BodyTooLarge(bytesMax))
+      try {
+        reservation.take(chunk.length)
+      } catch (error) {
+        return settle(error instanceof Error ? error : new Error(String(error)))
+      }
+      chunks.push(chunk)
+    }
+    const onEnd = () => settle(null)
+    const onGone = () => settle(new SenderGone('the sender went away before the end of the body'))
+    request.on('data', onData)
+    request.on('end', onEnd)
+    request.on('close', onGone)
+    request.on('error', onGone)
+    if (request.destroyed && !request.complete) onGone()
+  })
+}
+
+function decompress(
+  raw: Buffer,
+  encoding: Exclude<Encoding, 'identity'>,
+  bytesMax: number,
+  reservation: Reservation,
+): Promise<Buffer> {
+  return new Promise((resolve, reject) => {
+    const stream = decoderFor(encoding, raw)
+    const chunks: Buffer[] = []
+    let length = 0
+    const fail = (error: Error) => {
+      stream.destroy()
+      reject(error)
+    }
+    stream.on('data', (chunk: Buffer) => {
+      length += chunk.length
+      if (length > bytesMax) return fail(new BodyTooLarge(bytesMax))
+      try {
+        reservation.take(chunk.length)
+      } catch (error) {
+        return fail(error instanceof Error ? error : new Error(String(error)))
+      }
+      chunks.push(chunk)
+    })
+    stream.on('error', error => fail(new BadCompression(`the ${encoding} stream cannot be read: ${error.message}`)))
+    stream.on('end', () => resolve(Buffer.concat(chunks, length)))
+    stream.end(raw)
+  })
+}
+
+function decoderFor(encoding: Exclude<Encoding, 'identity'>, raw: Buffer) {
+  const chunkSize = 64 * 1024
+  switch (encoding) {
+    case 'gzip':
+      return createGunzip({ chunkSize })
+    case 'br':
+      return createBrotliDecompress({ chunkSize })
+    case 'zstd':
+      return createZstdDecompress({ chunkSize })
+    case 'deflate':
+      // Some senders mean the zlib format, some the raw one; the first byte tells.
+      return ((raw[0] ?? 0) & 0x0f) === 8 ? createInflate({ chunkSize }) : createInflateRaw({ chunkSize })
+    default:
+      return encoding satisfies never
+  }
+}

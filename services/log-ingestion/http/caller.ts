@@ -1,0 +1,44 @@
+// Who asks on the query routes, and for which tenant.
+
+import type { FastifyRequest } from 'fastify'
+import type { Buckets } from '../access/buckets.ts'
+import { nativeCredential } from '../access/credentials.ts'
+import type { Caller, Directory, Scope } from '../access/directory.ts'
+import { badParameter, directoryUnavailable, keyInvalid, keyRequired, rateLimited, scopeMissing } from '../errors.ts'
+
+export interface Access {
+  directory: Directory
+  /** Of query routes; undefined when RATELIMIT_ENABLED=false. */
+  buckets: Buckets | undefined
+  refusals: Buckets
+}
+
+export interface Asker {
+  caller: Caller
+  /** Goes into every statement. */
+  tenant: string
+}
+
+/** @throws Problem */
+export function authorize(access: Access, request: FastifyRequest, scope: Scope): Asker {
+  const credential = nativeCredential(request.headers)
+  const caller = credential === undefined ? 'none' : access.directory.authenticate(credential)
+  if (typeof caller === 'string') {
+    const refused = access.refusals.take(request.ip)
+    if (!refused.allowed) throw rateLimited(refused.retryAfterS)
+    throw caller === 'none' ? keyRequired() : caller === 'unavailable' ? directoryUnavailable() : keyInvalid()
+  }
+  const verdict = access.buckets?.take(caller.key)
+  if (verdict && !verdict.allowed) throw rateLimited(verdict.retryAfterS)
+  if (!caller.scopes.has(scope)) throw scopeMissing(scope)
+  return { caller, tenant: tenantOf(caller, request) }
+}
+
+/** `?tenant=` is for callers of no single tenant; for others it changes nothing they may see. */
+function tenantOf(caller: Caller, request: FastifyRequest): string {
+  const { tenant } = request.query as Record<string, unknown>
+  if (tenant === undefined || !caller.anyTenant) return caller.tenant
+  if (typeof tenant !== 'string' || !/^[a-z0-9][a-z0-9._-]{0,62}$/.test(tenant))
+    throw badParameter('tenant', 'is not the slug of a tenant')
+  return tenant
+}

@@ -1,0 +1,37 @@
+// Entries as JSON text. Metadata goes out as the database wrote it: parsing it would cost digits.
+
+import { formatMicros } from '../rfc3339.ts'
+import type { StoredEntry } from '../store/entries.ts'
+
+export const entryFields = ['id', 'timestamp', 'service', 'level', 'message', 'metadata', 'created_at'] as const
+export type EntryField = (typeof entryFields)[number]
+
+export function entryJson(entry: StoredEntry, fields: readonly EntryField[] = entryFields): string {
+  return `{${fields.map(field => `"${field}":${memberJson(entry, field)}`).join(',')}}`
+}
+
+/** The guide's own shape: the id is a JSON number, `metadata` is left out when there is none. */
+export function guideEntryJson(entry: StoredEntry): string {
+  const { id, service, level, message, metadata } = entry
+  const fixed = JSON.stringify({ timestamp: formatMicros(entry.timestampUs), service, level, message })
+  return `{"id":${id},${fixed.slice(1, -1)}${metadata === null ? '' : `,"metadata":${metadata}`}}`
+}
+
+function memberJson(entry: StoredEntry, field: EntryField): string {
+  switch (field) {
+    case 'id':
+      return `"${entry.id}"`
+    case 'timestamp':
+      return `"${formatMicros(entry.timestampUs)}"`
+    case 'created_at':
+      return `"${formatMicros(entry.createdUs)}"`
+    case 'metadata':
+      return entry.metadata ?? 'null'
+    case 'service':
+    case 'level':
+    case 'message':
+      return JSON.stringify(entry[field])
+    default:
+      return field satisfies never
+  }
+}

@@ -1,0 +1,180 @@
+// Parameters of the query routes, from the query string or a JSON body, read once into what the store takes.
+
+import { createHash } from 'node:crypto'
+import type { FastifyRequest } from 'fastify'
+import { formatDuration } from '#platform/time'
+import { badParameter, badQuery, notFound } from '../errors.ts'
+import { parseQuery, QueryError } from '../query/parse.ts'
+import type { Query } from '../query/query.ts'
+import type { Place } from '../store/entries.ts'
+import { bucketsMax, defaultInterval, parseInterval, parseTime, smallestInterval, TimeError } from '../time-range.ts'
+import { type EntryField, entryFields } from './entry-json.ts'
+
+const defaultRangeUs = 3_600_000_000n
+const limitDefault = 100
+const limitMax = 1_000
+const timeoutDefaultMs = 10_000
+const timeoutMaxMs = 60_000
+
+export type Parameters = Readonly<Record<string, string>>
+
+/** GET parameters, or the members of a POSTed object; numbers are as good as their digits. */
+export function parametersOf(request: FastifyRequest): Parameters {
+  const found: Record<string, string> = {}
+  const body = request.method === 'POST' && typeof request.body === 'object' ? request.body : null
+  for (const [name, value] of Object.entries({ ...(request.query as object), ...body })) {
+    if (value === null || value === undefined) continue
+    if (Array.isArray(value) && value.every(item => typeof item === 'string')) found[name] = value.join(',')
+    else if (typeof value === 'string' || typeof value === 'number') found[name] = String(value)
+    else throw badParameter(name, 'must be a text or a number')
+  }
+  return found
+}
+
+export function queryOf(parameters: Parameters): Query {
+  try {
+    return parseQuery(parameters.q ?? '')
+  } catch (error) {
+    if (error instanceof QueryError) throw badQuery(error.message)
+    throw error
+  }
+}
+
+export function rangeOf(parameters: Parameters, nowMs: number): { fromUs: bigint; toUs: bigint } {
+  const read = (name: 'from' | 'to', standard: bigint) => {
+    const text = parameters[name]
+    return text === undefined || text === '' ? standard : timeParameter(name, () => parseTime(text, nowMs))
+  }
+  // The end is exclusive: an entry of this very microsecond is still found.
+  const toUs = read('to', BigInt(nowMs) * 1_000n + 1_000n)
+  const fromUs = read('from', toUs - defaultRangeUs)
+  if (fromUs >= toUs) throw badParameter('from', 'must be before `to`')
+  return { fromUs, toUs }
+}
+
+function timeParameter<T>(name: string, read: () => T): T {
+  try {
+    return read()
+  } catch (error) {
+    if (error instanceof TimeError) throw badParameter(name, error.message)
+    throw error
+  }
+}
+
+export interface SearchParameters {
+  query: Query
+  fromUs: bigint
+  toUs: bigint
+  order: 'asc' | 'desc'
+  limit: number
+  timeoutMs: number
+  fields: readonly EntryField[]
+  after: Place | undefined
+  /** What a cursor of this search must carry. */
+  binding: string
+}
+
+export function searchParameters(parameters: Parameters, tenant: string, nowMs: number): SearchParameters {
+  const order = oneOf(parameters, 'order', ['desc', 'asc'])
+  const binding = createHash('sha256')
+    .update(JSON.stringify([tenant, parameters.q ?? '', order]))
+    .digest('base64url')
+    .slice(0, 16)
+  const cursor = parameters.cursor ? readCursor(parameters.cursor, binding) : undefined
+  // A cursor carries the range that the first page resolved: `-15m` must not move while someone pages.
+  const range = cursor ?? rangeOf(parameters, nowMs)
+  return {
+    query: queryOf(parameters),
+    fromUs: range.fromUs,
+    toUs: range.toUs,
+    order,
+    limit: whole(parameters, 'limit', limitDefault, limitMax),
+    timeoutMs: timeoutOf(parameters),
+    fields: fieldsOf(parameters),
+    after: cursor?.after,
+    binding,
+  }
+}
+
+export function writeCursor(search: SearchParameters, at: Place): string {
+  const { binding, fromUs, toUs } = search
+  return Buffer.from([binding, fromUs, toUs, at.timestampUs, at.id].join('|')).toString('base64url')
+}
+
+function readCursor(text: string, binding: string): { fromUs: bigint; toUs: bigint; after: Place } {
+  const match = /^([\w-]{16})\|(-?\d{1,19})\|(-?\d{1,19})\|(-?\d{1,19})\|(-?\d{1,19})$/.exec(
+    Buffer.from(text, 'base64url').toString('latin1'),
+  )
+  if (match?.[1] !== binding) throw notFound('This cursor does not belong to this search; begin without one.')
+  const [fromUs = 0n, toUs = 0n, timestampUs = 0n, id = 0n] = match.slice(2).map(BigInt)
+  return { fromUs, toUs, after: { timestampUs, id } }
+}
+
+export interface HistogramParameters {
+  query: Query
+  fromUs: bigint
+  toUs: bigint
+  intervalMs: number
+  by: 'level' | 'service' | null
+  timeoutMs: number
+}
+
+export function histogramParameters(parameters: Parameters, nowMs: number): HistogramParameters {
+  const { fromUs, toUs } = rangeOf(parameters, nowMs)
+  const { interval } = parameters
+  const intervalMs =
+    interval === undefined || interval === ''
+      ? defaultInterval(toUs - fromUs)
+      : timeParameter('interval', () => parseInterval(interval))
+  const intervalUs = BigInt(intervalMs) * 1_000n
+  if (bucketCount(fromUs, toUs, intervalUs) > bucketsMax)
+    throw badParameter(
+      'interval',
+      `${formatDuration(intervalMs)} cuts this range into more than ${bucketsMax} buckets; the smallest that fits is ${formatDuration(smallestInterval(toUs - fromUs))}`,
+    )
+  const by = parameters.by === undefined || parameters.by === '' ? null : oneOf(parameters, 'by', ['level', 'service'])
+  return { query: queryOf(parameters), fromUs, toUs, intervalMs, by, timeoutMs: timeoutOf(parameters) }
+}
+
+/** Buckets begin at UTC multiples of the interval. */
+export function bucketOrigin(fromUs: bigint, intervalUs: bigint): bigint {
+  const rest = fromUs % intervalUs
+  return fromUs - (rest < 0n ? rest + intervalUs : rest)
+}
+
+export function bucketCount(fromUs: bigint, toUs: bigint, intervalUs: bigint): number {
+  return Number((toUs - 1n - bucketOrigin(fromUs, intervalUs)) / intervalUs) + 1
+}
+
+function timeoutOf(parameters: Parameters): number {
+  const { timeout } = parameters
+  if (timeout === undefined || timeout === '') return timeoutDefaultMs
+  const ms = timeParameter('timeout', () => parseInterval(timeout))
+  if (ms > timeoutMaxMs) throw badParameter('timeout', `${timeout} is longer than the longest taken, 1m`)
+  return ms
+}
+
+function fieldsOf(parameters: Parameters): readonly EntryField[] {
+  if (!parameters.fields) return entryFields
+  const names = parameters.fields.split(',').map(name => name.trim())
+  const unknown = names.find(name => !entryFields.some(field => field === name))
+  if (unknown !== undefined)
+    throw badParameter('fields', `${JSON.stringify(unknown)} is not one of ${entryFields.join(', ')}`)
+  return entryFields.filter(field => names.includes(field))
+}
+
+export function whole(parameters: Parameters, name: string, standard: number, max: number): number {
+  const text = parameters[name]
+  if (text === undefined || text === '') return standard
+  const n = /^\d{1,9}$/.test(text) ? Number(text) : 0
+  if (n < 1 || n > max) throw badParameter(name, `${JSON.stringify(text)} is not a whole number from 1 to ${max}`)
+  return n
+}
+
+function oneOf<const T extends string>(parameters: Parameters, name: string, values: readonly [T, ...T[]]): T {
+  const text = parameters[name]
+  if (text === undefined || text === '') return values[0]
+  const found = values.find(value => value === text)
+  if (found === undefined) throw badParameter(name, `${JSON.stringify(text)} is not one of ${values.join(', ')}`)
+  return found
+}

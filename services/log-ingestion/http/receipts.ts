@@ -1,0 +1,30 @@
+// GET /api/v1/receipts/:id: what became of the entries of one acknowledged request.
+
+import type { FastifyInstance } from 'fastify'
+import type { ReceiptAnswer } from '../api.ts'
+import { notFound } from '../errors.ts'
+import { formatMicros } from '../rfc3339.ts'
+import { findRange } from '../store/commits.ts'
+import { authorize } from './caller.ts'
+import { type QueryContext, withReads } from './context.ts'
+
+export function addReceipts(app: FastifyInstance, context: QueryContext): void {
+  app.get('/api/v1/receipts/:id', async (request): Promise<ReceiptAnswer> => {
+    // Whoever may send may ask what became of it.
+    const { tenant } = authorize(context.access, request, 'logs:write')
+    const { id } = request.params as { id: string }
+    const receipt = context.receipts.read(id, tenant)
+    if (!receipt) throw notFound('There is no such receipt.')
+    const { isStored, quarantined } = await withReads(context, sql => findRange(sql, receipt.segment, receipt.from))
+    return {
+      id,
+      received_at: formatMicros(receipt.receivedUs),
+      accepted: receipt.rows,
+      pending: isStored ? 0 : receipt.rows,
+      stored: isStored ? receipt.rows - quarantined : 0,
+      quarantined,
+      duplicates: 0,
+      state: isStored ? 'stored' : 'pending',
+    }
+  })
+}

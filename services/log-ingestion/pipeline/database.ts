@@ -1,0 +1,177 @@
+// The database side, from "not reached yet" to draining, while intake works all the time.
+//
+//   connecting ──▶ ready          embedded server up or address answers, tables there, directory read, writer running
+//   connecting ──▶ connecting     anything of that fails: 100 ms … 10 s, and /health says what and what to grant
+//   ready      ──▶ closed         drained
+// Outages while ready are the writer's and the pools' own business: they wait and go on.
+
+import type { HealthCheck } from '#platform/http'
+import type { Journal } from '#platform/journal'
+import { isUnavailable, migrate, openSql, resolveDatabase, type Sql } from '#platform/postgres'
+import type { Logger, Registry } from '#platform/telemetry'
+import { openTenancy, type Tenancy } from '#platform/tenancy/tenancy'
+import { type Clock, rfc3339, sleep } from '#platform/time'
+import { attachLogsTable } from '../store/logs-table.ts'
+import { openPartitions, type Partitions } from '../store/partitions.ts'
+import type { IntakeMetrics } from './metrics.ts'
+import { openWriter, type Writer, type WriterOptions } from './writer.ts'
+
+export interface DatabaseOptions {
+  /** Undefined: embedded. */
+  url: string | undefined
+  /** Of the embedded server. */
+  dir: string
+  poolMax: number
+  statementTimeoutMs: number
+  indexProfile: 'fast' | 'compat'
+  /** Slugs that environment keys are mapped to; made when missing. */
+  tenants: readonly string[]
+  secret: Buffer
+  journal: Journal
+  replica: string
+  batchRows: number
+  flushIntervalMs: number
+  clock: Clock
+  log: Logger
+  registry: Registry
+  metrics: IntakeMetrics
+  onCommitted: WriterOptions['onCommitted']
+  onCaughtUp: WriterOptions['onCaughtUp']
+  acceptedRows: WriterOptions['acceptedRows']
+  /** Each time all of it is up: once, as things are. */
+  onReady: (parts: ReadyDatabase) => void | Promise<void>
+}
+
+export interface ReadyDatabase {
+  reads: Sql
+  writes: Sql
+  writer: Writer
+  partitions: Partitions
+  tenancy: Tenancy
+}
+
+export interface Database {
+  readonly parts: ReadyDatabase | undefined
+  readonly ready: Promise<void>
+  /** What keeps it from being ready, for people. */
+  readonly problem: string | undefined
+  health(): HealthCheck
+  close(drainMs: number): Promise<void>
+}
+
+/** Connections for the writer: two batches, and one for partitions and merging. */
+const writerPool = 3
+const backoffMaxMs = 10_000
+
+export function openDatabase(o: DatabaseOptions): Database {
+  const { log, clock } = o
+  const closing = new AbortController()
+  const ready = Promise.withResolvers<void>()
+  const closers: (() => Promise<void>)[] = []
+  let parts: ReadyDatabase | undefined
+  let problem: string | undefined = 'not reached yet'
+  let since = rfc3339(clock.now())
+
+  // Kept over attempts: what worked is not done again.
+  let server: Awaited<ReturnType<typeof resolveDatabase>> | undefined
+  let pools: { writes: Sql; reads: Sql } | undefined
+  let tenancy: Tenancy | undefined
+
+  const connect = async (): Promise<ReadyDatabase> => {
+    if (!server) {
+      const opened = await resolveDatabase({ url: o.url, dir: o.dir, log })
+      server = opened
+      closers.push(() => opened.close())
+    }
+    if (!pools) {
+      const common = { url: server.url, statementTimeoutMs: o.statementTimeoutMs, log }
+      const writes = openSql({ ...common, max: writerPool, applicationName: 'log-ingestion writer' })
+      const reads = openSql({ ...common, max: Math.max(2, o.poolMax - writerPool), applicationName: 'log-ingestion' })
+      pools = { writes, reads }
+      closers.push(async () => {
+        await Promise.all([writes.end({ timeout: 2 }), reads.end({ timeout: 2 })])
+      })
+    }
+    const { writes, reads } = pools
+    const table = await attachLogsTable(writes, { indexProfile: o.indexProfile, log })
+    await migrate(writes, {
+      schema: 'purser_logs',
+      folder: new URL('../migrations/purser_logs/', import.meta.url),
+      log,
+    })
+    if (!tenancy) {
+      const opened = await openTenancy({ sql: reads, secret: o.secret, log, clock, registry: o.registry })
+      tenancy = opened
+      closers.push(() => opened.close())
+    }
+    for (const slug of o.tenants) await tenancy.tenants.ensure(slug, { kind: 'system', name: 'configuration' })
+    const partitions = openPartitions(writes, table)
+    const writer = await openWriter({
+      journal: o.journal,
+      replica: o.replica,
+      sql: writes,
+      table,
+      partitions,
+      batchRows: o.batchRows,
+      flushIntervalMs: o.flushIntervalMs,
+      clock,
+      log,
+      metrics: o.metrics,
+      onCommitted: o.onCommitted,
+      onCaughtUp: o.onCaughtUp,
+      acceptedRows: o.acceptedRows,
+    })
+    return { reads, writes, writer, partitions, tenancy }
+  }
+
+  const keepConnecting = async () => {
+    for (let attempt = 0; !closing.signal.aborted; attempt++) {
+      try {
+        const opened = await connect()
+        parts = opened
+        problem = undefined
+        since = rfc3339(clock.now())
+        await o.onReady(opened)
+        log.info({ attempt }, 'database ready')
+        ready.resolve()
+        return
+      } catch (error) {
+        if (closing.signal.aborted) return
+        const message = error instanceof Error ? error.message : String(error)
+        if (message !== problem)
+          log.error({ err: error }, 'the database is not usable yet; entries wait in the journal')
+        problem = message
+        const ms = isUnavailable(error) ? Math.min(backoffMaxMs, 100 * 2 ** Math.min(attempt, 10)) : backoffMaxMs / 2
+        await sleep(ms * (0.75 + Math.random() / 2), closing.signal).catch(() => {})
+      }
+    }
+  }
+  const connecting = keepConnecting()
+
+  return {
+    get parts() {
+      return parts
+    },
+    ready: ready.promise,
+    get problem() {
+      return problem ?? parts?.writer.status().problem
+    },
+    health() {
+      if (!parts) return { status: 'down', since, detail: problem ?? 'not reached yet' }
+      const status = parts.writer.status()
+      if (status.isHealthy) return { status: 'ok' }
+      return {
+        status: 'down',
+        detail: status.problem ?? 'commits fail',
+        ...(status.since ? { since: status.since } : {}),
+      }
+    },
+    async close(drainMs) {
+      closing.abort()
+      await connecting
+      await parts?.writer.close(drainMs)
+      for (let close = closers.pop(); close; close = closers.pop())
+        await close().catch(error => log.warn({ err: error }, 'a part of the database side did not close cleanly'))
+    },
+  }
+}

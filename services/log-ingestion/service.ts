@@ -1,0 +1,349 @@
+// Every object of the service, made once, by hand, top to bottom. Intake listens first: it needs the disk and nothing else.
+
+import { randomBytes, randomUUID } from 'node:crypto'
+import { chmod, mkdir, open, readFile, rename } from 'node:fs/promises'
+import { createServer } from 'node:http'
+import { dirname, join } from 'node:path'
+import { Counter, Histogram } from 'prom-client'
+import { closeHttp, createHealth, createHttp, listen } from '#platform/http'
+import { openJournal } from '#platform/journal'
+import { type Base, type Running, type StartSequence, startSequence } from '#platform/lifecycle'
+import { deriveKey, loadSecret } from '#platform/tenancy/secret'
+import { sleep } from '#platform/time'
+import { createBuckets } from './access/buckets.ts'
+import { clientAddress, trustedProxies } from './access/client-address.ts'
+import { adminScopes, createDirectory, parseStaticKey, type StaticKey, writeScopes } from './access/directory.ts'
+import { type Config, databaseUrlOf, stateDirOf } from './config.ts'
+import { type AdminContext, addAdmin } from './http/admin.ts'
+import { createInflightBytes } from './http/body.ts'
+import { authorize } from './http/caller.ts'
+import { createGate } from './http/gate.ts'
+import { addHealth } from './http/health.ts'
+import { addHistogram } from './http/histogram.ts'
+import { createIntake } from './http/intake.ts'
+import { addReceipts } from './http/receipts.ts'
+import { addSearch } from './http/search.ts'
+import { addTail } from './http/tail.ts'
+import { createRedaction } from './json/metadata.ts'
+import { openAcceptance } from './pipeline/acceptance.ts'
+import { openDatabase } from './pipeline/database.ts'
+import { createMetrics } from './pipeline/metrics.ts'
+import { createProgress } from './pipeline/progress.ts'
+import { captureSelfLogs } from './pipeline/self-logs.ts'
+import { createTailHub } from './pipeline/tail-hub.ts'
+import { startUpkeep } from './pipeline/upkeep.ts'
+import { journalReader } from './pipeline/writer.ts'
+import { createReceipts } from './receipt.ts'
+
+const headerBytesMax = 16 * 1024
+/** Longer than the idle time of usual load balancers, so that it is they who close. */
+const keepAliveMs = 75_000
+const heartbeatEveryMs = 15_000
+/** A start is useful before the database is: after this long it is reported ready as it is. */
+const databaseWaitMs = 10_000
+
+export async function start(config: Config, base: Base): Promise<Running> {
+  const parts = startSequence(base.log)
+  try {
+    return await startParts(config, base, parts)
+  } catch (error) {
+    await parts.close().catch(() => {})
+    throw error
+  }
+}
+
+async function startParts(config: Config, base: Base, parts: StartSequence): Promise<Running> {
+  const { log, clock, registry } = base
+  const startedMonotonicMs = clock.monotonicMs()
+  const dir = stateDirOf(config)
+  const trusted = trustedProxies(config.trustedProxies)
+  await mkdir(dir, { recursive: true, mode: 0o700 })
+
+  const journal = await parts.add('journal', () =>
+    openJournal({
+      dir: join(dir, 'journal'),
+      bytesMax: config.journalBytesMax,
+      keepBytes: config.journalKeepBytes,
+      readers: [journalReader],
+      log,
+      registry,
+      metricPrefix: 'log_ingestion_journal',
+      clock,
+    }),
+  )
+  // The journal's lock is held: what else is in this folder is ours too.
+  const replica = await replicaOf(dir)
+  const secret = await loadSecret({
+    dataDir: config.purserDir ?? dir,
+    ...(config.platformSecret === undefined ? {} : { secret: config.platformSecret }),
+  })
+  const databaseUrl = databaseUrlOf(config)
+  const hasOwnInstallation = databaseUrl === undefined || config.isSupervised
+  const staticKeys = await staticKeysOf(config, hasOwnInstallation ? join(dir, 'write-key') : undefined)
+  if (hasOwnInstallation)
+    log.info({ path: join(dir, 'write-key') }, 'a key that may send to tenant public is in this file')
+
+  const directory = createDirectory({ secret, clock, staticKeys })
+  const redaction = createRedaction(config.redactKeys)
+  const receipts = createReceipts(deriveKey(secret, 'log receipt'))
+  const progress = createProgress({ clock })
+  const hub = createTailHub({ onDropped: rows => metrics.tailDropped(rows) })
+  const metrics = createMetrics(registry, {
+    pendingRows: () => progress.pendingRows(),
+    isDatabaseUp: () => database.health().status === 'ok',
+    imbalanceRows: () => progress.imbalanceRows,
+    quarantineRows: () => progress.quarantinedRows,
+    tails: () => hub.count,
+  })
+  const acceptance = await parts.add('acceptance', () =>
+    openAcceptance({
+      journal,
+      dir,
+      log,
+      committedRows: () => progress.committedRows,
+      onAccepted(accepted, header) {
+        progress.accepted(accepted.rows, accepted.receivedUs)
+        hub.publish(accepted, header.tenant)
+      },
+    }),
+  )
+  progress.begin(acceptance.rows, acceptance.committedRowsHint)
+
+  const database = openDatabase({
+    url: databaseUrl,
+    dir: join(dir, 'postgres'),
+    poolMax: config.dbPoolMax,
+    statementTimeoutMs: config.dbStatementTimeoutMs,
+    indexProfile: config.indexProfile,
+    tenants: [...new Set(staticKeys.map(key => key.tenant))],
+    secret,
+    journal,
+    replica,
+    batchRows: config.batchRows,
+    flushIntervalMs: config.batchFlushIntervalMs,
+    clock,
+    log,
+    registry,
+    metrics,
+    onCommitted(outcome) {
+      progress.committed(outcome)
+      metrics.settled(outcome.stored, outcome.quarantined)
+    },
+    onCaughtUp: rows => progress.caughtUp(rows),
+    acceptedRows: () => progress.acceptedRows,
+    onReady({ tenancy, writer }) {
+      directory.connect(tenancy)
+      progress.follow(writer)
+    },
+  })
+  parts.onClose('database', () => database.close(config.shutdownTimeoutMs), {
+    timeoutMs: config.shutdownTimeoutMs + 5_000,
+  })
+  const upkeep = startUpkeep({ database, progress, replica, secret, config, clock, log, registry })
+  parts.onClose('upkeep', () => upkeep.close())
+
+  const isJournalNearlyFull = () => journal.bytes >= config.journalBytesMax * 0.95
+  const health = createHealth({ clock })
+  health.add('database', () => database.health())
+  health.add('journal', () =>
+    journal.bytes > config.journalBytesMax / 2
+      ? { status: 'degraded', detail: `${journal.bytes} of ${config.journalBytesMax} bytes wait for the database` }
+      : { status: 'ok' },
+  )
+  health.add('quarantine', () =>
+    progress.hasRecentQuarantine()
+      ? { status: 'degraded', detail: 'the database refused entries within the last hour; they are in quarantine' }
+      : { status: 'ok' },
+  )
+  upkeep.addHealth(health)
+
+  let isDraining = false
+  const limits = { rps: config.rateLimitRps, burst: config.rateLimitBurst, clock }
+  const access = {
+    directory,
+    buckets: config.isRateLimited ? createBuckets(limits) : undefined,
+    refusals: createBuckets({ rps: 10, burst: 50, clock, keysMax: 10_000 }),
+  }
+  const intake = createIntake({
+    clock,
+    directory,
+    acceptance,
+    receipts,
+    metrics,
+    rules: {
+      messageBytesMax: config.messageBytesMax,
+      metadataBytesMax: config.metadataBytesMax,
+      timestampPastMaxMs: config.timestampPastMaxMs,
+      timestampFutureMaxMs: config.timestampFutureMaxMs,
+      redaction,
+    },
+    lineBytesMax: config.lineBytesMax,
+    bodyBytesMax: config.bodyBytesMax,
+    entriesMax: config.rowsPerRequestMax,
+    batchErrors: config.batchErrors,
+    inflight: createInflightBytes(config.inflightBytesMax),
+    buckets: config.isRateLimited ? createBuckets(limits) : undefined,
+    refusals: access.refusals,
+    clientAddress: request => clientAddress(trusted, request),
+    isDraining: () => isDraining,
+    drainRetryS: () => progress.drainRetryS(),
+    observe: (route, status, seconds) => observe(route, status, seconds),
+    log,
+  })
+  const app = createHttp({
+    service: 'log-ingestion',
+    base,
+    health,
+    ownRoutes: ['/health', '/health/ready'],
+    trustedProxies: config.trustedProxies,
+    authorizeDetailed: request => void authorize(access, request, 'logs:read'),
+    serverFactory: handler =>
+      createServer(
+        {
+          maxHeaderSize: headerBytesMax,
+          headersTimeout: config.readTimeoutMs,
+          requestTimeout: config.readTimeoutMs,
+          connectionsCheckingInterval: 1_000,
+          keepAliveTimeout: keepAliveMs,
+          noDelay: true,
+        },
+        (request, response) => {
+          // A reader that stopped reading must not hold its answer for ever. Live tails end only by themselves.
+          response.once('prefinish', () => {
+            const timer = setTimeout(() => response.destroy(), config.writeTimeoutMs)
+            response.once('close', () => clearTimeout(timer))
+          })
+          if (!intake(request, response)) handler(request, response)
+        },
+      ),
+    formatError(problem, request, reply) {
+      const error = problem.extra.error ?? problem.message
+      if (problem.reason === 'NOT_FOUND' && request.is404) void reply.send({ error: 'Not found' })
+      else if (request.url.startsWith('/admin/')) void reply.send({ error })
+      else
+        void reply.type('application/problem+json').send({
+          type: `docs/errors.md#${problem.reason.toLowerCase()}`,
+          title: problem.title,
+          status: problem.status,
+          detail: problem.message,
+          reason: problem.reason,
+          requestId: request.id,
+          error,
+        })
+      return true
+    },
+  })
+  const observe = httpObserver(base)
+  addHealth(app, { health, isReady: () => !isDraining && !isJournalNearlyFull() })
+  const context: AdminContext = {
+    access,
+    gate: createGate(),
+    clock,
+    log,
+    metrics,
+    hub,
+    receipts,
+    replica,
+    reads: () => database.parts?.reads,
+    watermarkUs: () => progress.watermarkUs(),
+    intake: () => ({
+      startedMonotonicMs,
+      pendingRows: progress.pendingRows(),
+      storedRows: database.parts?.writer.status().stored ?? 0,
+      flushes: database.parts?.writer.status().flushes ?? 0,
+      failures: database.parts?.writer.status().failures ?? 0,
+      isWriterHealthy: database.health().status === 'ok',
+      problem: database.problem,
+      batchRows: config.batchRows,
+      flushIntervalMs: config.batchFlushIntervalMs,
+      isRateLimited: config.isRateLimited,
+      rateLimitRps: config.rateLimitRps,
+    }),
+    tenancy: () => database.parts?.tenancy,
+  }
+  addSearch(app, context)
+  addHistogram(app, context)
+  addTail(app, context)
+  addReceipts(app, context)
+  addAdmin(app, context)
+
+  const heartbeat = setInterval(() => hub.heartbeat(), heartbeatEveryMs)
+  heartbeat.unref()
+  parts.onClose('heartbeat', async () => clearInterval(heartbeat))
+  const url = await listen(app, {
+    host: config.serverHost,
+    port: config.serverPort,
+    variable: 'LOG_INGESTION_SERVER_PORT',
+  })
+  parts.onClose('http', async () => {
+    isDraining = true
+    health.draining()
+    await closeHttp(app, { drainMs: 5_000 })
+  })
+  if (config.hasSelfLogs) {
+    const stopCapture = captureSelfLogs({ log, acceptance, clock, redaction })
+    parts.onClose('self logs', async () => stopCapture())
+  }
+  const waited = new AbortController()
+  await Promise.race([database.ready, sleep(databaseWaitMs, waited.signal).catch(() => {})])
+  waited.abort()
+  return { url, close: () => parts.close() }
+}
+
+/** Which journal this is, for ever: made at the first start. */
+async function replicaOf(dir: string): Promise<string> {
+  const path = join(dir, 'replica')
+  const known = await readFile(path, 'utf8').catch(() => '')
+  if (/^[0-9a-f-]{36}$/.test(known.trim())) return known.trim()
+  const replica = randomUUID()
+  await writeDurably(path, replica)
+  return replica
+}
+
+async function staticKeysOf(config: Config, writeKeyPath: string | undefined): Promise<StaticKey[]> {
+  const keys: StaticKey[] = [
+    ...config.apiKeys.map(text => ({ ...parseStaticKey(text), scopes: writeScopes })),
+    ...config.adminApiKeys.map(text => ({ ...parseStaticKey(text), scopes: adminScopes })),
+  ]
+  if (writeKeyPath !== undefined) {
+    let key = (await readFile(writeKeyPath, 'utf8').catch(() => '')).trim()
+    if (key === '') {
+      key = `${randomBytes(32).toString('base64url')}=`
+      await writeDurably(writeKeyPath, key)
+    }
+    keys.push({ key, tenant: 'public', name: 'write-key', scopes: writeScopes })
+  }
+  return keys
+}
+
+/** Readable by us alone, whole or not at all, and still there after a power cut. */
+async function writeDurably(path: string, content: string): Promise<void> {
+  const temporary = `${path}.${process.pid}`
+  const file = await open(temporary, 'w', 0o600)
+  try {
+    await file.writeFile(`${content}\n`)
+    await file.sync()
+  } finally {
+    await file.close()
+  }
+  await chmod(temporary, 0o600)
+  await rename(temporary, path)
+  const folder = await open(dirname(path), 'r')
+  try {
+    await folder.sync()
+  } finally {
+    await folder.close()
+  }
+}
+
+/** The intake answers beside Fastify and is counted in the same families. */
+function httpObserver({ registry }: Base): (route: string, status: number, seconds: number) => void {
+  const requests = registry.getSingleMetric('log_ingestion_http_requests_total')
+  const durations = registry.getSingleMetric('log_ingestion_http_request_duration_seconds')
+  if (!(requests instanceof Counter && durations instanceof Histogram))
+    throw new Error('BUG: createHttp registered no metrics')
+  return (route, status, seconds) => {
+    requests.labels(route, 'POST', String(status)).inc()
+    durations.labels(route).observe(seconds)
+  }
+}
