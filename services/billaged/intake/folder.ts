@@ -28,6 +28,8 @@ export interface Folder {
   /** Everything this replica acknowledged before the position is committed, or the time is over. */
   waitUntilFolded(position: JournalPosition, timeoutMs: number): Promise<boolean>
   isCaughtUp(): boolean
+  /** Number of the last journal batch that is committed. */
+  lastSequence(): bigint | null
   health(): HealthCheck
   /** Folds what is there for up to `drainMs`, then stops; the rest stays in the journal. */
   close(drainMs: number): Promise<void>
@@ -65,6 +67,7 @@ export function startFolder(o: FolderOptions): Folder {
   const waiters = new Set<{ position: JournalPosition; done(): void }>()
   let position = o.from
   let failure: { error: unknown; sinceMs: number } | null = null
+  let lastSequence: bigint | null = null
   let isDraining = false
 
   const isFolded = (to: JournalPosition) => position !== null && comparePositions(position, to) >= 0
@@ -89,6 +92,7 @@ export function startFolder(o: FolderOptions): Folder {
     try {
       count(metrics, await o.write(await factsOf(batches), next))
       committed(next)
+      lastSequence = batches.at(-1)?.sequence ?? lastSequence
     } catch (error) {
       if (!isDataError(error)) throw error
       log.warn({ err: error, batches: batches.length }, 'the database refused a fold; folding one batch at a time')
@@ -109,6 +113,7 @@ export function startFolder(o: FolderOptions): Folder {
         await o.write([], next)
       }
       committed(next)
+      lastSequence = batch.sequence
     }
   }
 
@@ -154,6 +159,7 @@ export function startFolder(o: FolderOptions): Folder {
 
   return {
     isCaughtUp,
+    lastSequence: () => lastSequence,
     async waitUntilFolded(to, timeoutMs) {
       if (isFolded(to)) return true
       return new Promise(resolve => {

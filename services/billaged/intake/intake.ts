@@ -1,4 +1,5 @@
 import { Counter, Histogram } from 'prom-client'
+import type { HealthCheck } from '#platform/http'
 import { type Journal, JournalClosed, JournalDiskError, JournalFull, type JournalPosition } from '#platform/journal'
 import type { Base } from '#platform/lifecycle'
 import type { Unacknowledged } from '../errors.ts'
@@ -11,7 +12,14 @@ export interface Intake {
   /** For the caller's metrics and log, after acknowledge. */
   countSamples(accepted: number, aside: ReadonlyMap<AsideReason, number>): void
   countEvents(accepted: number, aside: ReadonlyMap<AsideReason, number>): void
+  /** Whether anything can be acknowledged. Red from a refusal by the journal until an append works again. */
+  health(): HealthCheck
+  /** Since the start: for the regular summary. */
+  totals(): { batches: number; samples: number; events: number }
+  /** Number of the last journal batch of this life. */
+  lastSequence(): bigint | null
   draining(): void
+  close(): Promise<void>
 }
 
 export class NotAcknowledged extends Error {
@@ -34,20 +42,47 @@ export interface IntakeOptions {
 
 /** How long a reply may wait for the database with ACK=database. Shorter than a sender's own time-out. */
 const databaseAckMsMax = 10_000
+const probeEveryMs = 1_000
 
 export function createIntake({ journal, ack, waitUntilFolded, base }: IntakeOptions): Intake {
   const metrics = createMetrics(base)
   const tally = createTally(base)
   let isDraining = false
+  let refused: { why: Unacknowledged; sinceMs: number } | null = null
+  let lastSequence: bigint | null = null
+  const totals = { batches: 0, samples: 0, events: 0 }
+  let probing: NodeJS.Timeout | undefined
+
+  async function append(facts: readonly Fact[]) {
+    try {
+      const receipt = await journal.append(encodeRecord(facts))
+      refused = null
+      lastSequence = receipt.sequence
+      return receipt
+    } catch (error) {
+      const named = refusal(error)
+      if (named instanceof NotAcknowledged && named.why.reason !== 'STOPPING') {
+        refused ??= { why: named.why, sinceMs: base.clock.now() }
+        probeLater()
+      }
+      throw named
+    }
+  }
+
+  /** A red health check turns senders away, so nobody's append would find out that the disk is back: ours must. */
+  function probeLater() {
+    probing ??= setTimeout(() => {
+      probing = undefined
+      append([]).catch(() => {})
+    }, probeEveryMs).unref()
+  }
 
   return {
     async acknowledge(facts) {
       if (isDraining)
         throw new NotAcknowledged({ reason: 'STOPPING', message: 'stopping; send it again', retryAfterS: 1 })
       const startedMs = base.clock.monotonicMs()
-      const receipt = await journal.append(encodeRecord(facts)).catch((error: unknown) => {
-        throw refusal(error)
-      })
+      const receipt = await append(facts)
       const end = { segment: receipt.segment, offset: receipt.to }
       if (ack === 'database' && !(await waitUntilFolded(end, databaseAckMsMax)))
         throw new NotAcknowledged({
@@ -62,15 +97,29 @@ export function createIntake({ journal, ack, waitUntilFolded, base }: IntakeOpti
       metrics.batchSize.observe(total)
       metrics.batches.inc()
       metrics.samples.inc(total)
+      totals.batches++
+      totals.samples += total
       for (const [reason, n] of aside) metrics.aside.inc({ reason }, n)
       tally(total, aside)
     },
     countEvents(accepted, aside) {
-      metrics.events.inc(accepted + [...aside.values()].reduce((sum, n) => sum + n, 0))
+      const total = accepted + [...aside.values()].reduce((sum, n) => sum + n, 0)
+      metrics.events.inc(total)
+      totals.events += total
       for (const [reason, n] of aside) metrics.aside.inc({ reason }, n)
     },
+    health() {
+      if (refused === null) return { status: 'ok' }
+      return { status: 'down', detail: refused.why.message, since: new Date(refused.sinceMs).toISOString() }
+    },
+    totals: () => ({ ...totals }),
+    lastSequence: () => lastSequence,
     draining() {
       isDraining = true
+    },
+    async close() {
+      isDraining = true
+      clearTimeout(probing)
     },
   }
 }
@@ -97,6 +146,12 @@ function refusal(error: unknown): unknown {
     )
   if (error instanceof JournalClosed)
     return new NotAcknowledged({ reason: 'STOPPING', message: 'stopping; send it again', retryAfterS: 1 }, error)
+  // A request larger than the whole journal may be: with a very small JOURNAL_MAX_BYTES only.
+  if (error instanceof RangeError)
+    return new NotAcknowledged(
+      { reason: 'JOURNAL_FULL', message: `${error.message}; send less at once`, retryAfterS: 5 },
+      error,
+    )
   return error
 }
 

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import type { JournalPosition } from '#platform/journal'
-import { copyRows, type Sql, type Tx } from '#platform/postgres'
+import { arrayLiteral, copyRows, type Sql, type Tx } from '#platform/postgres'
 import { customerOf, digestEvent } from '../events/cloud-event.ts'
 import { type Meter, validationError } from '../events/meter.ts'
 import type { Fact } from '../intake/record.ts'
@@ -57,7 +57,7 @@ async function insertCustomers(tx: Tx, facts: readonly Fact[]) {
   }
   if (ids.size === 0) return
   await tx`
-    insert into billaged.customer (id) select id from unnest(${[...ids].toSorted()}::text[]) id order by id
+    insert into billaged.customer (id) select id from unnest(${arrayLiteral([...ids].toSorted())}::text::text[]) id order by id
     on conflict do nothing`
 }
 
@@ -107,11 +107,16 @@ async function insertParts(tx: Tx, facts: readonly Of<'samples'>[]) {
 const seriesSpanStepNs = 60_000_000_000n
 
 async function insertMarks(tx: Tx, facts: readonly Of<'mark'>[]) {
-  for (const fact of facts)
-    await tx`
-      insert into billaged.vm_mark (vm_id, customer_id, kind, at_ns, until_ns)
-      values (${fact.vmId}, ${fact.customerId}, ${fact.mark}, ${fact.atNs}, ${fact.untilNs})
-      on conflict do nothing`
+  if (facts.length === 0) return
+  const column = (pick: (fact: Of<'mark'>) => string | bigint | null) => arrayLiteral(facts.map(pick))
+  await tx`
+    insert into billaged.vm_mark (vm_id, customer_id, kind, at_ns, until_ns)
+    select * from unnest(
+      ${column(fact => fact.vmId)}::text::text[], ${column(fact => fact.customerId)}::text::text[],
+      ${column(fact => fact.mark)}::text::text[], ${column(fact => fact.atNs)}::text::int8[],
+      ${column(fact => fact.untilNs)}::text::int8[]
+    ) order by 1, 2, 3, 4, 5
+    on conflict do nothing`
 }
 
 const dayNs = 86_400_000_000_000n
@@ -132,8 +137,9 @@ async function insertLeases(tx: Tx, facts: readonly Of<'heartbeat'>[], leaseNs: 
   await tx`
     insert into billaged.vm_lease as l (vm_id, instance_id, day, spans)
     select * from unnest(
-      ${rows.map(row => row.vmId)}::text[], ${rows.map(row => row.instanceId)}::text[],
-      ${rows.map(row => row.day)}::int4[], ${rows.map(row => `{${row.ranges.join()}}`)}::text[]::int8multirange[]
+      ${arrayLiteral(rows.map(row => row.vmId))}::text::text[], ${arrayLiteral(rows.map(row => row.instanceId))}::text::text[],
+      ${arrayLiteral(rows.map(row => row.day))}::text::int4[],
+      ${arrayLiteral(rows.map(row => `{${row.ranges.join()}}`))}::text::int8multirange[]
     ) order by 1, 2, 3
     on conflict (vm_id, instance_id, day) do update set spans = l.spans + excluded.spans
     where not l.spans @> excluded.spans`

@@ -1,18 +1,13 @@
-import type { Sql } from '#platform/postgres'
+import { arrayLiteral, type Sql } from '#platform/postgres'
 import { larger } from '../bigint.ts'
 import { parseDecimal } from '../decimal.ts'
 import type { Meter } from '../events/meter.ts'
-import { type Cell, createCells } from '../usage/cells.ts'
+import { createCells } from '../usage/cells.ts'
 import { type FoldRules, startFold } from '../usage/fold.ts'
+import { withoutHost } from '../usage/host-down.ts'
+import type { EventUsage, VmUsage } from '../usage/rows.ts'
+import { loadLeases } from './leases.ts'
 import { findSeries, loadMarks, loadReadings, type PartReader } from './series.ts'
-
-export interface VmUsage {
-  vmId: string
-  /** One per span between neighbouring edges. */
-  cells: readonly Cell[]
-  /** Largest memory read in each span. */
-  peaks: readonly bigint[]
-}
 
 /** Most VMs one answer folds. Beyond it the hour cache of the specification is needed, which is not there yet. */
 export const vmsPerQueryMax = 2_000
@@ -32,7 +27,11 @@ export async function loadVmUsage(
     const peaks = cells.map(() => 0n)
     const marks = await loadMarks(reader, customerId, vmId)
     const { isContinued, hours } = await loadReadings(reader, seriesId, fromNs, toNs)
-    const fold = startFold({ marks, rules, isContinued }, add)
+    const leases = await loadLeases(reader.sql, vmId, fromNs, toNs)
+    const fold = startFold({ marks, rules, isContinued }, stretch => {
+      add(stretch)
+      for (const down of withoutHost(stretch, leases)) add(down)
+    })
     for await (const readings of hours) {
       for (const reading of readings) {
         fold.push(reading)
@@ -46,28 +45,22 @@ export async function loadVmUsage(
   return usage
 }
 
-export interface EventUsage {
-  meter: string
-  unit: string
-  group: Readonly<Record<string, string>>
-  quantityE9: bigint
-}
-
-/** A customer's event meters over [fromNs, toNs), by group. Of several contents under one identity the one with the
- *  lowest value counts, ties going to the smaller digest. */
+/** A customer's event meters between neighbouring edges, by group. Of several contents under one identity the one with
+ *  the lowest value counts, ties going to the smaller digest. */
 export async function loadEventUsage(
   sql: Sql,
   meters: readonly Meter[],
   customerId: string,
-  fromNs: bigint,
-  toNs: bigint,
+  edges: readonly bigint[],
 ): Promise<EventUsage[]> {
+  const [fromNs, toNs] = [edges[0], edges.at(-1)]
+  if (fromNs === undefined || toNs === undefined || fromNs === toNs) return []
   const usage: EventUsage[] = []
   for (const meter of meters) {
-    const names = Object.keys(meter.groupBy)
-    const group = names.length === 0 ? sql`'{}'::jsonb` : groupExpression(sql, meter)
-    const rows = await sql<{ group: Record<string, string>; value: string }[]>`
-      select ${group} as "group", sum(${valueExpression(sql, meter, 'e')})::text as value
+    const group = Object.keys(meter.groupBy).length === 0 ? sql`'{}'::jsonb` : groupExpression(sql, meter)
+    const rows = await sql<{ span: number; group: Record<string, string>; value: string }[]>`
+      select width_bucket(at_ns, ${arrayLiteral(edges)}::text::int8[]) - 1 as span, ${group} as "group",
+        sum(${valueExpression(sql, meter, 'e')})::text as value
       from billaged.usage_event e
       where customer_id = ${customerId} and type = ${meter.eventType} and at_ns >= ${fromNs} and at_ns < ${toNs}
         and validation_error is null
@@ -77,11 +70,11 @@ export async function loadEventUsage(
             and o.validation_error is null
             and (${valueExpression(sql, meter, 'o')}, o.digest) < (${valueExpression(sql, meter, 'e')}, e.digest)
         )
-      group by 1 order by 1`
-    for (const row of rows) {
-      const quantityE9 = parseDecimal(row.value)
-      if (quantityE9 === null) throw new Error(`BUG: meter ${meter.slug} sums to ${row.value}`)
-      usage.push({ meter: meter.slug, unit: meter.unit, group: row.group, quantityE9 })
+      group by 1, 2 order by 1, 2`
+    for (const { span, group: names, value } of rows) {
+      const quantityE9 = parseDecimal(value)
+      if (quantityE9 === null) throw new Error(`BUG: meter ${meter.slug} sums to ${value}`)
+      usage.push({ span, meter: meter.slug, unit: meter.unit, group: names, quantityE9 })
     }
   }
   return usage
@@ -93,7 +86,7 @@ function valueExpression(sql: Sql, meter: Meter, row: 'e' | 'o') {
   const data = row === 'e' ? sql`e.data` : sql`o.data`
   const isValid = row === 'e' ? sql`e.validation_error is null` : sql`o.validation_error is null`
   const [first = sql`0`, ...rest] = meter.valuePaths.map(
-    path => sql`coalesce((${data} #>> ${path}::text[])::numeric, 0)`,
+    path => sql`coalesce((${data} #>> ${arrayLiteral(path)}::text::text[])::numeric, 0)`,
   )
   // A CASE, because the planner may compute a value before it looks at the row's other conditions.
   return sql`case when ${isValid} then ${rest.reduce((sum, value) => sql`${sum} + ${value}`, first)} end`
@@ -101,7 +94,7 @@ function valueExpression(sql: Sql, meter: Meter, row: 'e' | 'o') {
 
 function groupExpression(sql: Sql, meter: Meter) {
   const [first = sql``, ...rest] = Object.entries(meter.groupBy).map(
-    ([name, path]) => sql`${name}::text, coalesce(e.data #>> ${path}::text[], '')`,
+    ([name, path]) => sql`${name}::text, coalesce(e.data #>> ${arrayLiteral(path)}::text::text[], '')`,
   )
   return sql`jsonb_build_object(${rest.reduce((list, pair) => sql`${list}, ${pair}`, first)})`
 }

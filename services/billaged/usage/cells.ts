@@ -39,6 +39,7 @@ export function emptyCell(): Cell {
     netTxBytes: kinds(),
     memoryByteNs: kinds(),
     timeNs: kinds(),
+    hostDownNs: kinds(),
   }
 }
 

@@ -36,8 +36,8 @@ export type StretchKind = 'measured' | 'shortGap' | 'longGap' | 'unmeasured'
 export const longGapNs = 600_000_000_000n
 
 export interface Stretch {
-  /** A counter, memory in byte-nanoseconds, or the ledger's time in nanoseconds. */
-  readonly field: CounterField | 'memoryByteNs' | 'timeNs'
+  /** A counter, memory in byte-nanoseconds, the ledger's time, or the part of it in which no host was heard. */
+  readonly field: CounterField | 'memoryByteNs' | 'timeNs' | 'hostDownNs'
   readonly fromNs: bigint
   readonly toNs: bigint
   readonly amount: bigint

@@ -30,17 +30,24 @@ export function quantity(cell: Cell, meter: VmMeter, policy: GapPolicy): bigint 
   }
 }
 
-/** Seconds by how they are known. Gaps are unmeasured unless the plan estimates the short ones. */
+/** Time by how it is known. Gaps are unmeasured unless the plan estimates the short ones, and host_down where no host
+ *  vouched for the VM. Time that two hosts claim is not told apart yet (G15): `disputedNs` is 0. */
 export interface Ledger {
   measuredNs: bigint
   estimatedNs: bigint
   unmeasuredNs: bigint
+  hostDownNs: bigint
+  disputedNs: bigint
 }
 
 export function ledgerOf(cell: Cell, policy: GapPolicy): Ledger {
   const { measured, shortGap, longGap, unmeasured } = cell.timeNs
-  const estimatedNs = policy === 'interpolate' ? shortGap : 0n
-  return { measuredNs: measured, estimatedNs, unmeasuredNs: shortGap - estimatedNs + longGap + unmeasured }
+  const down = cell.hostDownNs
+  const isEstimated = policy === 'interpolate'
+  const hostDownNs = (isEstimated ? 0n : down.shortGap) + down.longGap + down.unmeasured
+  const estimatedNs = isEstimated ? shortGap : 0n
+  const unmeasuredNs = shortGap - estimatedNs + longGap + unmeasured - hostDownNs
+  return { measuredNs: measured, estimatedNs, unmeasuredNs, hostDownNs, disputedNs: 0n }
 }
 
 export function sumCells(cells: Iterable<Cell>): Cell {

@@ -1,0 +1,90 @@
+import type { FastifyInstance, FastifyRequest } from 'fastify'
+import { Problem } from '#platform/http'
+import { actsFor, type Caller, may, type Recognised, type Scope } from '../access.ts'
+
+/** Who may call which route. Every route is listed; one that is not fails the start, not the caller. */
+export const routeScopes: Readonly<Record<string, Scope | 'open'>> = {
+  'GET /health': 'open',
+  'GET /health/live': 'open',
+  'GET /health/ready': 'open',
+  'GET /health/detailed': 'open', // decides by itself: loopback or billaged:read
+  'GET /ready': 'open',
+  'GET /stats': 'open',
+  'GET /metrics': 'open',
+  'POST /api/v1/events': 'billaged:ingest',
+  'GET /v1/customers': 'billaged:read',
+  'GET /v1/customers/:id': 'billaged:read',
+  'PUT /v1/customers/:id': 'billaged:admin',
+  'GET /v1/customers/:id/usage': 'billaged:read',
+  'GET /v1/customers/:id/spend': 'billaged:read',
+  'POST /v1/preview': 'billaged:read',
+  'GET /v1/plans': 'billaged:read',
+  'POST /v1/plans': 'billaged:bill',
+  'GET /v1/plans/:id/versions': 'billaged:read',
+  'POST /v1/plans/:id/versions': 'billaged:bill',
+  'GET /v1/subscriptions': 'billaged:read',
+  'POST /v1/subscriptions': 'billaged:bill',
+}
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** Set by `authorize` on every route that is not open. */
+    billagedCaller: Caller | null
+  }
+}
+
+export function authorizeRoutes(app: FastifyInstance, recognise: (authorization: string | undefined) => Recognised) {
+  app.decorateRequest('billagedCaller', null)
+  app.addHook('onRoute', ({ method, url }) => {
+    for (const verb of [method].flat())
+      if (verb !== 'HEAD' && routeScopes[`${verb} ${url}`] === undefined)
+        throw new Error(`BUG: ${verb} ${url} is not in routeScopes`)
+  })
+  app.addHook('onRequest', async request => {
+    const { url } = request.routeOptions
+    if (url === undefined) return
+    const scope = routeScopes[`${request.method === 'HEAD' ? 'GET' : request.method} ${url}`]
+    if (scope === 'open') return
+    request.billagedCaller = mustBeAllowed(recognise(request.headers.authorization), scope)
+  })
+}
+
+export function mustBeAllowed(caller: Recognised, scope: Scope | undefined): Caller {
+  if (caller === 'none' || caller === 'unknown')
+    throw new Problem({
+      status: 401,
+      reason: caller === 'none' ? 'KEY_REQUIRED' : 'KEY_UNKNOWN',
+      detail:
+        caller === 'none'
+          ? 'Send Authorization: Bearer <key>. The operator key is BILLAGED_API_KEY, or lies in admin.key in the data folder.'
+          : 'This key is unknown, revoked or expired.',
+      headers: { 'www-authenticate': 'Bearer' },
+    })
+  if (caller === 'unavailable')
+    throw new Problem({
+      status: 503,
+      reason: 'DATABASE_AWAY',
+      detail: 'This key cannot be checked while the database is away; try again.',
+      headers: { 'retry-after': '5' },
+    })
+  if (scope === undefined || !may(caller, scope))
+    throw new Problem({ status: 403, reason: 'SCOPE_MISSING', detail: `This key lacks the scope ${scope}.` })
+  return caller
+}
+
+export function callerOf(request: FastifyRequest): Caller {
+  if (request.billagedCaller === null) throw new Error('BUG: an open route asks who calls')
+  return request.billagedCaller
+}
+
+/** Not yours and not there look the same. */
+export function mustActFor(request: FastifyRequest, customerId: string) {
+  if (!actsFor(callerOf(request), customerId))
+    throw new Problem({ status: 404, reason: 'NOT_FOUND', detail: `There is no customer ${customerId}.` })
+}
+
+/** Plans and subscriptions belong to the installation. */
+export function mustBeOperator(request: FastifyRequest) {
+  if (callerOf(request).tenant !== null)
+    throw new Problem({ status: 403, reason: 'OPERATOR_ONLY', detail: 'Only an operator may do this.' })
+}

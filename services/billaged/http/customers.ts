@@ -1,0 +1,134 @@
+import type { FastifyInstance } from 'fastify'
+import { z } from 'zod'
+import { rfc3339 } from '#platform/time'
+import type { Customer, CustomerList, Usage, UsageBy } from '../api.ts'
+import { badRequest, notFound } from '../errors.ts'
+import { hourMs, type PlannedSegment } from '../rating/segments.ts'
+import { type CustomerRow, listCustomers, loadCustomer, updateCustomer } from '../store/customers.ts'
+import { loadPolicies } from '../store/pricing.ts'
+import { loadEventUsage, loadVmUsage } from '../store/usage.ts'
+import { ledgerRows, usageRows } from '../usage/rows.ts'
+import { callerOf, mustActFor } from './authorize.ts'
+import type { ReadContext } from './context.ts'
+import { billingPeriod, instant, limit, paramId, parseInput, wait } from './query.ts'
+
+const usageQuery = z.object({
+  from: instant.optional(),
+  to: instant.optional(),
+  by: z.enum(['meter', 'vm', 'day', 'hour']).default('meter'),
+  wait,
+})
+
+/** Rows of one answer by time; beyond it, ask for a shorter span or longer rows. */
+const spansMax = 1000
+
+export function customerRoutes(app: FastifyInstance, o: ReadContext) {
+  app.get('/v1/customers', async (request): Promise<CustomerList> => {
+    const query = parseInput(z.object({ cursor: z.string().max(255).default(''), limit }), request.query)
+    const rows = await listCustomers(o.sql, {
+      after: query.cursor,
+      limit: query.limit + 1,
+      only: callerOf(request).tenant,
+      now: new Date(o.clock.now()),
+    })
+    const customers = rows.slice(0, query.limit).map(toCustomer)
+    return { customers, nextCursor: rows.length > query.limit ? (customers.at(-1)?.id ?? null) : null }
+  })
+
+  app.get('/v1/customers/:id', async request => {
+    const id = paramId(request)
+    mustActFor(request, id)
+    return toCustomer(await mustLoad(o, id))
+  })
+
+  const settings = z.strictObject({
+    name: z.string().min(1).max(200).nullable().optional(),
+    timeZone: z.string().refine(isZone, 'is not an IANA time zone such as Europe/Berlin').optional(),
+    anchorDay: z.int().min(1).max(31).optional(),
+  })
+  app.put('/v1/customers/:id', async request => {
+    const id = paramId(request)
+    mustActFor(request, id)
+    const patch = parseInput(settings, request.body)
+    const before = toCustomer(await mustLoad(o, id))
+    await updateCustomer(o.sql, id, patch)
+    const actor = { kind: 'key' as const, name: callerOf(request).name }
+    await o.audit({ actor, action: 'customer.update', object: `customer ${id}`, before, after: patch })
+    return toCustomer(await mustLoad(o, id))
+  })
+
+  app.get('/v1/customers/:id/usage', async (request): Promise<Usage> => {
+    const id = paramId(request)
+    mustActFor(request, id)
+    const query = parseInput(usageQuery, request.query)
+    if (query.wait > 0) await o.waitUntilFolded(o.acknowledgedEnd(), query.wait)
+    const customer = await mustLoad(o, id)
+    const nowMs = o.clock.now()
+    const period = billingPeriod(customer.anchorDay, nowMs)
+    const fromMs = query.from ?? period.fromMs
+    const toMs = query.to ?? Math.max(nowMs, fromMs + 1)
+    if (toMs <= fromMs)
+      throw badRequest('INVALID_SPAN', `to (${rfc3339(toMs)}) must be after from (${rfc3339(fromMs)}).`)
+    const policies = await loadPolicies(o.reader, id, [fromMs, toMs])
+    const edgesMs = edgesFor(query.by, fromMs, toMs, policies)
+    const edges = edgesMs.map(ms => BigInt(ms) * 1_000_000n)
+    const policyOf = (span: number) => policyAt(policies, edgesMs[span] ?? fromMs)
+    const complete = await o.isComplete()
+    const vms = await loadVmUsage(o.reader, id, edges, o.rules)
+    const events = query.by === 'vm' ? [] : await loadEventUsage(o.sql, o.meters, id, edges)
+    const spans = edgesMs.slice(1).map((to, i) => ({ from: rfc3339(edgesMs[i] ?? to), to: rfc3339(to) }))
+    return {
+      customerId: id,
+      from: rfc3339(fromMs),
+      to: rfc3339(toMs),
+      asOf: rfc3339(nowMs),
+      complete,
+      rows: usageRows(query.by, vms, events, spans, policyOf),
+      ledger: ledgerRows(vms, policyOf),
+    }
+  })
+}
+
+export async function mustLoad(o: ReadContext, id: string): Promise<CustomerRow> {
+  const row = await loadCustomer(o.sql, id, new Date(o.clock.now()))
+  if (row === null) throw notFound(`customer ${id}`)
+  return row
+}
+
+/** Row edges, and the hours at which the gap policy may change: each cell lies under one plan version. */
+function edgesFor(by: UsageBy, fromMs: number, toMs: number, policies: readonly PlannedSegment[]): number[] {
+  const edges = new Set([fromMs, toMs])
+  const stepMs = by === 'day' ? 24 * hourMs : by === 'hour' ? hourMs : null
+  if (stepMs !== null) {
+    const count = Math.ceil((toMs - fromMs) / stepMs)
+    if (count > spansMax)
+      throw badRequest(
+        'SPAN_TOO_LONG',
+        `by=${by} over this span has ${count} rows of time; at most ${spansMax}. Ask for less.`,
+      )
+    for (let ms = Math.ceil((fromMs + 1) / stepMs) * stepMs; ms < toMs; ms += stepMs) edges.add(ms)
+  }
+  for (const { segment } of policies) {
+    const ms = segment.from * hourMs
+    if (ms > fromMs && ms < toMs) edges.add(ms)
+  }
+  return [...edges].sort((a, b) => a - b)
+}
+
+function policyAt(policies: readonly PlannedSegment[], ms: number) {
+  const hour = Math.floor(ms / hourMs)
+  return policies.find(({ segment }) => segment.from <= hour && hour < segment.to)?.version?.gapPolicy ?? 'zero'
+}
+
+function toCustomer(row: CustomerRow): Customer {
+  return { ...row, firstSeen: row.firstSeen.toISOString() }
+}
+
+function isZone(name: string): boolean {
+  try {
+    Temporal.Instant.fromEpochMilliseconds(0).toZonedDateTimeISO(name)
+    return true
+  } catch {
+    return false
+  }
+}

@@ -1,0 +1,105 @@
+import type { FastifyInstance } from 'fastify'
+import { z } from 'zod'
+import { Problem } from '#platform/http'
+import { errorCode } from '#platform/postgres'
+import { badRequest, notFound } from '../errors.ts'
+import { planSchema, versionJson, versionSchema } from '../rating/plan.ts'
+import {
+  insertPlan,
+  insertSubscription,
+  insertVersion,
+  listPlans,
+  listSubscriptions,
+  loadPlan,
+} from '../store/plans.ts'
+import { callerOf, mustActFor, mustBeOperator } from './authorize.ts'
+import type { ReadContext } from './context.ts'
+import { limit, paramId, parseInput, wholeHour } from './query.ts'
+
+const subscriptionBody = z.strictObject({
+  customerId: z.string().min(1).max(255),
+  planId: z.string().min(1).max(63),
+  from: wholeHour,
+  to: wholeHour.nullable().default(null),
+})
+
+/** Plans, their versions, and who is on which. */
+export function planRoutes(app: FastifyInstance, o: ReadContext) {
+  app.get('/v1/plans', async request => {
+    const query = parseInput(z.object({ cursor: z.string().max(63).default(''), limit }), request.query)
+    const plans = await listPlans(o.sql, query.cursor, query.limit + 1)
+    const page = plans.slice(0, query.limit)
+    return { plans: page, nextCursor: plans.length > query.limit ? (page.at(-1)?.id ?? null) : null }
+  })
+
+  app.post('/v1/plans', async (request, reply) => {
+    mustBeOperator(request)
+    const plan = parseInput(planSchema, request.body)
+    if (!(await insertPlan(o.sql, plan))) throw conflict('PLAN_EXISTS', `There is a plan ${plan.id} already.`)
+    await audit(callerOf(request).name, 'plan.create', `plan ${plan.id}`, plan)
+    return reply.code(201).send(plan)
+  })
+
+  app.get('/v1/plans/:id/versions', async request => {
+    const plan = await loadPlan(o.sql, paramId(request))
+    if (plan === null) throw notFound(`plan ${paramId(request)}`)
+    return { versions: plan.versions.map(({ version, ...body }) => ({ version, ...Object(versionJson(body)) })) }
+  })
+
+  app.post('/v1/plans/:id/versions', async (request, reply) => {
+    mustBeOperator(request)
+    const id = paramId(request)
+    const body = parseInput(versionSchema, request.body)
+    const outcome = await o.sql.begin(async tx => ({ made: await insertVersion(tx, id, body) }))
+    if (outcome.made === 'no_such_plan') throw notFound(`plan ${id}`)
+    if (outcome.made === 'already_effective')
+      throw conflict(
+        'VERSION_NOT_LATER',
+        `effectiveFrom must be after that of every version plan ${id} has; versions never change.`,
+      )
+    await audit(callerOf(request).name, 'plan.version', `plan ${id}`, versionJson(body))
+    return reply.code(201).send({ version: outcome.made.version, ...Object(versionJson(body)) })
+  })
+
+  app.get('/v1/subscriptions', async request => {
+    const query = parseInput(z.object({ customerId: z.string().max(255).optional() }), request.query)
+    const customerId = query.customerId ?? callerOf(request).tenant
+    if (customerId !== null) mustActFor(request, customerId)
+    const rows = await listSubscriptions(o.sql, customerId)
+    return { subscriptions: rows.map(toSubscription) }
+  })
+
+  app.post('/v1/subscriptions', async (request, reply) => {
+    mustBeOperator(request)
+    const body = parseInput(subscriptionBody, request.body)
+    if (body.to !== null && body.to <= body.from) throw badRequest('INVALID_SPAN', 'to must be after from.')
+    const row = { customerId: body.customerId, planId: body.planId, fromMs: body.from, toMs: body.to }
+    const made = await o.sql
+      .begin(async tx => ({ id: await insertSubscription(tx, row) }))
+      .catch((error: unknown) => {
+        if (errorCode(error) === '23P01')
+          throw conflict('SUBSCRIPTION_OVERLAPS', `${body.customerId} has a subscription in this span; end it first.`)
+        throw error
+      })
+    if (made.id === null) throw notFound(`plan ${body.planId}`)
+    await audit(callerOf(request).name, 'subscription.create', `customer ${body.customerId}`, body)
+    return reply.code(201).send(toSubscription({ id: made.id, ...row }))
+  })
+
+  const audit = (name: string, action: string, object: string, after: unknown) =>
+    o.audit({ actor: { kind: 'key', name }, action, object, after })
+}
+
+function toSubscription(row: { id: bigint; customerId: string; planId: string; fromMs: number; toMs: number | null }) {
+  return {
+    id: `${row.id}`,
+    customerId: row.customerId,
+    planId: row.planId,
+    from: new Date(row.fromMs).toISOString(),
+    to: row.toMs === null ? null : new Date(row.toMs).toISOString(),
+  }
+}
+
+function conflict(reason: string, detail: string): Problem {
+  return new Problem({ status: 409, reason, detail })
+}

@@ -1,0 +1,52 @@
+import type { FastifyRequest } from 'fastify'
+import { z } from 'zod'
+import { period as calendarPeriod, parseDuration } from '#platform/time'
+import { badRequest } from '../errors.ts'
+
+// Reading what a caller asks for: parsed once, here, with the field named when it is wrong.
+
+/** Longest a read may wait for what was acknowledged before it. */
+const waitMsMax = 30_000
+
+export function parseInput<T>(schema: z.ZodType<T>, input: unknown): T {
+  const parsed = schema.safeParse(input)
+  if (parsed.success) return parsed.data
+  const issue = parsed.error.issues[0]
+  const path = issue?.path.map(String).join('.') ?? ''
+  throw badRequest('INVALID_FIELD', `${path === '' ? 'The input' : path}: ${issue?.message ?? 'is not valid'}.`)
+}
+
+export const instant = z.iso
+  .datetime({ offset: true, error: 'is not a time such as 2026-10-01T00:00:00Z' })
+  .transform(text => Date.parse(text))
+  .refine(ms => ms >= 0 && ms < 4_102_444_800_000, 'must lie between 1970 and 2100')
+
+export const wholeHour = instant.refine(ms => ms % 3_600_000 === 0, 'must be a whole hour in UTC')
+
+export const wait = z
+  .string()
+  .default('0s')
+  .transform((text, context) => {
+    try {
+      return Math.min(parseDuration(text), waitMsMax)
+    } catch (error) {
+      context.addIssue({ code: 'custom', message: error instanceof Error ? error.message : 'is not a duration' })
+      return z.NEVER
+    }
+  })
+
+export const limit = z
+  .string()
+  .regex(/^[1-9]\d{0,2}$|^1000$/, 'is not a whole number from 1 to 1000')
+  .default('100')
+  .transform(text => Number.parseInt(text, 10))
+
+/** The customer's billing period around an instant: from its anchor day to the next, at 00:00 UTC. */
+export function billingPeriod(anchorDay: number, atMs: number): { fromMs: number; toMs: number } {
+  const { start, end } = calendarPeriod('monthly', 'UTC', anchorDay, Temporal.Instant.fromEpochMilliseconds(atMs))
+  return { fromMs: start.epochMilliseconds, toMs: end.epochMilliseconds }
+}
+
+export function paramId(request: FastifyRequest): string {
+  return parseInput(z.object({ id: z.string().min(1).max(255) }), request.params).id
+}

@@ -1,0 +1,257 @@
+import { join } from 'node:path'
+import type { FastifyRequest } from 'fastify'
+import { createHealth, createHttp, type HealthCheck, Problem, serveOnly } from '#platform/http'
+import { openJournal } from '#platform/journal'
+import { type Base, type Running, type StartSequence, startSequence } from '#platform/lifecycle'
+import { migrate, openSql, resolveDatabase, type Sql } from '#platform/postgres'
+import { createPort, createRpc } from '#platform/rpc'
+import { startTracing } from '#platform/telemetry'
+import { loadSecret } from '#platform/tenancy/secret'
+import { openTenancy } from '#platform/tenancy/tenancy'
+import { type Caller, createRecogniser, may } from './access.ts'
+import type { Config } from './config.ts'
+import { authorizeRoutes, mustBeAllowed } from './http/authorize.ts'
+import { customerRoutes } from './http/customers.ts'
+import { eventRoutes } from './http/events.ts'
+import { createHealthBody, healthRoutes, statsOf } from './http/health.ts'
+import { planRoutes } from './http/plans.ts'
+import { spendRoutes } from './http/spend.ts'
+import { startFolder } from './intake/folder.ts'
+import { createIntake } from './intake/intake.ts'
+import { observe, summarise } from './observe.ts'
+import { billingRoutes } from './rpc/billing-service.ts'
+import { chooseDataDir, loadAdminKey } from './store/data-dir.ts'
+import { writeFacts } from './store/facts.ts'
+import { loadMeters, seedMeters } from './store/meters.ts'
+import { seedPlans } from './store/plans.ts'
+import { joinReplicas, loadReplicaId, othersAreBehind, reportBacklog } from './store/replica.ts'
+import type { PartReader } from './store/series.ts'
+import { createActivity } from './usage/activity.ts'
+import type { FoldRules } from './usage/fold.ts'
+
+const bodyBytesMax = 32 * 1024 * 1024
+const drainMs = 10_000
+const foldDrainMs = 20_000
+const reportBacklogEveryMs = 10_000
+const journalReader = 'database'
+
+export async function start(config: Config, base: Base): Promise<Running> {
+  const parts = startSequence(base.log)
+  try {
+    return await startParts(config, base, parts)
+  } catch (error) {
+    await parts.close().catch(() => {})
+    throw error
+  }
+}
+
+async function startParts(config: Config, base: Base, parts: StartSequence): Promise<Running> {
+  const { log, clock, registry, version } = base
+  const dataDir = await chooseDataDir({
+    configured: config.billagedDataDir,
+    platformDir: config.dataDir,
+    isSupervised: config.isSupervised,
+  })
+  const apiKey = await loadAdminKey(dataDir, config.apiKey)
+  const secret = await loadSecret({
+    dataDir: config.dataDir,
+    ...(config.platformSecret === undefined ? {} : { secret: config.platformSecret }),
+  })
+  const database = await parts.add('database', () =>
+    resolveDatabase({ url: config.databaseUrl ?? config.platformDatabaseUrl, dir: join(dataDir, 'postgres'), log }),
+  )
+  const sql = openSql({ url: database.url, max: 8, applicationName: 'billaged', log })
+  parts.onClose('connections', () => sql.end({ timeout: 5 }))
+  const tenancy = await parts.add('tenancy', () => openTenancy({ sql, secret, log, clock, registry }))
+  await migrate(sql, { schema: 'billaged', folder: new URL('./migrations/', import.meta.url), log })
+  await seedMeters(sql)
+  await seedPlans(sql)
+  const meters = await loadMeters(sql)
+
+  const replica = await loadReplicaId(dataDir)
+  const journal = await parts.add('journal', () =>
+    openJournal({
+      dir: join(dataDir, 'journal'),
+      bytesMax: config.journalBytesMax,
+      readers: [journalReader],
+      log,
+      registry,
+      metricPrefix: 'billaged_journal',
+      clock,
+    }),
+  )
+  const leaseNs = BigInt(config.heartbeatLeaseMs) * 1_000_000n
+  const folder = startFolder({
+    journal,
+    reader: journalReader,
+    from: await joinReplicas(sql, replica),
+    write: (facts, position) => writeFacts(sql, facts, { replica, position, meters, leaseNs }),
+    corruptDir: join(dataDir, 'corrupt'),
+    base,
+  })
+  parts.onClose('folding', () => folder.close(foldDrainMs), { timeoutMs: foldDrainMs + 1_000 })
+  const intake = createIntake({ journal, ack: config.ack, waitUntilFolded: folder.waitUntilFolded, base })
+  parts.onClose('intake', () => intake.close())
+  const activity = createActivity({ clock, leaseMs: config.heartbeatLeaseMs, silenceMsMax: config.maxGapCapMs })
+  parts.onClose(
+    'backlog report',
+    reportRegularly(sql, replica, () => journal.bytes, log),
+  )
+  observe({ base, journal, intake, folder, activity })
+  parts.onClose('usage summary', summarise({ base, everyMs: config.aggregationIntervalMs, intake, activity }))
+
+  const health = createHealth({ clock })
+  health.add('journal', intake.health, { required: true })
+  health.add('folding', folder.health)
+  health.add('database', () => pingDatabase(sql), { required: config.ack === 'database' })
+  health.add('intake', () =>
+    config.ingestAuth === 'guide'
+      ? { status: 'ok', detail: 'intake is open: INGEST_AUTH=guide asks senders for no proof' }
+      : { status: 'ok', detail: `INGEST_AUTH=${config.ingestAuth}` },
+  )
+  if (config.ingestAuth === 'guide') log.warn('intake is open: INGEST_AUTH=guide asks senders for no proof')
+
+  const recognise = createRecogniser({ authenticate: tenancy.authenticate, secret, apiKey, clock })
+  const healthBody = createHealthBody({ checks: health, clock, version })
+  const tracing = config.isOtelEnabled
+    ? await parts.add('tracing', () =>
+        startTracing({
+          service: config.otelServiceName,
+          version: config.otelServiceVersion ?? version,
+          endpoint: config.otelEndpoint,
+          samplingRate: config.otelSamplingRate,
+        }),
+      )
+    : undefined
+  const traced = tracing === undefined ? {} : { tracing }
+  const app = createHttp({
+    service: 'billaged',
+    base,
+    health,
+    ownRoutes: ['/health'],
+    authorizeDetailed(request) {
+      const caller = recognise(request.headers.authorization)
+      if (!(typeof caller === 'object' && may(caller, 'billaged:read') && caller.tenant === null))
+        mustBeAllowed(caller === 'none' && request.ip === '127.0.0.1' ? loopback : caller, 'billaged:read')
+    },
+    ...traced,
+  })
+  authorizeRoutes(app, recognise)
+  if (!config.isPrometheusEnabled) app.addHook('onRequest', hideMetrics)
+  healthRoutes(app, {
+    healthBody,
+    checks: health,
+    stats: () =>
+      statsOf({
+        activeVms: activity.countActive(),
+        aggregationIntervalMs: config.aggregationIntervalMs,
+        journalBytes: journal.bytes,
+      }),
+  })
+  eventRoutes(app, { intake, clock, maxFutureMs: config.maxFutureMs, maxPastMs: config.maxPastMs })
+  const reader: PartReader = {
+    sql,
+    onCorruptPart: (error, where) =>
+      log.error(
+        { err: error, seriesId: `${where.seriesId}`, hour: where.hour },
+        'a stored part is damaged and left out',
+      ),
+  }
+  const reads = {
+    sql,
+    reader,
+    rules: rulesOf(config),
+    meters,
+    clock,
+    acknowledgedEnd: () => journal.end,
+    waitUntilFolded: folder.waitUntilFolded,
+    isComplete: async () => folder.isCaughtUp() && !(await othersAreBehind(sql, replica)),
+    audit: tenancy.audit,
+  }
+  customerRoutes(app, reads)
+  spendRoutes(app, reads)
+  planRoutes(app, reads)
+  await app.ready()
+  parts.onClose('http', () => app.close())
+
+  const isTls = config.isTlsEnabled || config.tlsMode === 'file'
+  const port = createPort({
+    handler: createRpc({
+      routes: billingRoutes({
+        mode: config.ingestAuth,
+        recognise,
+        intake,
+        activity,
+        clock,
+        maxFutureMs: config.maxFutureMs,
+        maxPastMs: config.maxPastMs,
+      }),
+      fallback: app.routing,
+      readMaxBytes: bodyBytesMax,
+      log,
+      registry,
+      ...traced,
+    }),
+    log,
+    headersBytesMax: 1024 * 1024,
+    ...(isTls ? { tls: tlsFiles(config) } : {}),
+  })
+  const url = await port.listen(config.address, config.port, { variable: 'BILLAGED_PORT' })
+  parts.onClose('api', () => port.close(drainMs), { timeoutMs: drainMs + 1_000 })
+  const metrics = await parts.add('metrics', () =>
+    serveOnly(registry, health, {
+      host: config.prometheusInterface,
+      port: config.prometheusPort,
+      variable: 'BILLAGED_OTEL_PROMETHEUS_PORT',
+      service: 'billaged',
+      version,
+      healthBody,
+    }),
+  )
+  log.info({ url, metricsUrl: metrics.url, dataDir }, 'listening')
+
+  return {
+    url,
+    async close() {
+      health.draining()
+      await parts.close()
+    },
+    reload: () => port.reloadTls(),
+  }
+}
+const loopback: Caller = { tenant: null, scopes: new Set(['billaged:read']), name: 'loopback' }
+
+function rulesOf(config: Config): FoldRules {
+  return {
+    maxVcpus: BigInt(config.maxVcpus),
+    minGapNs: BigInt(config.minGapMs) * 1_000_000n,
+    maxGapCapNs: BigInt(config.maxGapCapMs) * 1_000_000n,
+  }
+}
+
+function tlsFiles({ tlsCertFile, tlsKeyFile, tlsCaFile }: Config) {
+  if (tlsCertFile === undefined || tlsKeyFile === undefined) throw new Error('BUG: the schema asks for both files')
+  return { cert: tlsCertFile, key: tlsKeyFile, ...(tlsCaFile === undefined ? {} : { ca: tlsCaFile }) }
+}
+
+async function hideMetrics(request: FastifyRequest) {
+  if (request.routeOptions.url === '/metrics')
+    throw new Problem({ status: 404, reason: 'NOT_FOUND', detail: 'Metrics are off: OTEL_PROMETHEUS_ENABLED=false.' })
+}
+
+async function pingDatabase(sql: Sql): Promise<HealthCheck> {
+  await sql`select 1`
+  return { status: 'ok' }
+}
+
+/** Other replicas tell from this whether everything that was acknowledged anywhere is folded. */
+function reportRegularly(sql: Sql, replica: string, backlogBytes: () => number, log: Base['log']) {
+  const report = () => reportBacklog(sql, replica, backlogBytes())
+  const timer = setInterval(() => {
+    report().catch(error => log.debug({ err: error }, 'backlog not reported'))
+  }, reportBacklogEveryMs)
+  return async () => {
+    clearInterval(timer)
+    await report().catch(() => {})
+  }
+}
