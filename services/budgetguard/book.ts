@@ -214,12 +214,12 @@ export class Book {
   }
 
   /** What we settled has reached the database: it now counts there, and the slice shrank by what it consumed. */
-  folded(accountId: bigint, o: { settled: bigint; consumed: bigint; central: Central }): void {
+  folded(accountId: bigint, o: { settled: bigint; consumed: bigint; central: Central | null }): void {
     const account = this.#accounts.get(accountId)
     if (!account) return
     account.unfolded -= o.settled
     account.slice -= o.consumed
-    account.central = o.central
+    account.central = o.central ?? account.central
   }
 
   overdue(nowMs: number): Hold[] {

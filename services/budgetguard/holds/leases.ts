@@ -48,6 +48,8 @@ export interface Leases {
   obtain(want: Want): Promise<Shortfall[] | null>
   /** Limits may have changed: reads the accounts again and returns what is not held. */
   refresh(): Promise<void>
+  /** Reads these accounts again, for showing them. */
+  look(accounts: readonly Account[]): Promise<void>
   /** After a fold whose answer was lost. */
   distrust(accountIds: Iterable<bigint>): void
   readonly openNano: bigint
@@ -217,8 +219,7 @@ export async function openLeases(o: {
     }
   }
 
-  const readCentral = async () => {
-    const accounts = [...book.accounts()]
+  const readCentral = async (accounts: readonly Account[]) => {
     const centrals = await loadCentral(
       sql,
       accounts.map(account => account.id),
@@ -336,9 +337,11 @@ export async function openLeases(o: {
       }),
 
     async refresh() {
-      await serial.run(() => o.foldSerial.run(readCentral))
+      await serial.run(() => o.foldSerial.run(() => readCentral([...book.accounts()])))
       await giveBack(() => true)
     },
+
+    look: accounts => o.foldSerial.run(() => readCentral(accounts)),
 
     distrust(accountIds) {
       for (const id of accountIds) unsure.add(id)

@@ -95,6 +95,7 @@ async function prepare(
   facts.provider = route.provider.name
   facts.priceId = route.price.id === 0 ? null : route.price.id
 
+  await gateway.ensureBudgets(caller.tenant)
   const budgets = catalog.current.budgets.get(facts.tenantId) ?? []
   const accounts = await admission.accountsAt(
     budgets,

@@ -3,6 +3,7 @@
 
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { Logger } from '#platform/telemetry'
+import type { Tenant } from '#platform/tenancy/tenancy'
 import type { Clock } from '#platform/time'
 import type { Config } from '../config.ts'
 import { type Dialect, renderError } from '../dialects/errors.ts'
@@ -29,6 +30,8 @@ export interface Gateway {
   admission: Admission
   /** By the provider of a model row. */
   providers: ReadonlyMap<string, Provider>
+  /** A tenant that another service made a moment ago has its implicit budgets when this resolves. */
+  ensureBudgets(tenant: Tenant): Promise<void>
 }
 
 /** A call under way. `facts` fills up as more is known. */

@@ -10,7 +10,6 @@ export interface Gauges {
   oldestHoldS(): number
   leasesOpenNano(): bigint
   ledgerLagS(): number
-  journalBytes(): number
   utilization(): Iterable<{ budgetId: number; scope: string; period: string; ratio: number }>
   isDatabaseUp(): boolean
 }
@@ -81,7 +80,6 @@ export function watchGauges(registry: Registry, gauges: Gauges): void {
   gauge('hold_oldest_seconds', 'Age of the oldest.', gauges.oldestHoldS)
   gauge('leases_open_nanousd', 'Nano-dollars in slices of this process.', () => Number(gauges.leasesOpenNano()))
   gauge('ledger_lag_seconds', 'How long the oldest unfolded record has waited.', gauges.ledgerLagS)
-  gauge('journal_unfolded_bytes', 'Journal bytes not folded yet.', gauges.journalBytes)
   new Gauge({
     name: 'budgetguard_budget_utilization_ratio',
     help: 'Spent and held share of a budget’s window, as this process sees it.',

@@ -1,9 +1,10 @@
 // Accounts and slices in Postgres. Every transaction here locks the accounts it changes first, in id order, and the
 // arithmetic is slice.ts's; nothing else writes these rows but the fold (store/fold.ts), by the same order.
 
-import type { Sql, Tx } from '#platform/postgres'
+import { arrayLiteral, type Sql, type Tx } from '#platform/postgres'
 import type { Central } from '../book.ts'
 import { type GrantRequest, grantOf, returnOf } from '../slice.ts'
+import type { Period } from '../window.ts'
 
 /** How long a slice is the owner's without renewal, by database time. */
 export const leaseTtlS = 30
@@ -77,11 +78,11 @@ export async function grantSlices(
       const amounts = given.map(g => g.amount)
       await tx`
         update budgetguard.accounts a set granted_nano = a.granted_nano + g.amount, version = a.version + 1
-        from unnest(${ids}::int8[], ${amounts}::int8[]) g(id, amount) where a.id = g.id`
+        from unnest(${arrayLiteral(ids)}::int8[], ${arrayLiteral(amounts)}::int8[]) g(id, amount) where a.id = g.id`
       await tx`
         insert into budgetguard.leases (account_id, node_id, fence, granted_nano, expires_at)
         select g.id, ${node.id}, ${node.fence}, g.amount, now() + make_interval(secs => ${leaseTtlS})
-        from unnest(${ids}::int8[], ${amounts}::int8[]) g(id, amount)
+        from unnest(${arrayLiteral(ids)}::int8[], ${arrayLiteral(amounts)}::int8[]) g(id, amount)
         on conflict (account_id, node_id, fence)
         do update set granted_nano = leases.granted_nano + excluded.granted_nano, expires_at = excluded.expires_at, state = 'active'`
     }
@@ -95,7 +96,7 @@ export async function returnSlices(sql: Sql, node: NodeLife, amounts: ReadonlyMa
     const rows = await lockAccounts(tx, [...amounts.keys()])
     const slices = await tx<{ account_id: bigint; granted_nano: bigint; consumed_nano: bigint }[]>`
       select account_id, granted_nano, consumed_nano from budgetguard.leases
-      where node_id = ${node.id} and fence = ${node.fence} and state <> 'closed' and account_id = any(${rows.map(r => r.id)}::int8[])
+      where node_id = ${node.id} and fence = ${node.fence} and state <> 'closed' and account_id = any(${arrayLiteral(rows.map(r => r.id))}::int8[])
       order by account_id for update`
     const returned = slices.map(slice => ({
       id: slice.account_id,
@@ -108,12 +109,12 @@ export async function returnSlices(sql: Sql, node: NodeLife, amounts: ReadonlyMa
     const back = returned.map(r => r.amount)
     await tx`
       update budgetguard.leases l set granted_nano = l.granted_nano - r.amount
-      from unnest(${ids}::int8[], ${back}::int8[]) r(id, amount)
+      from unnest(${arrayLiteral(ids)}::int8[], ${arrayLiteral(back)}::int8[]) r(id, amount)
       where l.account_id = r.id and l.node_id = ${node.id} and l.fence = ${node.fence}`
     await tx`
       update budgetguard.accounts a set granted_nano = a.granted_nano - r.amount, version = a.version + 1,
         is_over_limit = a.settled_nano + a.granted_nano - r.amount > a.limit_nano
-      from unnest(${ids}::int8[], ${back}::int8[]) r(id, amount) where a.id = r.id`
+      from unnest(${arrayLiteral(ids)}::int8[], ${arrayLiteral(back)}::int8[]) r(id, amount) where a.id = r.id`
     return rows.map(row => {
       const amount = returned.find(r => r.id === row.id)?.amount ?? 0n
       return { accountId: row.id, amount, central: { ...central(row), granted: row.granted_nano - amount } }
@@ -169,14 +170,24 @@ export async function closeLeases(sql: Sql, nodeId: string, o: { beforeFence: bi
 export async function loadSlices(sql: Sql, node: NodeLife, ids: readonly bigint[]): Promise<Map<bigint, bigint>> {
   const rows = await sql<{ account_id: bigint; rest: bigint }[]>`
     select account_id, granted_nano - consumed_nano as rest from budgetguard.leases
-    where node_id = ${node.id} and fence = ${node.fence} and state <> 'closed' and account_id = any(${[...ids]}::int8[])`
+    where node_id = ${node.id} and fence = ${node.fence} and state <> 'closed' and account_id = any(${arrayLiteral(ids)}::int8[])`
   return new Map(rows.map(row => [row.account_id, row.rest]))
 }
 
 export async function loadCentral(sql: Sql, ids: readonly bigint[]): Promise<Map<bigint, Central>> {
   const rows = await sql<AccountColumns[]>`
-    select id, limit_nano, settled_nano, granted_nano from budgetguard.accounts where id = any(${[...ids]}::int8[])`
+    select id, limit_nano, settled_nano, granted_nano from budgetguard.accounts where id = any(${arrayLiteral(ids)}::int8[])`
   return new Map(rows.map(row => [row.id, central(row)]))
+}
+
+export async function loadAccountNames(
+  sql: Sql,
+  ids: readonly bigint[],
+): Promise<Map<bigint, { budgetId: number; period: Period }>> {
+  const rows = await sql<{ id: bigint; budget_id: number; period: Period }[]>`
+    select a.id, a.budget_id, b.period from budgetguard.accounts a join budgetguard.budgets b on b.id = a.budget_id
+    where a.id = any(${arrayLiteral(ids)}::int8[])`
+  return new Map(rows.map(row => [row.id, { budgetId: row.budget_id, period: row.period }]))
 }
 
 export interface AccountColumns {
@@ -191,7 +202,7 @@ export async function lockAccounts(tx: Tx, ids: readonly bigint[]): Promise<Acco
   if (ids.length === 0) return []
   return tx<AccountColumns[]>`
     select id, limit_nano, settled_nano, granted_nano from budgetguard.accounts
-    where id = any(${[...ids]}::int8[]) order by id for update`
+    where id = any(${arrayLiteral(ids)}::int8[]) order by id for update`
 }
 
 /** Against the fold's shared lock on the same number. */

@@ -1,6 +1,6 @@
 // Budgets of tenants: stored ones, and the implicit ones that configuration makes.
 
-import type { Queryable, Sql, Tx } from '#platform/postgres'
+import { arrayLiteral, type Queryable, type Sql, type Tx } from '#platform/postgres'
 import type { Period } from '../window.ts'
 import { lockAccounts } from './accounts.ts'
 import { type BudgetColumns, type BudgetRule, budgetRule } from './catalog.ts'
@@ -74,8 +74,8 @@ export async function syncImplicitBudgets(
     const changed = await tx<{ id: number }[]>`
       insert into budgetguard.budgets (tenant_id, scope_type, period, amount_nano, starts_at, ends_at, is_implicit)
       select w.tenant_id, 'tenant', w.period, w.amount, to_timestamp(w.starts_at / 1000.0), to_timestamp(w.ends_at / 1000.0), true
-      from unnest(${writes.map(w => w.tenantId)}::int4[], ${writes.map(w => w.period)}::text[],
-        ${writes.map(w => w.amount)}::int8[], ${writes.map(w => w.startsAt)}::int8[], ${writes.map(w => w.endsAt)}::int8[])
+      from unnest(${arrayLiteral(writes.map(w => w.tenantId))}::int4[], ${arrayLiteral(writes.map(w => w.period))}::text[],
+        ${arrayLiteral(writes.map(w => w.amount))}::int8[], ${arrayLiteral(writes.map(w => w.startsAt))}::int8[], ${arrayLiteral(writes.map(w => w.endsAt))}::int8[])
         w(tenant_id, period, amount, starts_at, ends_at)
       on conflict (tenant_id, period) where scope_type = 'tenant' do update set
         amount_nano = excluded.amount_nano, starts_at = excluded.starts_at, ends_at = excluded.ends_at,
@@ -88,7 +88,7 @@ export async function syncImplicitBudgets(
       const ended = await tx<{ id: number }[]>`
         update budgetguard.budgets set is_active = false, version = version + 1, updated_at = now()
         where tenant_id = ${tenantId} and scope_type = 'tenant' and is_implicit and is_active
-          and period <> all(${implicit.map(write => write.period)}::text[]) returning id`
+          and period <> all(${arrayLiteral(implicit.map(write => write.period))}::text[]) returning id`
       changed.push(...ended)
     }
     await applyLimit(
@@ -103,7 +103,7 @@ async function applyLimit(tx: Tx, budgetIds: readonly number[]): Promise<void> {
   if (budgetIds.length === 0) return
   const rows = await tx<{ id: bigint }[]>`
     select a.id from budgetguard.accounts a join budgetguard.budgets b on b.id = a.budget_id
-    where b.id = any(${[...budgetIds]}::int4[]) and a.window_end > now() and a.limit_nano <> b.amount_nano`
+    where b.id = any(${arrayLiteral([...budgetIds])}::int4[]) and a.window_end > now() and a.limit_nano <> b.amount_nano`
   await lockAccounts(
     tx,
     rows.map(row => row.id),
@@ -111,7 +111,7 @@ async function applyLimit(tx: Tx, budgetIds: readonly number[]): Promise<void> {
   await tx`
     update budgetguard.accounts a set limit_nano = b.amount_nano, version = a.version + 1,
       is_over_limit = a.settled_nano + a.granted_nano > b.amount_nano
-    from budgetguard.budgets b where b.id = a.budget_id and a.id = any(${rows.map(row => row.id)}::int8[])`
+    from budgetguard.budgets b where b.id = a.budget_id and a.id = any(${arrayLiteral(rows.map(row => row.id))}::int8[])`
 }
 
 function date(ms: number | null): Date | null {

@@ -230,7 +230,7 @@ async function settleAccounts(
   for (const row of await tx<
     { id: bigint; account_id: bigint; fence: bigint; granted_nano: bigint; consumed_nano: bigint }[]
   >`select id, account_id, fence, granted_nano, consumed_nano from budgetguard.leases
-    where node_id = ${nodeId} and state <> 'closed' and account_id = any(${[...ids]}::int8[]) order by id for update`)
+    where node_id = ${nodeId} and state <> 'closed' and account_id = any(${arrayLiteral([...ids])}::int8[]) order by id for update`)
     slices.set(`${row.account_id}/${row.fence}`, {
       id: row.id,
       granted: row.granted_nano,
@@ -261,12 +261,12 @@ async function settleAccounts(
   await tx`
     update budgetguard.accounts a set settled_nano = v.settled, granted_nano = v.granted, version = a.version + 1,
       is_over_limit = v.settled + v.granted > a.limit_nano
-    from unnest(${changed.map(([id]) => id)}::int8[], ${changed.map(([, row]) => row.settled)}::int8[],
-      ${changed.map(([, row]) => row.granted)}::int8[]) v(id, settled, granted) where a.id = v.id`
+    from unnest(${arrayLiteral(changed.map(([id]) => id))}::int8[], ${arrayLiteral(changed.map(([, row]) => row.settled))}::int8[],
+      ${arrayLiteral(changed.map(([, row]) => row.granted))}::int8[]) v(id, settled, granted) where a.id = v.id`
   const consumed = [...slices.values()].filter(slice => slice.consumed !== slice.before)
   await tx`
     update budgetguard.leases l set consumed_nano = v.consumed
-    from unnest(${consumed.map(slice => slice.id)}::int8[], ${consumed.map(slice => slice.consumed)}::int8[]) v(id, consumed)
+    from unnest(${arrayLiteral(consumed.map(slice => slice.id))}::int8[], ${arrayLiteral(consumed.map(slice => slice.consumed))}::int8[]) v(id, consumed)
     where l.id = v.id`
   return { accounts, overspend }
 }
@@ -281,7 +281,7 @@ async function unnamedAccounts(tx: Tx, plan: FoldPlan): Promise<{ accountId: big
   const rows = await tx<{ id: bigint; window_start: Date; window_end: Date; tenant_id: number }[]>`
     select a.id, a.tenant_id, a.window_start, a.window_end from budgetguard.accounts a
     join budgetguard.budgets b on b.id = a.budget_id and b.scope_type = 'tenant'
-    where a.tenant_id = any(${plan.tenants}::int4[]) and a.window_end > ${new Date(Math.min(...ends.map(e => e.record.call.atMs)))}`
+    where a.tenant_id = any(${arrayLiteral(plan.tenants)}::int4[]) and a.window_end > ${new Date(Math.min(...ends.map(e => e.record.call.atMs)))}`
   return rows.flatMap(row => {
     const amount = sum(
       ends
@@ -299,7 +299,8 @@ async function unnamedAccounts(tx: Tx, plan: FoldPlan): Promise<{ accountId: big
 }
 
 async function mirrorHolds(tx: Tx, nodeId: string, plan: FoldPlan): Promise<void> {
-  if (plan.closed.length > 0) await tx`delete from budgetguard.holds where id = any(${plan.closed}::text[])`
+  if (plan.closed.length > 0)
+    await tx`delete from budgetguard.holds where id = any(${arrayLiteral(plan.closed)}::text[])`
   if (plan.opened.length === 0) return
   await copyRows(tx, {
     into: 'budgetguard.holds',
