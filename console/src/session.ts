@@ -31,8 +31,8 @@ export function useSession() {
   useEffect(() => {
     let isAsking = false
     return onSignedOut(() => {
-      // A forwarded service may say 401 for reasons of its own; only /admin/me decides whether we are signed in. Its own
-      // 401 comes through here as well, hence the flag.
+      // A forwarded service may say 401 for reasons of its own; only /admin/me decides, and is asked once for the many
+      // panels that notice at the same time.
       if (isAsking) return
       isAsking = true
       getMe()

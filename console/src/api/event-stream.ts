@@ -1,4 +1,4 @@
-import { ApiError, failureFrom, type Service, unreachable } from './http.ts'
+import { ApiError, announce, failureFrom, type Service, unreachable } from './http.ts'
 
 // Server-sent events over fetch instead of EventSource, because a refused stream must show the service's own sentence
 // (a query error with its position), and EventSource hides status and body.
@@ -52,7 +52,11 @@ export function openEventStream({ service, address, onEvent, onState }: StreamOp
         headers: { accept: 'text/event-stream', ...(lastId === null ? {} : { 'last-event-id': lastId }) },
         signal: mine.signal,
       })
-      if (!response.ok) throw await failureFrom(service, response)
+      if (!response.ok) {
+        const failure = await failureFrom(service, response)
+        announce(failure)
+        throw failure
+      }
       if (!response.body) throw unreachable(service)
       failures = 0
       onState({ status: 'live' })

@@ -98,8 +98,20 @@ export async function send(request: Call): Promise<Response> {
     if (request.signal?.aborted) throw cause
     throw unreachable(request.service, timeout.aborted)
   }
-  if (!response.ok) throw await failureFrom(request.service, response)
+  if (!response.ok) {
+    const failure = await failureFrom(request.service, response)
+    if (!sessionPaths.includes(request.path)) announce(failure)
+    throw failure
+  }
   return response
+}
+
+/** These ask whether someone is signed in; their 401 is an answer and not an end. */
+const sessionPaths = ['/admin/me', '/admin/login']
+
+/** Tells the session when an answer suggests that it has ended. */
+export function announce(failure: ApiError): void {
+  if (failure.kind === 'signed-out') for (const listener of signedOutListeners) listener()
 }
 
 /** The address on this origin; budgetguard forwards `/console/…` with a token of its own. */
@@ -126,7 +138,7 @@ export function addressOf({
 export async function failureFrom(service: Service, response: Response): Promise<ApiError> {
   const body = await bodyOf(response)
   const error = record(body.error)
-  const text = first(body.detail, error.message, body.details, body.error, body.message, body.title)
+  const text = first(body.detail, error.message, body.message, body.details, body.error, body.title)
   const failure = new ApiError({
     service,
     status: response.status,
@@ -137,7 +149,6 @@ export async function failureFrom(service: Service, response: Response): Promise
     retryAfterS: secondsFrom(response.headers.get('retry-after')),
     body,
   })
-  if (failure.kind === 'signed-out') for (const listener of signedOutListeners) listener()
   return failure
 }
 

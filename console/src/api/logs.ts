@@ -1,29 +1,18 @@
+import type {
+  HistogramAnswer,
+  LogEntry,
+  SearchAnswer,
+  TailEntry,
+  TailGap,
+} from '../../../services/log-ingestion/api.ts'
 import { addressOf, call } from './http.ts'
 
+export type { HistogramAnswer, SearchAnswer, TailEntry, TailGap }
+
+/** What a line on the screen needs: a stored entry, or one from the tail, which has no id yet. */
+export type Entry = Omit<LogEntry, 'id' | 'created_at'> & Partial<Pick<LogEntry, 'id' | 'created_at'>>
+
 const service = 'log-ingestion'
-
-export interface LogEntry {
-  id: string | number
-  timestamp: string
-  service: string
-  level: string
-  message: string
-  metadata: Record<string, unknown> | null
-  created_at?: string
-}
-
-export interface SearchAnswer {
-  logs: LogEntry[]
-  cursor: string | null
-  /** True when the time or row limit ended the search early; the cursor goes on from there. */
-  partial: boolean
-  stats?: { scanned_rows?: number; took_ms?: number }
-}
-
-export interface HistogramAnswer {
-  interval: string
-  buckets: { time: string; count: number; by?: Record<string, number> }[]
-}
 
 export interface SearchQuery {
   q: string

@@ -1,4 +1,5 @@
 import { type PointerEvent, useRef, useState } from 'react'
+import type { HistogramAnswer } from '../api/logs.ts'
 import { countsByTone, type Tone, toneLabels, tones } from '../logs/levels.ts'
 import { formatCount } from '../units/counts.ts'
 import { formatClock, formatDay, formatMinute } from '../units/time.ts'
@@ -10,13 +11,12 @@ export interface HistogramBar {
   counts: Record<Tone, number>
 }
 
-export function barsFrom(
-  buckets: readonly { time: string; count: number; by?: Record<string, number> }[],
-): HistogramBar[] {
+/** Counts are decimal strings on the wire; as the height of a bar they may lose their last digits. */
+export function barsFrom(buckets: HistogramAnswer['buckets']): HistogramBar[] {
   return buckets.map(({ time, count, by }) => ({
     timeMs: Date.parse(time),
-    total: count,
-    counts: countsByTone(by, count),
+    total: Number(count),
+    counts: countsByTone(by, Number(count)),
   }))
 }
 

@@ -33,8 +33,9 @@ export function plotOptions({
   format,
   onCursor,
 }: PlotLook): uPlot.Options {
+  let highestStep = 0
   const isInside = labels === 'inside'
-  const top = 0
+  const isCut = (x: number, end: number) => x > end - 16 || (isInside && x < 16)
   const axis = {
     stroke: resolveColor('var(--text-3)'),
     font: `11px ${getComputedStyle(document.body).fontFamily}`,
@@ -72,18 +73,17 @@ export function plotOptions({
         space: 72,
         // A label cut in half by the edge is worse than none.
         values: (u, splits) =>
-          splits.map(time => (u.valToPos(time, 'x') > u.over.clientWidth - 16 ? '' : axisTime(time, splits))),
+          splits.map(time => (isCut(u.valToPos(time, 'x'), u.over.clientWidth) ? '' : axisTime(time, splits))),
       },
       {
         ...axis,
         grid: { stroke: resolveColor('var(--chart-grid)'), width: 1 },
         ...(isBytes ? { incrs: byteSteps } : {}),
         space: isInside ? 22 : 30,
-        // Inside, one label at the top says the scale; more would lie over the lines.
-        values: (_u, splits) =>
-          splits.map((value, i) =>
-            isInside && (i < splits.length - 1 || value === 0) ? '' : axisValue(format, value),
-          ),
+        values: (_u, splits) => {
+          highestStep = splits.at(-1) ?? 0
+          return splits.map(value => (isInside ? '' : axisValue(format, value)))
+        },
         ...(isInside
           ? { size: 0, gap: 0 }
           : {
@@ -103,7 +103,7 @@ export function plotOptions({
       : {}),
     hooks: {
       setCursor: [onCursor],
-      draw: isInside ? [u => drawScale(u, top === 0 ? '' : axisValue(format, top), top)] : [],
+      draw: isInside ? [u => drawScale(u, axisValue(format, highestStep), highestStep)] : [],
     },
   }
 }
@@ -141,6 +141,7 @@ function line({ label, color, isMirrored }: ChartSeries): uPlot.Series {
 
 /** Inside a small plot one label says the scale, standing on the highest grid line; more would lie over the data. */
 function drawScale(u: uPlot, text: string, value: number): void {
+  if (value === 0) return
   const ratio = devicePixelRatio
   u.ctx.save()
   u.ctx.font = `${11 * ratio}px ${getComputedStyle(document.body).fontFamily}`

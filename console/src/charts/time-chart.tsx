@@ -81,6 +81,7 @@ export function TimeChart(props: TimeChartProps) {
     }
   }, [shape, isDark, height, labels, isStacked, hasRoom])
 
+  // biome-ignore lint/correctness/useExhaustiveDependencies: a plot made anew needs its scale again
   useEffect(() => {
     const u = plot.current
     if (!u) return

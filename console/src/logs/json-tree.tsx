@@ -1,3 +1,4 @@
+import './json-tree.css'
 import { useState } from 'react'
 import { Icon } from '../parts/icon.tsx'
 

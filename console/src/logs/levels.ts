@@ -44,10 +44,10 @@ export function levelOf(name: string): Level {
   return levels.find(level => level.name === upper) ?? { name: upper, rank: 9, tone: 'info' }
 }
 
-/** Counts per tone from counts per level as a histogram bucket carries them (`{"INFO": 3, "WARNING": 1}`). */
-export function countsByTone(by: Readonly<Record<string, number>> | undefined, total: number): Record<Tone, number> {
+/** Counts per tone from counts per level as a histogram bucket carries them (`{"INFO": "3", "WARNING": "1"}`). */
+export function countsByTone(by: Readonly<Record<string, string>> | undefined, total: number): Record<Tone, number> {
   const counts: Record<Tone, number> = { debug: 0, info: 0, warn: 0, error: 0, fatal: 0 }
   if (!by) return { ...counts, info: total }
-  for (const [level, count] of Object.entries(by)) counts[levelOf(level).tone] += count
+  for (const [level, count] of Object.entries(by)) counts[levelOf(level).tone] += Number(count)
   return counts
 }

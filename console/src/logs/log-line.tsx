@@ -1,9 +1,10 @@
-import type { LogEntry } from '../api/logs.ts'
+import './log-line.css'
+import type { Entry } from '../api/logs.ts'
 import { formatClockMs, formatMoment } from '../units/time.ts'
 import { levelOf } from './levels.ts'
 
 /** The one-line form of an entry, the same wherever lines are shown. */
-export function LogLine({ entry }: { entry: LogEntry }) {
+export function LogLine({ entry }: { entry: Entry }) {
   const level = levelOf(entry.level)
   const ms = Date.parse(entry.timestamp)
   return (

@@ -42,7 +42,7 @@ test('levels are counted by severity whatever they are called', () => {
   assert.equal(levelOf('warning').tone, 'warn')
   assert.equal(levelOf('CRITICAL').tone, 'fatal')
   assert.equal(levelOf('Notice').name, 'NOTICE')
-  assert.deepEqual(countsByTone({ INFO: 2, WARNING: 1, WARN: 3, odd: 1 }, 7), {
+  assert.deepEqual(countsByTone({ INFO: '2', WARNING: '1', WARN: '3', odd: '1' }, 7), {
     debug: 0,
     info: 3,
     warn: 4,

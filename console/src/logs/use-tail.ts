@@ -1,10 +1,10 @@
 import { useEffect, useRef, useState } from 'react'
-import { type LogEntry, tailAddress } from '../api/logs.ts'
+import { type Entry, type TailEntry, type TailGap, tailAddress } from '../api/logs.ts'
 import { dataOf, type LiveState, useStream } from '../live/use-stream.ts'
 
 /** A line of log, or the honest note that lines are missing here. */
 export type TailItem =
-  | { kind: 'entry'; key: string; entry: LogEntry }
+  | { kind: 'entry'; key: string; entry: Entry; atMs: number }
   | { kind: 'gap'; key: string; missed: number; atMs: number }
 
 export interface Tail {
@@ -48,11 +48,8 @@ export function useTail(query: string | null, keep: number): Tail {
 
 function itemFrom(event: string, data: unknown, n: number): TailItem | null {
   if (typeof data !== 'object' || data === null) return null
-  if (event === 'log') {
-    const entry = ('log' in data ? data.log : data) as LogEntry
-    return typeof entry?.message === 'string' ? { kind: 'entry', key: `t${n}`, entry } : null
-  }
-  if (event !== 'gap') return null
-  const missed = Object.values(data).find(value => typeof value === 'number' || /^\d+$/.test(String(value)))
-  return { kind: 'gap', key: `g${n}`, missed: Number(missed ?? 0), atMs: Date.now() }
+  const atMs = Date.now()
+  if (event === 'log') return { kind: 'entry', key: `t${n}`, entry: data as TailEntry, atMs }
+  if (event === 'gap') return { kind: 'gap', key: `g${n}`, missed: (data as TailGap).dropped, atMs }
+  return null
 }

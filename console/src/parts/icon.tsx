@@ -49,8 +49,8 @@ export function Mark({ size = 24 }: { size?: number }) {
   return (
     <svg className="mark" width={size} height={size} viewBox="0 0 32 32" aria-hidden="true" focusable="false">
       <rect className="mark-ground" width="32" height="32" rx="8" />
-      <path className="mark-letter" d="M9.5 22.5V9.3h7.9a4.8 4.8 0 0 1 0 9.6H9.5" />
-      <path className="mark-line" d="M9.5 22.9h13" />
+      <path className="mark-letter" d="M10.2 23.6V8.6h6.6a4.3 4.3 0 0 1 0 8.6h-6.6" />
+      <path className="mark-line" d="M15.8 23.6h6.4" />
     </svg>
   )
 }

@@ -52,7 +52,7 @@ export function parseRoute(pathname: string, search: string): Route {
     case 'spend':
       return { screen: 'spend', tenant: index(second), tab: spendTab(params.get('tab')) }
     case 'usage':
-      return { screen: 'usage', customer: second, period: params.get('period') ?? '' }
+      return { screen: 'usage', customer: params.get('customer') ?? '', period: params.get('period') ?? '' }
     case 'builds':
       return { screen: 'builds', build: second, tenant: params.get('tenant') ?? '' }
     case 'settings':
@@ -79,7 +79,7 @@ export function formatRoute(route: Route): string {
     case 'spend':
       return address(['spend', route.tenant], { tab: route.tab === 'budgets' ? '' : route.tab })
     case 'usage':
-      return address(['usage', route.customer], { period: route.period })
+      return address(['usage'], { customer: route.customer, period: route.period })
     case 'builds':
       return address(['builds', route.build], { tenant: route.tenant })
     case 'settings':

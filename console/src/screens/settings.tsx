@@ -1,3 +1,4 @@
+import './settings.css'
 import type { Me } from '../../../services/budgetguard/api.ts'
 import type { Service } from '../api/http.ts'
 import { serviceUrl } from '../api/service-url.ts'

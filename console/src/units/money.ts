@@ -4,21 +4,22 @@ import { formatUsd, nanoPerUsd } from '#platform/money'
 // of a bar, which is a length and not money.
 
 /** An amount for a table or a headline: cents above a dollar, enough digits below it to see that it is not nothing. */
-export function formatMoney(nano: bigint): string {
+export function formatMoney(nano: bigint, currency = 'USD'): string {
   const abs = nano < 0n ? -nano : nano
-  if (abs === 0n) return '$0.00'
-  if (abs >= 995_000_000n) return withDigits(nano, 2)
-  if (abs >= 10_000_000n) return withDigits(nano, 3)
+  const sign = signOf(currency)
+  if (abs === 0n) return `${sign}0.00`
+  if (abs >= 995_000_000n) return withDigits(nano, 2, sign)
+  if (abs >= 10_000_000n) return withDigits(nano, 3, sign)
   // Below a cent two significant digits tell calls apart; the exact value is one hover away.
   const leading = 10 - abs.toString().length
-  return withDigits(nano, Math.min(9, leading + 1))
+  return withDigits(nano, Math.min(9, leading + 1), sign)
 }
 
 /** Every digit, for titles, copies and the ledger: `$0.000412345`. */
-export function formatMoneyExact(nano: bigint): string {
+export function formatMoneyExact(nano: bigint, currency = 'USD'): string {
   const text = formatUsd(nano < 0n ? -nano : nano)
   const [whole = '0', fraction = ''] = text.split('.')
-  return `${nano < 0n ? '−' : ''}$${group(whole)}.${fraction.padEnd(2, '0')}`
+  return `${nano < 0n ? '−' : ''}${signOf(currency)}${group(whole)}.${fraction.padEnd(2, '0')}`
 }
 
 /** A decimal string of whole nano-dollars from the wire; anything else is a broken answer, not a zero. */
@@ -43,13 +44,19 @@ export function shareOf(part: bigint, whole: bigint): number {
   return Number((part * 1_000_000n) / whole) / 1_000_000
 }
 
-function withDigits(nano: bigint, digits: number): string {
+/** A plan may bill in any currency, always in billionths of it. */
+function signOf(currency: string): string {
+  const signs: Record<string, string> = { USD: '$', EUR: '€', GBP: '£', JPY: '¥' }
+  return signs[currency] ?? `${currency} `
+}
+
+function withDigits(nano: bigint, digits: number, sign: string): string {
   const unit = 10n ** BigInt(9 - digits)
   const abs = nano < 0n ? -nano : nano
   const rounded = (abs + unit / 2n) / unit
   const scale = 10n ** BigInt(digits)
   const fraction = (rounded % scale).toString().padStart(digits, '0')
-  return `${nano < 0n ? '−' : ''}$${group((rounded / scale).toString())}.${fraction}`
+  return `${nano < 0n ? '−' : ''}${sign}${group((rounded / scale).toString())}.${fraction}`
 }
 
 function group(digits: string): string {

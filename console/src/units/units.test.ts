@@ -34,6 +34,12 @@ test('money is shown to the cent above a dollar, and never as nothing when it is
   fc.assert(fc.property(fc.bigInt({ min: 1n, max: 10n ** 20n }), n => assert.match(formatMoney(n), /[1-9]/)))
 })
 
+test('an amount in another currency says so', () => {
+  assert.equal(formatMoney(12_345_000_000n, 'EUR'), '€12.35')
+  assert.equal(formatMoneyExact(-1n, 'CHF'), '−CHF 0.000000001')
+  assert.equal(formatMoney(0n, 'CHF'), 'CHF 0.00')
+})
+
 test('the exact text of an amount is the amount, far beyond what a double holds', () => {
   assert.equal(formatMoneyExact(9_007_199_254_740_993_000_000_001n), '$9,007,199,254,740,993.000000001')
   assert.equal(formatMoneyExact(-500_000_000n), '−$0.50')

@@ -67,7 +67,7 @@ export function BuildDetail({ build, onChange }: { build: Build; onChange: () =>
         </p>
       )}
       <dl className="facts">
-        <div>
+        <div className="wide">
           <dt>Build</dt>
           <dd>
             <code>{build.buildId}</code> <CopyButton text={build.buildId} label="Copy the build id" />

@@ -1,3 +1,4 @@
+import './builds.css'
 import { useState } from 'react'
 import { type Build, listBuilds } from '../../api/builderd.ts'
 import { useNow } from '../../live/clock.ts'

@@ -1,3 +1,4 @@
+import './hosts.css'
 import type { ReactNode } from 'react'
 import { ChartLegend, type ChartSeries, TimeChart } from '../../charts/time-chart.tsx'
 import { lastKnown, type SeriesTable } from '../../series/table.ts'
@@ -156,7 +157,7 @@ function ChartCard({ title, value, detail, legend, children }: ChartCardProps) {
       <header>
         <h3>{title}</h3>
         <p className="chart-value">{value ?? '–'}</p>
-        <p className="chart-detail">{detail.filter(Boolean).join(' · ')}</p>
+        <p className="chart-detail">{value === null ? 'waiting for samples' : detail.filter(Boolean).join(' · ')}</p>
       </header>
       {children}
       {legend}

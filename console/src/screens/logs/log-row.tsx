@@ -1,5 +1,5 @@
 import { useId, useState } from 'react'
-import type { LogEntry } from '../../api/logs.ts'
+import type { Entry } from '../../api/logs.ts'
 import { JsonTree, type OnFilter } from '../../logs/json-tree.tsx'
 import { levelOf } from '../../logs/levels.ts'
 import { LogLine } from '../../logs/log-line.tsx'
@@ -7,7 +7,7 @@ import { CopyButton } from '../../parts/copy.tsx'
 import { Icon } from '../../parts/icon.tsx'
 import { formatMoment } from '../../units/time.ts'
 
-export function LogRow({ entry, onFilter, isNew = false }: { entry: LogEntry; onFilter: OnFilter; isNew?: boolean }) {
+export function LogRow({ entry, onFilter, isNew = false }: { entry: Entry; onFilter: OnFilter; isNew?: boolean }) {
   const [isOpen, setIsOpen] = useState(false)
   const id = useId()
   return (
@@ -32,11 +32,11 @@ export function LogRow({ entry, onFilter, isNew = false }: { entry: LogEntry; on
   )
 }
 
-function Detail({ id, entry, onFilter }: { id: string; entry: LogEntry; onFilter: OnFilter }) {
+function Detail({ id, entry, onFilter }: { id: string; entry: Entry; onFilter: OnFilter }) {
   const fields: [string, string][] = [
     ['service', entry.service],
     ['level', entry.level],
-    ['id', String(entry.id)],
+    ...(entry.id === undefined ? [] : [['id', entry.id] satisfies [string, string]]),
   ]
   return (
     <div className="log-detail" id={id}>

@@ -3,17 +3,21 @@ import { Icon } from '../../parts/icon.tsx'
 import { navigate } from '../../router/navigation.tsx'
 import { logsRoute } from '../../router/route.ts'
 
+// The service's sentence ends "… at position 7; for example: level:warn". There is no member for the two, so they are
+// taken from the text, and the text stays what the reader sees.
+const positionText = / at position (\d{1,6})(?:; for example: (.*))?$/s
+
 /** Where in the query the service stopped understanding; null when the refusal is about something else. */
 export function positionOf(error: ApiError): number | null {
   if (error.status !== 400) return null
-  const position = error.body.position ?? error.body.offset
-  return typeof position === 'number' && Number.isInteger(position) && position >= 0 ? position : null
+  const match = positionText.exec(error.message)
+  return match ? Number(match[1]) : null
 }
 
 /** The service's own sentence, with a caret under the place it means and the corrected example it offers. */
 export function QueryProblem({ query, error }: { query: string; error: ApiError }) {
   const at = Math.min(positionOf(error) ?? 0, query.length)
-  const example = typeof error.body.example === 'string' ? error.body.example : ''
+  const example = positionText.exec(error.message)?.[2] ?? ''
   return (
     <section className="panel query-problem" role="alert" data-testid="query-problem">
       <Icon name="alert" size={18} />
@@ -26,10 +30,10 @@ export function QueryProblem({ query, error }: { query: string; error: ApiError 
           {'\n'}
           {' '.repeat(at)}^
         </pre>
-        <p>{error.message}</p>
+        <p>{error.message.replace(positionText, '.')}</p>
         {example && (
           <p>
-            Did you mean{' '}
+            For example{' '}
             <button type="button" className="link" onClick={() => navigate(logsRoute(example))}>
               <code>{example}</code>
             </button>

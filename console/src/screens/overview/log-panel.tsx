@@ -63,7 +63,8 @@ export function LogPanel() {
           </>
         )}
       </Loaded>
-      {tail.state.status !== 'refused' &&
+      {(histogram.data || entries.length > 0) &&
+        tail.state.status !== 'refused' &&
         (entries.length === 0 ? (
           <Empty
             title={histogram.data && bars.some(bar => bar.total > 0) ? 'Quiet at the moment' : 'No lines yet'}

@@ -1,3 +1,4 @@
+import './overview.css'
 import { useServices } from '../hosts/use-hosts.ts'
 import { BuildsPanel } from './builds-panel.tsx'
 import { CallsPanel } from './calls-panel.tsx'

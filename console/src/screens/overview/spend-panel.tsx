@@ -1,3 +1,4 @@
+import './../spend/spend.css'
 import { useNow } from '../../live/clock.ts'
 import { BudgetBar, budgetState } from '../../parts/budget-bar.tsx'
 import { Empty } from '../../parts/empty.tsx'

@@ -1,3 +1,4 @@
+import './spend.css'
 import { useState } from 'react'
 import { useNow } from '../../live/clock.ts'
 import { BudgetBar } from '../../parts/budget-bar.tsx'

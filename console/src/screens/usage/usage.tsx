@@ -1,16 +1,16 @@
-import { type Customer, getUsage, listCustomers, preview, type Usage as UsageAnswer } from '../../api/billaged.ts'
+import './../spend/spend.css'
+import { type Customer, getUsage, listCustomers, type Usage as UsageAnswer } from '../../api/billaged.ts'
 import { useResource } from '../../live/use-resource.ts'
-import { Command } from '../../parts/copy.tsx'
 import { Empty } from '../../parts/empty.tsx'
-import { Loaded, Panel, SkeletonRows } from '../../parts/panel.tsx'
+import { Loaded, Panel } from '../../parts/panel.tsx'
 import { Link, navigate } from '../../router/navigation.tsx'
 import type { Route } from '../../router/route.ts'
 import { formatDuration } from '../../units/duration.ts'
-import { formatMoney, formatMoneyExact, nanoFrom } from '../../units/money.ts'
 import { formatQuantity } from '../../units/quantity.ts'
 import { formatMoment } from '../../units/time.ts'
 import { meterLabel } from './meters.ts'
 import { periodOf, recentPeriods, type UsagePeriod } from './periods.ts'
+import { Priced } from './priced.tsx'
 
 type UsageRoute = Extract<Route, { screen: 'usage' }>
 
@@ -141,70 +141,6 @@ function Meters({ usage }: { usage: UsageAnswer }) {
   )
 }
 
-function Priced({ customer, period }: { customer: Customer; period: UsagePeriod }) {
-  const priced = useResource(
-    customer.planId ? `preview ${customer.id} ${period.from}` : null,
-    signal => preview({ customerId: customer.id, from: period.from, to: period.to }, signal),
-    60_000,
-  )
-  if (!customer.planId)
-    return (
-      <section className="panel" data-testid="unrated">
-        <Empty title="Measured, not priced">
-          {customer.name || customer.id} has no plan, so this usage has no price yet. Subscribe it to one:
-        </Empty>
-        <Command
-          text={`curl -s $BILLAGED/v1/subscriptions -H "Authorization: Bearer $BILLAGED_API_KEY" -H 'content-type: application/json' \\
-  -d '{"customerId":"${customer.id}","planId":"example","from":"${period.from}","to":null}'`}
-        />
-      </section>
-    )
-  return (
-    <Panel title="What it would cost" aside={customer.planId} testId="preview">
-      <Loaded resource={priced} skeleton={<SkeletonRows rows={3} />}>
-        {({ lines, totalNano, unrated = [] }) => (
-          <>
-            <table className="table">
-              <thead>
-                <tr>
-                  <th>Price</th>
-                  <th className="number">Amount</th>
-                </tr>
-              </thead>
-              <tbody>
-                {lines.map(line => (
-                  <tr key={`${line.priceId} ${line.meter ?? ''}`}>
-                    <td>
-                      {line.meter ? meterLabel(line.meter) : line.priceId} <code className="quiet">{line.priceId}</code>
-                    </td>
-                    <td className="number" title={formatMoneyExact(nanoFrom(line.amountNano))}>
-                      {formatMoney(nanoFrom(line.amountNano))}
-                    </td>
-                  </tr>
-                ))}
-              </tbody>
-              <tfoot>
-                <tr>
-                  <td>Total so far</td>
-                  <td className="number" title={formatMoneyExact(nanoFrom(totalNano))}>
-                    <b>{formatMoney(nanoFrom(totalNano))}</b>
-                  </td>
-                </tr>
-              </tfoot>
-            </table>
-            {unrated.length > 0 && (
-              <p className="panel-note" data-testid="unrated">
-                <strong>Not priced by this plan:</strong> {unrated.map(({ meter }) => meterLabel(meter)).join(', ')}.
-                Add a price, or mark the meter unbilled; a period with unrated usage does not close.
-              </p>
-            )}
-          </>
-        )}
-      </Loaded>
-    </Panel>
-  )
-}
-
 function NoCustomers() {
   return (
     <section className="panel">
@@ -224,8 +160,8 @@ function missingTime(ledger: UsageAnswer['ledger']): string {
     ['hostDownNs', 'with the host down'],
     ['disputedNs', 'disputed'],
   ] as const) {
-    const ns = ledger?.[key]
-    if (ns && /^\d+$/.test(ns) && ns !== '0') parts.push(`${formatDuration(Number(BigInt(ns) / 1_000_000n))} ${word}`)
+    const ns = ledger[key]
+    if (/^[1-9]\d*$/.test(ns)) parts.push(`${formatDuration(Number(BigInt(ns) / 1_000_000n))} ${word}`)
   }
   return parts.length === 0 ? '' : `Not billed: ${parts.join(', ')}.`
 }

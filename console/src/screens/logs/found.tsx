@@ -1,0 +1,157 @@
+import type { ApiError } from '../../api/http.ts'
+import { getHistogram } from '../../api/logs.ts'
+import { serviceUrl } from '../../api/service-url.ts'
+import { barsFrom, type HistogramBar, LevelHistogram } from '../../charts/level-histogram.tsx'
+import { useResource } from '../../live/use-resource.ts'
+import type { OnFilter } from '../../logs/json-tree.tsx'
+import { type Tone, toneLabels, tones } from '../../logs/levels.ts'
+import { barIntervalMs, type Span } from '../../logs/range.ts'
+import { Empty } from '../../parts/empty.tsx'
+import { Failure } from '../../parts/failure.tsx'
+import { Loaded, SkeletonRows, StaleLine } from '../../parts/panel.tsx'
+import { formatCount, formatCountShort } from '../../units/counts.ts'
+import { goDuration } from '../../units/duration.ts'
+import { formatMoment } from '../../units/time.ts'
+import { LogRow } from './log-row.tsx'
+import { positionOf, QueryProblem } from './query-problem.tsx'
+import { type Search, useSearch } from './use-search.ts'
+
+const barsMax = 90
+
+interface FoundProps {
+  query: string
+  span: Span
+  onFilter: OnFilter
+  onTone: (tone: Tone) => void
+  onZoom: (fromMs: number, toMs: number) => void
+  /** Given when the span is fixed: back to the moving one. */
+  onWiden: (() => void) | undefined
+}
+
+/** What a search found: how much and when, then the entries themselves. */
+export function Found({ query, span, onFilter, onTone, onZoom, onWiden }: FoundProps) {
+  const [from, to] = [new Date(span.fromMs).toISOString(), new Date(span.toMs).toISOString()]
+  const intervalMs = barIntervalMs(span, barsMax)
+  const histogram = useResource(`histogram ${query} ${from} ${to}`, signal =>
+    getHistogram({ q: query, from, to, interval: goDuration(intervalMs) }, signal),
+  )
+  const search = useSearch({ query, from, to })
+  const bars = histogram.data ? barsFrom(histogram.data.buckets) : []
+  const total = bars.reduce((sum, bar) => sum + bar.total, 0)
+
+  const problem = unreadable(search.error, histogram.error)
+  if (problem) return <QueryProblem query={query} error={problem} />
+  // The same service would fail both halves with the same words.
+  if (search.error && search.entries.length === 0 && histogram.error)
+    return (
+      <section className="panel">
+        <Failure
+          error={search.error}
+          retry={() => {
+            histogram.reload()
+            search.more()
+          }}
+        />
+      </section>
+    )
+
+  return (
+    <>
+      <section className="panel">
+        <div className="histogram-head">
+          <strong>{histogram.data ? `${formatCount(total)} ${total === 1 ? 'entry' : 'entries'}` : 'Counting…'}</strong>
+          {histogram.data?.partial && <span className="hint">at least: the count was cut short</span>}
+          <span className="quiet">
+            {formatMoment(span.fromMs)} – {formatMoment(span.toMs)}
+          </span>
+          {onWiden && (
+            <button type="button" className="link" onClick={onWiden}>
+              Back to the last hour
+            </button>
+          )}
+          <ToneLegend bars={bars} onTone={onTone} />
+        </div>
+        <Loaded resource={histogram} skeleton={<div className="skeleton" style={{ height: '110px' }} />}>
+          {() => <LevelHistogram bars={bars} intervalMs={intervalMs} height={110} onZoom={onZoom} />}
+        </Loaded>
+      </section>
+      <Entries query={query} search={search} onFilter={onFilter} />
+    </>
+  )
+}
+
+function ToneLegend({ bars, onTone }: { bars: readonly HistogramBar[]; onTone: (tone: Tone) => void }) {
+  return (
+    <ul className="tone-legend">
+      {tones.map(tone => {
+        const count = bars.reduce((sum, bar) => sum + bar.counts[tone], 0)
+        return (
+          <li key={tone}>
+            <button
+              type="button"
+              disabled={count === 0}
+              onClick={() => onTone(tone)}
+              title={count === 0 ? `No ${toneLabels[tone]} entries` : `Only ${toneLabels[tone]}`}
+            >
+              <i className={`tone-${tone}`} />
+              {toneLabels[tone]}
+              <b>{formatCountShort(count)}</b>
+            </button>
+          </li>
+        )
+      })}
+    </ul>
+  )
+}
+
+function Entries({ query, search, onFilter }: { query: string; search: Search; onFilter: OnFilter }) {
+  const { entries, error, isLoading, cursor, isPartial, isFull, more } = search
+  return (
+    <section className="panel log-list" aria-label="Entries, newest first" data-testid="log-list">
+      {error && entries.length === 0 && <Failure error={error} retry={more} />}
+      {!error && !isLoading && entries.length === 0 && <NothingFound query={query} />}
+      {entries.map(entry => (
+        <LogRow key={entry.id} entry={entry} onFilter={onFilter} />
+      ))}
+      {isLoading && !error && <SkeletonRows rows={entries.length === 0 ? 12 : 3} />}
+      {error && entries.length > 0 && <StaleLine error={error} loadedAtMs={null} retry={more} />}
+      {entries.length > 0 && !isLoading && !error && (
+        <div className="log-end">
+          {isFull ? (
+            <span className="quiet">
+              {formatCount(entries.length)} are enough for one page. Narrow the range to see older ones.
+            </span>
+          ) : cursor ? (
+            <button type="button" className="button" onClick={more} data-testid="load-more">
+              {isPartial ? 'Search further back' : 'Load more'}
+            </button>
+          ) : (
+            <span className="quiet">That is all of them: {formatCount(entries.length)}.</span>
+          )}
+        </div>
+      )}
+    </section>
+  )
+}
+
+function NothingFound({ query }: { query: string }) {
+  return query ? (
+    <Empty title="Nothing matches">
+      No entry in this stretch of time matches the search. Widen the range, or drop a term.
+    </Empty>
+  ) : (
+    <Empty title="No entries yet" command={curlOneLine()}>
+      Send the first line with a write key (<code>npm start</code> prints one):
+    </Empty>
+  )
+}
+
+export function curlOneLine(): string {
+  return `curl -s ${serviceUrl('log-ingestion')}/api/v1/logs -H "X-API-Key: $KEY" \\
+  -d '{"log":{"timestamp":"'$(date -u +%FT%TZ)'","service":"shop","level":"info","message":"hello"}}'`
+}
+
+/** A refused query is shown once, in place of everything it would have filled. */
+function unreadable(...errors: (ApiError | null)[]): ApiError | null {
+  return errors.find(error => error !== null && positionOf(error) !== null) ?? null
+}
