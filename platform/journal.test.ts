@@ -85,6 +85,18 @@ test('appends that arrive together share one sync, and a group is what arrived d
   assert.equal(await metric('test_journal_capacity_bytes'), 64 * 1024 * 1024)
 })
 
+test('several journals of one process share their metrics, and so do the lives of one', async t => {
+  const { registry } = testBase(t)
+  const first = await openTest(t, await tempDir(t), { registry })
+  const second = await openTest(t, await tempDir(t), { registry })
+  await first.append(Buffer.alloc(72))
+  await second.append(Buffer.alloc(172))
+  assert.match(await registry.metrics(), /^journal_bytes 300$/m)
+  await first.close()
+  assert.match(await registry.metrics(), /^journal_bytes 200$/m)
+  assert.match(await registry.metrics(), /^journal_append_duration_seconds_count 2$/m)
+})
+
 test('payloads of every size, empty and larger than a segment, go through', async t => {
   const dir = await tempDir(t)
   const journal = await openTest(t, dir, { segmentBytes: 256 * 1024 })

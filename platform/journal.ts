@@ -391,6 +391,7 @@ async function startJournal(options: JournalOptions, lock: Lock): Promise<Journa
       waiters.clear()
       await refreshing
       await removing
+      metrics.close()
       lock.release()
     },
   }
