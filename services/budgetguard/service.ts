@@ -7,9 +7,9 @@ import { fileURLToPath } from 'node:url'
 import { closeHttp, createHealth, createHttp, isLoopback, listen, type Problem } from '#platform/http'
 import { type Base, type Running, type StartSequence, startSequence } from '#platform/lifecycle'
 import { formatUsd } from '#platform/money'
-import { migrate, resolveDatabase, type Tx } from '#platform/postgres'
+import { migrate, resolveDatabase, type Sql, type Tx } from '#platform/postgres'
 import { loadSecret } from '#platform/tenancy/secret'
-import { openTenancy, type Tenant } from '#platform/tenancy/tenancy'
+import { openTenancy, type Tenancy, type Tenant } from '#platform/tenancy/tenancy'
 import { sleep } from '#platform/time'
 import { openOutbox } from '#platform/usage/outbox'
 import { Book } from './book.ts'
@@ -48,6 +48,7 @@ import { watchDatabase } from './store/database-watch.ts'
 import { beginLife } from './store/nodes.ts'
 import { seedModels } from './store/prices.ts'
 import { writeRunFile } from './store/run-file.ts'
+import { hasSettings, storeSettings } from './store/settings.ts'
 import { watchCatalog } from './store/watch-catalog.ts'
 
 const consoleFolder = fileURLToPath(new URL('../../console/dist/', import.meta.url))
@@ -395,6 +396,7 @@ async function openStores(config: Config, base: Base, parts: StartSequence, data
     const by = { kind: 'system' as const, name: 'budgetguard' }
     await opened.tenants.ensure('public', by)
     const { slug } = await opened.tenants.ensure(config.defaultTenant, by)
+    await seedSettings(pools.money, opened, config)
     if (config.defaultApiKey !== undefined)
       await opened.keys.importStatic([
         { key: config.defaultApiKey, tenantSlug: slug, name: 'DEFAULT_API_KEY', scopes: [aiScope] },
@@ -404,6 +406,15 @@ async function openStores(config: Config, base: Base, parts: StartSequence, data
   const databaseWatch = watchDatabase(pools.reports, clock)
   parts.onClose('database watch', async () => databaseWatch.close())
   return { pools, secret: tenancy.secret, tenancy, databaseWatch, databaseUrl: database.url }
+}
+
+/** The tenants that exist from the start have the default rate stored, as a tenant made by hand has. */
+async function seedSettings(sql: Sql, tenancy: Tenancy, config: Config): Promise<void> {
+  for (const slug of new Set(['public', config.defaultTenant])) {
+    const tenant = tenancy.tenants.list().find(candidate => [candidate.slug, candidate.name].includes(slug))
+    if (tenant && !(await hasSettings(sql, tenant.id)))
+      await storeSettings(sql, tenant.id, { rateLimitPerMin: config.requestsPerMinute })
+  }
 }
 
 function announceAdminKey(adminKey: AdminKey, { log }: Base): void {

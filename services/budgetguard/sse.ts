@@ -10,6 +10,8 @@ export class SseSplitter {
   #pending: Buffer = Buffer.alloc(0)
   #scanned = 0
   #isLineEmpty = true
+  /** The last byte of the last chunk was a CR: a LF that comes next belongs to it. */
+  #isAfterCr = false
 
   /**
    * The events completed by this chunk, each with its terminating blank line, in order.
@@ -27,8 +29,11 @@ export class SseSplitter {
         i = nextBreak(bytes, i + 1)
         continue
       }
-      // CR LF is one break. A CR that ends the chunk counts alone; a LF that then opens the next one is an empty
-      // event of its own, which every reader skips.
+      if (this.#isAfterCr && byte === lf && i === this.#scanned) {
+        i += 1
+        continue
+      }
+      // CR LF is one break. A CR that ends the chunk counts at once, because nothing else may ever come.
       i += byte === cr && bytes[i + 1] === lf ? 2 : 1
       if (this.#isLineEmpty) {
         events.push(bytes.subarray(start, i))
@@ -36,6 +41,7 @@ export class SseSplitter {
       }
       this.#isLineEmpty = true
     }
+    if (chunk.length > 0) this.#isAfterCr = bytes[bytes.length - 1] === cr
     this.#pending = bytes.subarray(start)
     this.#scanned = this.#pending.length
     if (this.#pending.length > eventBytesMax)

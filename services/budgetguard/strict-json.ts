@@ -226,14 +226,17 @@ function isScalar(byte: number): boolean {
   )
 }
 
-function firstInvalid(bytes: Buffer): number | null {
+/** The length of the longest valid prefix. */
+function firstInvalid(bytes: Buffer): number {
+  // A prefix may end inside a character, so "valid but for its last three bytes" is what can be bisected.
+  const validEnd = (length: number) =>
+    [0, 1, 2, 3].map(cut => length - cut).find(end => end >= 0 && isUtf8(bytes.subarray(0, end)))
   let low = 0
   let high = bytes.length
-  // The longest valid prefix, give or take the three bytes a cut character can cost.
   while (high - low > 1) {
     const middle = (low + high) >> 1
-    if ([0, 1, 2, 3].some(cut => middle > cut && isUtf8(bytes.subarray(0, middle - cut)))) low = middle
+    if (validEnd(middle) !== undefined) low = middle
     else high = middle
   }
-  return low
+  return validEnd(low) ?? 0
 }

@@ -7,7 +7,7 @@ import { aiScope } from '../http/admin/keys.ts'
 import { implicitBudgets } from '../implicit-budgets.ts'
 import { syncImplicitBudgets } from '../store/budgets.ts'
 import { seedModels } from '../store/prices.ts'
-import { storeSettings } from '../store/settings.ts'
+import { hasSettings, storeSettings } from '../store/settings.ts'
 import { withDatabase } from './database.ts'
 import { openStoresFor } from './migrate.ts'
 
@@ -17,8 +17,8 @@ export async function seed(config: Config, base: Base): Promise<number> {
     try {
       const by = { kind: 'command' as const, name: 'seed' }
       const tenant = await tenancy.tenants.ensure(config.defaultTenant, by)
-      const [known] = await sql`select 1 from budgetguard.tenant_settings where tenant_id = ${tenant.id}`
-      if (!known) await storeSettings(sql, tenant.id, { rateLimitPerMin: config.requestsPerMinute })
+      if (!(await hasSettings(sql, tenant.id)))
+        await storeSettings(sql, tenant.id, { rateLimitPerMin: config.requestsPerMinute })
       await syncImplicitBudgets(sql, [{ tenantId: tenant.id, implicit: implicitBudgets(config, tenant.timezone) }])
       await seedModels(sql, guideModels, 'guide')
       await seedModels(sql, echoModels, 'built-in')

@@ -16,6 +16,11 @@ export async function storeSettings(
       default_session_budget_nano = ${defaultSessionBudget === undefined ? sql`tenant_settings.default_session_budget_nano` : sql`excluded.default_session_budget_nano`}`
 }
 
+export async function hasSettings(sql: Queryable, tenantId: number): Promise<boolean> {
+  const rows = await sql`select 1 from budgetguard.tenant_settings where tenant_id = ${tenantId}`
+  return rows.length > 0
+}
+
 export async function removeSettings(sql: Queryable, tenantId: number): Promise<void> {
   await sql`delete from budgetguard.tenant_settings where tenant_id = ${tenantId}`
 }
