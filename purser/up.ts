@@ -14,6 +14,7 @@ import { AlreadyLocked, lockFile } from '#platform/lock'
 import { resolveDatabase } from '#platform/postgres'
 import type { Logger } from '#platform/telemetry'
 import { loadSecret } from '#platform/tenancy/secret'
+import { sleep } from '#platform/time'
 import { checkServiceConfigs } from './check-configs.ts'
 import { type Child, type ChildState, superviseChild } from './child.ts'
 import type { Config } from './config.ts'
@@ -49,6 +50,8 @@ export class CannotStart extends Error {
 
 const exitConfig = 78
 const childStopTimeoutMs = 15_000
+/** After this the welcome is shown even if a service is not ready; it says which. */
+const patienceMs = 45_000
 
 /** Runs until a signal; resolves to the exit code. */
 export async function up(config: Config, options: UpOptions): Promise<number> {
@@ -105,13 +108,18 @@ export async function up(config: Config, options: UpOptions): Promise<number> {
     version: version(),
     services: services.map(({ name, url, ports }) => ({ name, url, ports: ports.map(p => p.port) })),
   })
-  const allReady = Promise.all(children.map(child => child.firstReady))
-  const isReady = await Promise.race([allReady.then(() => true), stopAsked.first.then(() => false)])
-  if (isReady) {
+  const allReady = Promise.all(children.map(child => child.firstReady)).then(() => 'all' as const)
+  const end = await Promise.race([
+    allReady,
+    stopAsked.first.then(() => 'stop' as const),
+    sleep(patienceMs).then(() => 'late' as const),
+  ])
+  if (end !== 'stop') {
     const tookMs = performance.now() - startedMs
+    const missing = children.filter(child => child.state !== 'ready').map(child => child.name)
     const hasGivenAdminKey = Boolean(process.env.ADMIN_API_KEY ?? process.env.BUDGETGUARD_ADMIN_API_KEY)
-    roof.say(welcomeText({ services, secret, dataDir: config.dataDir, tookMs, terminal, hasGivenAdminKey }), {
-      msg: `Purser ${version()} is up`,
+    roof.say(welcomeText({ services, missing, secret, dataDir: config.dataDir, tookMs, terminal, hasGivenAdminKey }), {
+      msg: `Purser ${version()} is up${missing.length > 0 ? `, without ${missing.join(', ')}` : ''}`,
       startMs: Math.round(tookMs),
       services: services.map(({ name, url }) => ({ name, url })),
     })
@@ -184,7 +192,10 @@ async function buildConsole(options: UpOptions, roof: Roof, terminal: Terminal) 
 function startChild(service: PlannedService, { watch }: UpOptions, roof: Roof, terminal: Terminal): Child {
   const main = fileURLToPath(new URL(`../services/${service.name}/main.ts`, import.meta.url))
   const onState = (state: ChildState, detail: string) => {
-    roof.log.info({ child: service.name, state, detail }, 'process state')
+    roof.log[state === 'waiting' ? 'warn' : 'info'](
+      { child: service.name, state },
+      `${service.name} is ${state}${detail === '' ? '' : `: ${detail}`}`,
+    )
     if (!terminal.isInteractive) return
     if (state === 'ready')
       terminal.print(

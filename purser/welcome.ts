@@ -9,6 +9,8 @@ import type { Terminal } from './terminal.ts'
 
 export function welcomeText(o: {
   services: readonly PlannedService[]
+  /** Names of those that are not ready. */
+  missing: readonly string[]
   secret: Buffer
   dataDir: string
   tookMs: number
@@ -19,7 +21,10 @@ export function welcomeText(o: {
   const lines = ['', t.bold(`Purser ${version()} is up after ${(o.tookMs / 1_000).toFixed(1)} s`), '']
   const row = (name: string, text: string) => lines.push(`  ${name.padEnd(18)} ${text}`)
   for (const { name, url, ports } of services)
-    row(name, `${url}${ports.length > 1 ? t.dim(`   metrics on ${ports[1]?.port}`) : ''}`)
+    row(
+      name,
+      `${url}${o.missing.includes(name) ? t.red('   not ready; npx purser doctor says more') : ports.length > 1 ? t.dim(`   metrics on ${ports[1]?.port}`) : ''}`,
+    )
   lines.push('')
   const gateway = services.find(service => service.name === 'budgetguard')
   if (gateway) {

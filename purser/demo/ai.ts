@@ -12,8 +12,8 @@ interface AiTenant {
 
 const wanted = [
   { name: 'acme', monthlyUsd: '50' },
-  // Some forty calls of this demo: it runs out while you watch.
-  { name: 'globex', monthlyUsd: '0.01' },
+  // Some thirty calls of this demo: it runs out while you watch.
+  { name: 'globex', monthlyUsd: '0.0025' },
 ]
 
 const questions = [

@@ -11,7 +11,7 @@ const sampleImage = 'sample:hello'
 export async function buildTraffic(caller: Caller, ends: AbortSignal): Promise<Tally[]> {
   const counts: Record<string, number> = {}
   const call = <T>(method: string, body: unknown) =>
-    caller.post<T>('builderd', `/builder.v1.BuilderService/${method}`, body, { 'x-tenant-id': tenant })
+    caller.post<T>('builderd', `/builder.v1.BuilderService/${method}`, body, { headers: { 'x-tenant-id': tenant } })
   try {
     const { buildId } = await call<{ buildId: string }>('CreateBuild', {
       config: {

@@ -7,7 +7,13 @@ import type { ServiceName } from '../plan.ts'
 export interface Caller {
   urlOf(name: ServiceName): string
   get<T>(name: ServiceName, path: string): Promise<T>
-  post<T>(name: ServiceName, path: string, body: unknown, headers?: Record<string, string>): Promise<T>
+  /** As `tenant` when one is given. */
+  post<T>(
+    name: ServiceName,
+    path: string,
+    body: unknown,
+    o?: { tenant?: string; headers?: Record<string, string> },
+  ): Promise<T>
   /** Without throwing on refusals: the demo counts them. */
   send(name: ServiceName, path: string, body: unknown, headers: Record<string, string>): Promise<Response>
 }
@@ -26,12 +32,17 @@ export function openCaller(o: {
     return url
   }
   // Operators of this machine may mint what the services accept from each other; customers' calls bring their own keys.
-  const operator = (name: ServiceName): Record<string, string> =>
-    name === 'budgetguard'
-      ? { 'x-admin-key': o.adminKey }
-      : {
-          authorization: `Bearer ${mintToken(o.secret, { audience: name, role: 'owner', subject: 'demo', clock: o.clock })}`,
-        }
+  const operator = (name: ServiceName, tenant?: string): Record<string, string> => {
+    if (name === 'budgetguard') return { 'x-admin-key': o.adminKey }
+    const claims = {
+      audience: name,
+      role: 'owner' as const,
+      subject: 'demo',
+      clock: o.clock,
+      ...(tenant === undefined ? {} : { tenant }),
+    }
+    return { authorization: `Bearer ${mintToken(o.secret, claims)}` }
+  }
   const request = (name: ServiceName, path: string, init: RequestInit) =>
     fetch(urlOf(name) + path, { ...init, signal: AbortSignal.timeout(timeoutMs) })
   const answerOf = async <T>(name: ServiceName, path: string, response: Response): Promise<T> => {
@@ -47,8 +58,8 @@ export function openCaller(o: {
   return {
     urlOf,
     get: async (name, path) => answerOf(name, path, await request(name, path, { headers: operator(name) })),
-    post: async (name, path, body, headers = {}) =>
-      answerOf(name, path, await request(name, path, json(body, { ...operator(name), ...headers }))),
+    post: async (name, path, body, { tenant, headers } = {}) =>
+      answerOf(name, path, await request(name, path, json(body, { ...operator(name, tenant), ...headers }))),
     send: (name, path, body, headers) => request(name, path, json(body, headers)),
   }
 }

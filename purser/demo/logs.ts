@@ -11,9 +11,12 @@ export async function logTraffic(caller: Caller, ends: AbortSignal): Promise<Tal
   const counts: Record<string, number> = { 'lines accepted': 0 }
   for (let n = 0; !ends.aborted; n++) {
     const logs = Array.from({ length: 5 + (n % 7) }, (_, i) => entry(n * 31 + i))
-    const { accepted } = await caller.post<{ accepted: number }>('log-ingestion', '/api/v1/logs/batch?tenant=initech', {
-      logs,
-    })
+    const { accepted } = await caller.post<{ accepted: number }>(
+      'log-ingestion',
+      '/api/v1/logs/batch',
+      { logs },
+      { tenant: 'initech' },
+    )
     counts['lines accepted'] = (counts['lines accepted'] ?? 0) + accepted
     await sleep(batchEveryMs, ends).catch(() => {})
   }

@@ -28,7 +28,9 @@ export async function vmTraffic(caller: Caller, ends: AbortSignal): Promise<Tall
   const send = async (vm: string, metrics: Sample[], repeat: boolean) => {
     const body = { vmId: vm, customerId: customer, metrics }
     for (let times = repeat ? 2 : 1; times > 0; times--)
-      await caller.post('billaged', '/billing.v1.BillingService/SendMetricsBatch', body, { 'x-tenant-id': customer })
+      await caller.post('billaged', '/billing.v1.BillingService/SendMetricsBatch', body, {
+        headers: { 'x-tenant-id': customer },
+      })
     counts['samples sent'] = (counts['samples sent'] ?? 0) + metrics.length * (repeat ? 2 : 1)
     if (repeat) counts['of them sent twice'] = (counts['of them sent twice'] ?? 0) + metrics.length
   }

@@ -71,7 +71,10 @@ export async function startPurser(
       child.once('close', (code, signal) => resolve(code ?? signal ?? 'gone')),
     )
     current = { child, output, exited }
-    const isUp = pollUntil(() => /Purser \S+ is up/.test(output.join('')), { timeoutMs: 90_000, what: 'purser up' })
+    const isUp = pollUntil(() => /Purser [^\s"]+ is up"/.test(output.join('')), {
+      timeoutMs: 90_000,
+      what: 'purser up',
+    })
     const early = exited.then(code => {
       throw new Error(`purser up ended with ${code}: ${output.join('').slice(-3_000)}`)
     })
