@@ -8,6 +8,8 @@ export interface Epoch {
   bootId: string
   /** timestamp = monotonic + offset, Unix milliseconds. */
   offsetMs: number
+  /** Whether its timestamps are believed; others stay here. */
+  isTrusted: boolean
 }
 
 /** Further apart than this is a step. A clock that is merely disciplined slews far less between two ticks. */
@@ -15,7 +17,7 @@ export const stepMsMin = 500
 
 /** Whether the tick at (`wallMs`, `monoMs`) belongs to a new epoch. */
 export function startsEpoch(
-  current: Omit<Epoch, 'id'> | undefined,
+  current: Pick<Epoch, 'bootId' | 'offsetMs'> | undefined,
   bootId: string,
   wallMs: number,
   monoMs: number,

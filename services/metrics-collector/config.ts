@@ -17,6 +17,8 @@ export interface Config extends Values {
   intervalsMs: ReadonlyMap<SourceName, number>
   externalLabels: Readonly<Record<string, string>>
   roots: { procfs: string; sysfs: string; rootfs: string }
+  /** Where systemd puts what LoadCredential names. */
+  credentialsDir: string | undefined
   warnings: readonly string[]
 }
 
@@ -52,6 +54,7 @@ export function loadConfig({ env, file, roots }: ConfigInput): LoadedConfig {
     ...(values as Values), // every key is there: parsed, defaulted, or `problems` is not empty
     intervalsMs: sourceIntervals(given, Number(values.collectionIntervalMs), problems, warnings),
     externalLabels: externalLabels(given, problems),
+    credentialsDir: env.CREDENTIALS_DIRECTORY || undefined,
     roots: { procfs: '/proc', sysfs: '/sys', rootfs: '/', ...roots },
     warnings,
   }

@@ -24,7 +24,8 @@ export interface HealthFacts {
     pending: number
     writeError: string | undefined
   }
-  time: { skewMs: number | undefined; warnMs: number }
+  /** `trouble`: why the clock could not be compared; empty when it could, or when there is nothing to compare with. */
+  time: { skewMs: number | undefined; warnMs: number; trouble: string }
 }
 
 export function healthReport(facts: HealthFacts): HealthReport {
@@ -92,6 +93,7 @@ function storageHealth(s: HealthFacts['storage']): Verdict {
 }
 
 function timeHealth(t: HealthFacts['time']): Verdict {
+  if (t.trouble !== '') return { status: 'degraded', message: t.trouble }
   if (t.skewMs === undefined) return { status: 'ok', message: 'no time reference to compare with' }
   if (Math.abs(t.skewMs) > t.warnMs)
     return { status: 'degraded', message: `clock is ${Math.round(t.skewMs)} ms off, over the threshold of ${t.warnMs}` }

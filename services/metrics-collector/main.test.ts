@@ -7,6 +7,8 @@ import { DatabaseSync } from 'node:sqlite'
 import { type TestContext, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { pollUntil } from '../../test/kit/poll.ts'
+import type { HealthReport } from './api.ts'
+import { startEndpoint } from './delivery/scripted-endpoint.ts'
 
 const command = fileURLToPath(new URL('../../bin/metrics-collector', import.meta.url))
 
@@ -97,6 +99,61 @@ test('kill -9 at any moment: every sample that anyone was shown is there after t
   const db = new DatabaseSync(path, { readOnly: true })
   t.after(() => db.close())
   assert.deepEqual({ ...db.prepare('PRAGMA integrity_check').get() }, { integrity_check: 'ok' })
+})
+
+test('kill -9 of the collector and outages of the endpoint: all that was committed arrives, repeats are the same', async t => {
+  const folder = await newFolder(t)
+  let isUp = true
+  let isLast = false
+  const endpoint = await startEndpoint((_, res, n) => {
+    // Taken but not acknowledged now and then: the answer is lost on its way, and the chunk must come again.
+    if (isUp && (isLast || n % 5 !== 4)) return false
+    res.destroy()
+    return true
+  })
+  t.after(() => endpoint.close())
+  const remote = {
+    METRICS_COLLECTOR_REMOTE__URL: endpoint.url,
+    METRICS_COLLECTOR_UPLOAD_INTERVAL: '50ms',
+    METRICS_COLLECTOR_REMOTE__CHUNK_SIZE: '70',
+    METRICS_COLLECTOR_REMOTE__RETRY__INITIAL_BACKOFF: '5ms',
+    METRICS_COLLECTOR_MONITORING__CLOCK_SKEW_URL: 'http://127.0.0.1:9/',
+  }
+  for (let round = 0; round < 5; round++) {
+    isUp = round !== 2
+    const before = endpoint.all.length
+    const collector = startProcess(t, folder, remote)
+    await pollUntil(() => collector.ready && endpoint.all.length > before + round, {
+      what: 'uploads',
+      timeoutMs: 20_000,
+      everyMs: 1,
+    })
+    collector.child.kill('SIGKILL')
+    await pollUntil(() => collector.code !== undefined, { what: 'death' })
+  }
+  isUp = isLast = true
+  const last = startProcess(t, folder, remote)
+  await pollUntil(() => last.ready, { what: 'ready', timeoutMs: 20_000 })
+  const pending = async () => {
+    const { components } = (await (await fetch(`${last.url}/health`)).json()) as HealthReport
+    return components.uploader?.details.pending_count
+  }
+  await pollUntil(async () => (await pending()) === 0, { what: 'an empty queue', timeoutMs: 20_000 })
+  last.child.kill('SIGTERM')
+  await pollUntil(() => last.code !== undefined, { what: 'exit', timeoutMs: 20_000 })
+  assert.equal(last.code, 0)
+
+  const db = new DatabaseSync(join(folder, 'metrics.db'), { readOnly: true })
+  t.after(() => db.close())
+  const committed = Number(db.prepare('SELECT sum(n) AS n FROM frame').get()?.n)
+  // Throws when one sample came with two values.
+  assert.equal(endpoint.samples().size, committed)
+  const bodies = new Map<unknown, string>()
+  for (const { headers, body } of endpoint.all) {
+    assert.equal(bodies.get(headers['x-chunk-id']) ?? body, body)
+    bodies.set(headers['x-chunk-id'], body)
+  }
+  assert.equal(db.prepare('SELECT count(*) AS n FROM inflight').get()?.n, 0)
 })
 
 async function newFolder(t: TestContext): Promise<string> {

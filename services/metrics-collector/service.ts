@@ -1,6 +1,7 @@
 // Wiring: every object of a running collector, built once, top to bottom.
 
-import { readFileSync } from 'node:fs'
+import { accessSync, constants, readFileSync, statSync } from 'node:fs'
+import { join } from 'node:path'
 import type { Base } from '#platform/lifecycle'
 import { startSequence } from '#platform/lifecycle/sequence'
 import type { Clock } from '#platform/time'
@@ -9,6 +10,9 @@ import type { HealthReport, StatusResponse } from './api.ts'
 import { bootClock } from './clock-epoch.ts'
 import { startCollecting } from './collecting.ts'
 import type { Config } from './config.ts'
+import { openClient } from './delivery/client.ts'
+import { startClockCheck } from './delivery/clock-check.ts'
+import { startUploader } from './delivery/uploader.ts'
 import { StartError } from './errors.ts'
 import type { ExposedSample } from './exposition.ts'
 import { type HealthFacts, healthReport, healthValue } from './health.ts'
@@ -20,6 +24,7 @@ import { readBootId } from './sources/boot-id.ts'
 import { selfSource } from './sources/self.ts'
 import { describeFamily, makeSources } from './sources/sources.ts'
 import { newStats, statsReadings } from './stats.ts'
+import { openChunks } from './store/chunks.ts'
 import type { Committed, Sample } from './store/frames.ts'
 import { dropReasons } from './store/ledger.ts'
 import { openStore } from './store/store.ts'
@@ -33,6 +38,9 @@ export interface RunningCollector {
   isAlive(): boolean
   status(): StatusResponse
 }
+
+/** For one answer of the clock check. */
+const clockTimeoutMs = 10_000
 
 /** Wall time before this was never set by anyone. */
 const buildMs = Date.UTC(2026, 0, 1)
@@ -51,6 +59,8 @@ export async function start(config: Config, base: CollectorBase, secret?: Buffer
   }
 
   async function startParts(): Promise<RunningCollector> {
+    const remote = config.remoteEnabled === false ? undefined : config.remoteUrl
+    const clientOptions = { tokenFile: remoteTokenFile(config, log), token: config.remoteAuthToken }
     const bootId = readBootId(config.roots)
     const hostLabels = { ...config.externalLabels, device_id: config.deviceId }
     const stats = newStats([...config.intervalsMs.keys()], clock.now(), clock.monotonicMs())
@@ -64,10 +74,27 @@ export async function start(config: Config, base: CollectorBase, secret?: Buffer
       limits: { seriesMax: config.seriesMax, newPerDayMax: config.newSeriesPerDayMax },
       bootId,
       buildMs,
-      output: undefined,
+      output: remote === undefined ? undefined : 'default',
       nowMs: clock.now(),
     })
     sequence.onClose('store', async () => store.close())
+
+    const clockUrl = config.clockUrl ?? (remote === undefined ? undefined : new URL('/health', remote).href)
+    const clockCheck =
+      clockUrl === undefined
+        ? undefined
+        : await sequence.add('clock check', async () =>
+            startClockCheck({
+              url: clockUrl,
+              endpoint: remote,
+              client: openClient({ ...clientOptions, timeoutMs: clockTimeoutMs }),
+              intervalMs: config.clockCheckIntervalMs,
+              warnMs: config.clockWarnMs,
+              clock,
+              log,
+            }),
+          )
+    const clockState = () => clockCheck?.state() ?? { skewMs: undefined, trouble: '' }
 
     const health = (): HealthReport => {
       const { databaseBytes, walBytes } = store.retention.size()
@@ -76,7 +103,7 @@ export async function start(config: Config, base: CollectorBase, secret?: Buffer
         uptimeMs: clock.monotonicMs() - stats.startMonoMs,
         sources: stats.sources,
         uploader: {
-          isEnabled: false,
+          isEnabled: remote !== undefined,
           intervalMs: config.uploadIntervalMs,
           lastSuccessMs: stats.upload.lastSuccessMs,
           sinceSuccessMs: clock.monotonicMs() - stats.upload.lastSuccessMonoMs,
@@ -91,7 +118,7 @@ export async function start(config: Config, base: CollectorBase, secret?: Buffer
           pending: store.pendingSamples,
           writeError: store.writeError,
         },
-        time: { skewMs: undefined, warnMs: config.clockWarnMs },
+        time: { ...clockState(), warnMs: config.clockWarnMs },
       }
       return healthReport(facts)
     }
@@ -100,6 +127,11 @@ export async function start(config: Config, base: CollectorBase, secret?: Buffer
       for (const [name, intervalMs] of config.intervalsMs)
         samples += ((stats.sources.get(name)?.samples ?? 0) * ms) / intervalMs
       return samples
+    }
+
+    const oldestPendingS = () => {
+      const stampMs = store.oldestPendingStampMs()
+      return stampMs === undefined ? 0 : Math.max(0, (clock.now() - stampMs) / 1_000)
     }
 
     const self = selfSource(config.roots, version, () => [
@@ -114,21 +146,46 @@ export async function start(config: Config, base: CollectorBase, secret?: Buffer
         gauge('storage_database_size_bytes', databaseBytes),
         gauge('storage_wal_size_bytes', walBytes),
         gauge('storage_metrics_pending_upload', store.pendingSamples),
+        gauge('storage_oldest_pending_seconds', oldestPendingS()),
+        gauge('quarantine_samples', store.quarantinedSamples()),
         gauge('storage_commit_seconds', store.commitMs / 1_000),
         gauge('storage_series', store.series.byId.size),
         ...dropReasons.map(reason => counter('samples_dropped_total', store.dropped(reason), { reason })),
       ]
     }
-    const readTime = async (): Promise<Reading[]> => [
-      gauge('node_time_seconds', clock.now() / 1_000),
-      counter('clock_step_total', stats.clockSteps),
-    ]
+    const readTime = async (): Promise<Reading[]> => {
+      const { skewMs } = clockState()
+      return [
+        gauge('node_time_seconds', clock.now() / 1_000),
+        counter('clock_step_total', stats.clockSteps),
+        gauge('clock_trusted', store.frames.epochs.at(-1)?.isTrusted === false ? 0 : 1),
+        ...(skewMs === undefined ? [] : [gauge('time_skew_ms', skewMs), gauge('clock_skew_seconds', skewMs / 1_000)]),
+      ]
+    }
 
     const newest = newestSamples(2.5 * Math.max(...config.intervalsMs.values()))
     store.onCommit(newest.take)
     store.onCommit(committed => {
       if (committed.isNewEpoch) stats.clockSteps++
     })
+
+    // Before collecting, so that it stops after it: the last tick goes out too.
+    const uploader =
+      remote === undefined || !store.delivery
+        ? undefined
+        : startUploader({
+            store,
+            chunks: openChunks(store.database, store.frames, store.series, store.delivery),
+            client: openClient({ ...clientOptions, timeoutMs: config.remoteTimeoutMs }),
+            url: remote,
+            config,
+            stats: stats.upload,
+            clock,
+            log,
+            version,
+            clockKnown: clockCheck?.first ?? Promise.resolve(),
+          })
+    if (uploader) sequence.onClose('uploader', uploader.close, { timeoutMs: config.drainTimeoutMs + 5_000 })
 
     const sources = makeSources(config, { time: readTime, self: () => self.read() })
     const collecting = await sequence.add('collecting', async () =>
@@ -163,7 +220,7 @@ export async function start(config: Config, base: CollectorBase, secret?: Buffer
           commitMs: store.commitMs,
         },
         upload: {
-          isEnabled: false,
+          isEnabled: remote !== undefined,
           pending: store.pendingSamples,
           uploaded: stats.upload.uploaded,
           lastSuccess: rfc3339(stats.upload.lastSuccessMs),
@@ -191,7 +248,7 @@ export async function start(config: Config, base: CollectorBase, secret?: Buffer
         series: () => store.series.byId.values(),
         nowMs: () => clock.now(),
         version,
-        access: { apiToken: readTokenFile(config.apiTokenFile), secret, clock },
+        access: { apiToken: readTokenFile('api.token_file', config.apiTokenFile), secret, clock },
         live: { onCommit: store.onCommit, newest: newest.tick },
         allowOrigins: config.apiAllowOrigins,
         status,
@@ -205,7 +262,8 @@ export async function start(config: Config, base: CollectorBase, secret?: Buffer
     return {
       url: server.url,
       close: () => sequence.close(),
-      isAlive: () => clock.monotonicMs() < collecting.promisedMs,
+      isAlive: () =>
+        clock.monotonicMs() < Math.min(collecting.promisedMs, uploader?.promisedMs ?? Number.POSITIVE_INFINITY),
       status,
     }
   }
@@ -242,7 +300,32 @@ function newestSamples(staleAfterMs: number) {
   }
 }
 
-function readTokenFile(path: string | undefined): string | undefined {
+/** Also says what is risky about the token, never what it is. */
+function remoteTokenFile(config: Config, log: CollectorBase['log']): string | undefined {
+  const { remoteAuthTokenFile: named, remoteAuthToken, remoteUrl, credentialsDir } = config
+  // Under systemd the guide's root-owned file reaches us as a credential.
+  const path = named !== undefined && !isReadable(named) && credentialsDir ? join(credentialsDir, 'api-token') : named
+  if (path !== undefined) {
+    const token = readTokenFile('remote.auth_token_file', path)
+    if (path !== named && token === 'none') return undefined
+    if ((statSync(path).mode & 0o004) !== 0) log.warn({ path }, 'the token file is readable by everyone; chmod 640 it')
+  }
+  const hasToken = path !== undefined || remoteAuthToken !== undefined
+  if (hasToken && remoteUrl !== undefined && /^http:\/\/(?!localhost[:/]|127\.|\[::1\])/i.test(remoteUrl))
+    log.warn('the token goes over plain http; use an https remote.url')
+  return path
+}
+
+function isReadable(path: string): boolean {
+  try {
+    accessSync(path, constants.R_OK)
+    return true
+  } catch {
+    return false
+  }
+}
+
+function readTokenFile(key: string, path: string | undefined): string | undefined {
   if (path === undefined) return undefined
   try {
     const token = readFileSync(path, 'utf8').trim()
@@ -250,8 +333,6 @@ function readTokenFile(path: string | undefined): string | undefined {
     return token
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error)
-    throw new StartError(
-      `api.token_file ${path} cannot be used: ${reason}. Mend: chmod 640 and give it this user's group`,
-    )
+    throw new StartError(`${key} ${path} cannot be used: ${reason}. Mend: chmod 640 and give it this user’s group`)
   }
 }

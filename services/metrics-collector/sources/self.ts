@@ -55,6 +55,8 @@ export const selfHelp = {
   storage_database_size_bytes: 'Size of the database file.',
   storage_wal_size_bytes: 'Size of the write-ahead log.',
   storage_metrics_pending_upload: 'Samples waiting for their upload.',
+  storage_oldest_pending_seconds: 'Age of the oldest sample waiting for its upload.',
+  quarantine_samples: 'Samples set aside because the endpoint refused them.',
   storage_commit_seconds: 'Time the newest commit took.',
   samples_dropped_total: 'Samples that will never be delivered, by reason.',
   storage_series: 'Series known.',

@@ -46,9 +46,15 @@ export function openDelivery(db: DatabaseSync, output: string) {
     get inflight(): Inflight | undefined {
       return inflight
     },
-    /** Ranges not taken yet among the frames `fromSeq`…`toSeq`, both inclusive; ranges may hold unused ordinals. */
-    pending(fromSeq: number, toSeq: number): Range[] {
-      return missingRanges(set, { lo: firstPosition(fromSeq), hi: firstPosition(toSeq + 1) })
+    /**
+     * Ranges not taken yet among the frames `fromSeq`…`toSeq`, both inclusive; ranges may hold unused ordinals.
+     * `also` counts as taken.
+     */
+    pending(fromSeq: number, toSeq: number, also?: Range): Range[] {
+      return missingRanges(also ? addRange(set, also).set : set, {
+        lo: firstPosition(fromSeq),
+        hi: firstPosition(toSeq + 1),
+      })
     },
     /** Real samples not taken yet: a walk over the pending frames, for start-up; afterwards counts are kept. */
     countPending(nextSeq: number): number {
@@ -67,6 +73,17 @@ export function openDelivery(db: DatabaseSync, output: string) {
       return {
         publish() {
           set = next.set
+        },
+      }
+    },
+    /** Inside a transaction: these positions wait again. */
+    unmark(range: Range): { publish(): void } {
+      const next = set.flatMap(taken => missingRanges([range], taken))
+      db.prepare('DELETE FROM delivered WHERE output = ?').run(output)
+      for (const { lo, hi } of next) insert.run(output, lo, hi)
+      return {
+        publish() {
+          set = next
         },
       }
     },

@@ -64,9 +64,14 @@ export function openFrames(db: DatabaseSync, series: SeriesTable, o: FramesOptio
   )
 
   const epochs: Epoch[] = db
-    .prepare('SELECT id, boot_id, offset_ms FROM epoch ORDER BY id')
+    .prepare('SELECT id, boot_id, offset_ms, trusted FROM epoch ORDER BY id')
     .all()
-    .map(row => ({ id: Number(row.id), bootId: String(row.boot_id), offsetMs: Number(row.offset_ms) }))
+    .map(row => ({
+      id: Number(row.id),
+      bootId: String(row.boot_id),
+      offsetMs: Number(row.offset_ms),
+      isTrusted: row.trusted === 1,
+    }))
   const shapeIds = new Map<string, number>()
   const shapes = new Map<number, readonly number[]>()
 
@@ -113,7 +118,7 @@ export function openFrames(db: DatabaseSync, series: SeriesTable, o: FramesOptio
           endEpoch.run(nextSeq - 1)
           const isTrusted = wallMs >= o.buildMs && wallMs >= newestStampMs - 3_600_000
           const row = insertEpoch.get(o.bootId, offsetMs, Number(isTrusted), nextSeq)
-          epoch = { id: Number(row?.id), bootId: o.bootId, offsetMs }
+          epoch = { id: Number(row?.id), bootId: o.bootId, offsetMs, isTrusted }
         }
         for (let from = 0; from < samples.length; from += frameValuesMax) {
           const part = samples.slice(from, from + frameValuesMax)

@@ -7,7 +7,9 @@
 // Nothing is visible to anyone before its commit.
 
 import type { DatabaseSync } from 'node:sqlite'
+import { seqOf } from '../positions.ts'
 import type { Labels } from '../sample.ts'
+import type { Chunk } from './chunks.ts'
 import { openDatabase, sqliteMessage, transaction } from './database.ts'
 import { type Delivery, openDelivery } from './delivery.ts'
 import { type Committed, openFrames, type Tick } from './frames.ts'
@@ -29,6 +31,16 @@ export interface StoreOptions {
   /** Name of the destination; undefined: everything stays here. */
   output: string | undefined
   nowMs: number
+}
+
+const quarantineBytesMax = 8 * 1024 * 1024
+
+/** A chunk in quarantine. */
+export interface Culprit {
+  id: number
+  lo: number
+  hi: number
+  samples: number
 }
 
 /** What waits in memory while the database cannot be written. */
@@ -143,6 +155,93 @@ export async function openStore(o: StoreOptions) {
       for (const change of done) change.publish()
       pendingSamples -= deliveredSamples
     },
+    /** Books what a chunk could not hold because its frames are damaged, and takes it out of the queue. */
+    loseDamaged(chunk: Chunk, nowMs: number): void {
+      if (!delivery) throw new Error('BUG: losing without a destination')
+      const samples = chunk.damagedSamples
+      const loss: Loss = {
+        fromMs: nowMs,
+        toMs: nowMs,
+        samples,
+        series: samples,
+        bytes: 0,
+        reason: 'corrupt',
+        output: delivery.output,
+      }
+      const mark = transaction(db, () => {
+        ledger.book(loss)
+        return delivery.mark(chunk)
+      })
+      mark.publish()
+      ledger.count(loss)
+      pendingSamples -= samples
+    },
+    /** Sets a refused chunk aside. The oldest make room, booked as rejected. */
+    quarantine(chunk: Chunk, { status, answer, nowMs }: { status: number; answer: string; nowMs: number }): Culprit {
+      if (!delivery) throw new Error('BUG: quarantine without a destination')
+      const { lo, hi, samples, body } = chunk
+      const losses: Loss[] = []
+      const { id, mark } = transaction(db, () => {
+        const row = db
+          .prepare(
+            `INSERT INTO quarantine (output, kind, created_ms, status, answer, samples, lo, hi, body)
+             VALUES (?, 'samples', ?, ?, ?, ?, ?, ?, ?) RETURNING id`,
+          )
+          .get(delivery.output, nowMs, status, answer.slice(0, 1_024), samples, lo, hi, body)
+        const old = db
+          .prepare(
+            `SELECT id, created_ms, samples, length(body) AS bytes FROM
+             (SELECT *, sum(length(body)) OVER (ORDER BY id DESC) AS newer FROM quarantine) WHERE newer > ?`,
+          )
+          .all(quarantineBytesMax)
+        for (const gone of old) {
+          const [at, n] = [Number(gone.created_ms), Number(gone.samples)]
+          const loss: Loss = {
+            fromMs: at,
+            toMs: at,
+            samples: n,
+            series: n,
+            bytes: Number(gone.bytes),
+            reason: 'rejected',
+            output: delivery.output,
+          }
+          ledger.book(loss)
+          losses.push(loss)
+          db.prepare('DELETE FROM quarantine WHERE id = ?').run(Number(gone.id))
+        }
+        return { id: Number(row?.id), mark: delivery.mark(chunk) }
+      })
+      mark.publish()
+      losses.forEach(ledger.count)
+      pendingSamples -= samples
+      return { id, lo, hi, samples }
+    },
+    /** Puts chunks back that were not to blame. */
+    release(culprits: readonly Culprit[]): void {
+      if (!delivery) throw new Error('BUG: release without a destination')
+      for (const { id, lo, hi, samples } of culprits) {
+        const unmark = transaction(db, () => {
+          db.prepare('DELETE FROM quarantine WHERE id = ?').run(id)
+          return delivery.unmark({ lo, hi })
+        })
+        unmark.publish()
+        pendingSamples += samples
+      }
+    },
+    /** Undefined when nothing waits. */
+    oldestPendingStampMs(): number | undefined {
+      const seq = db.prepare('SELECT min(seq) AS seq FROM frame').get()?.seq
+      const first =
+        seq === null || seq === undefined ? undefined : delivery?.pending(Number(seq), frames.nextSeq - 1)[0]
+      if (!first) return undefined
+      const row = db
+        .prepare(
+          'SELECT mono_ms + (SELECT offset_ms FROM epoch WHERE id = frame.epoch) AS stamp FROM frame WHERE seq >= ? ORDER BY seq LIMIT 1',
+        )
+        .get(seqOf(first.lo))
+      return row ? Number(row.stamp) : undefined
+    },
+    quarantinedSamples: () => Number(db.prepare('SELECT sum(samples) AS n FROM quarantine').get()?.n ?? 0),
     /** Drops booked or about to be. */
     dropped(reason: DropReason): number {
       return (ledger.dropped.get(reason) ?? 0) + (unbooked.get(reason)?.samples ?? 0)
