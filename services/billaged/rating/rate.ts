@@ -104,19 +104,24 @@ function unmatched(version: PlanVersion, usage: readonly MeterUsage[]): MeterUsa
 }
 
 function rateLine(price: Price, quantityE9: bigint, segment: Hours, period: Hours): Line | null {
-  const line = (dividend: bigint, divisor: bigint): Line => ({
-    kind: price.model === 'flat' ? 'flat' : 'usage',
-    priceId: price.id,
-    meter: price.model === 'flat' ? null : price.meter,
-    model: price.model,
-    group: price.model === 'flat' ? {} : price.match,
-    segment,
-    quantityE9,
-    amountNano: dividend / divisor,
-    dividend,
-    divisor,
-    remainder: dividend % divisor,
-  })
+  const line = (scaledDividend: bigint, scaledDivisor: bigint): Line => {
+    // Whole quantities are the rule: their billion cancels, and the line reads as one would write it by hand.
+    const isWhole = scaledDividend % e9 === 0n && scaledDivisor % e9 === 0n
+    const [dividend, divisor] = isWhole ? [scaledDividend / e9, scaledDivisor / e9] : [scaledDividend, scaledDivisor]
+    return {
+      kind: price.model === 'flat' ? 'flat' : 'usage',
+      priceId: price.id,
+      meter: price.model === 'flat' ? null : price.meter,
+      model: price.model,
+      group: price.model === 'flat' ? {} : price.match,
+      segment,
+      quantityE9,
+      amountNano: dividend / divisor,
+      dividend,
+      divisor,
+      remainder: dividend % divisor,
+    }
+  }
   if (price.model === 'flat') return line(share(price.amountNano, segment, period), 1n)
   // A correction can make an event meter's sum negative; there is nothing to charge and nothing to pay back here.
   if (quantityE9 <= 0n) return null

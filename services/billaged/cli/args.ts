@@ -1,0 +1,97 @@
+import { parseDuration } from '#platform/time'
+
+export interface Flags {
+  server: string
+  user: string
+  tenant: string
+  tlsMode: string
+  tlsCert: string
+  tlsKey: string
+  tlsCa: string
+  timeoutMs: number
+  key: string
+  json: boolean
+  vm: string
+  file: string
+  instance: string
+  vms: string[]
+  live: boolean
+  help: boolean
+}
+
+export class UsageError extends Error {
+  override name = 'UsageError'
+}
+
+/** Flags with one or two dashes, `=` or a space, before and after the command; the rest in order. Variables of the
+ *  environment are their defaults, the longer prefix first. */
+export function parseArgs(
+  argv: readonly string[],
+  env: Readonly<Record<string, string | undefined>>,
+): { flags: Flags; words: string[] } {
+  const given = new Map<string, string>()
+  const words: string[] = []
+  for (let i = 0; i < argv.length; i++) {
+    const arg = argv[i] ?? ''
+    const match = /^--?([a-z][a-z-]*)(?:=(.*))?$/s.exec(arg)
+    if (match === null) {
+      words.push(arg)
+      continue
+    }
+    const [, name = '', inline] = match
+    if (!known.has(name)) throw new UsageError(`flag provided but not defined: -${name}`)
+    if (switches.has(name)) {
+      if (inline !== undefined && !['true', 'false'].includes(inline))
+        throw new UsageError(`-${name} is ${inline}; it is true or false`)
+      given.set(name, inline ?? 'true')
+      continue
+    }
+    const value = inline ?? argv[++i]
+    if (value === undefined) throw new UsageError(`flag needs an argument: -${name}`)
+    given.set(name, value)
+  }
+  const variable = (name: string) => env[`UNKEY_BILLAGED_${name}`] || env[`BILLAGED_${name}`] || undefined
+  const text = (flag: string, fallback: string, name?: string) =>
+    given.get(flag) ?? (name === undefined ? undefined : variable(name)) ?? fallback
+  return {
+    words,
+    flags: {
+      server: text('server', 'localhost:8081', 'SERVER_ADDRESS'),
+      user: text('user', 'cli-user', 'USER_ID'),
+      tenant: text('tenant', 'cli-tenant', 'TENANT_ID'),
+      tlsMode: text('tls-mode', 'disabled', 'TLS_MODE'),
+      tlsCert: text('tls-cert', ''),
+      tlsKey: text('tls-key', ''),
+      tlsCa: text('tls-ca', ''),
+      timeoutMs: timeout(text('timeout', '30s')),
+      key: text('key', '', 'API_KEY'),
+      json: given.get('json') === 'true',
+      vm: text('vm', 'example-vm-123'),
+      file: text('file', ''),
+      instance: text('instance', 'metald-instance-1'),
+      vms: text('vms', 'vm-123,vm-456,vm-789')
+        .split(',')
+        .map(vm => vm.trim())
+        .filter(vm => vm !== ''),
+      live: given.get('live') === 'true',
+      help: given.has('help') || given.has('h'),
+    },
+  }
+}
+
+const switches = new Set(['json', 'live', 'help', 'h'])
+const known = new Set([
+  ...switches,
+  ...['server', 'user', 'tenant', 'tls-mode', 'spiffe-socket', 'tls-cert', 'tls-key', 'tls-ca', 'timeout', 'key'],
+  ...['vm', 'file', 'instance', 'vms'],
+])
+
+function timeout(value: string): number {
+  try {
+    const ms = parseDuration(value)
+    if (ms > 0) return ms
+  } catch {
+    // Reported below, with the form that works.
+  }
+  throw new UsageError(`-timeout is ${value}; write a duration such as 30s`)
+}

@@ -1,0 +1,176 @@
+import { readFileSync } from 'node:fs'
+import { ConnectError } from '@connectrpc/connect'
+import { exactJsonDecoder } from '#platform/rpc/exact-numbers'
+import { type Flags, parseArgs, UsageError } from './args.ts'
+import { createRpcClient } from './client.ts'
+import { runDemo } from './demo.ts'
+import { printResult } from './output.ts'
+
+const usage = `billaged-cli - CLI tool for billaged operations
+
+Usage: billaged-cli [flags] <command> [args...] [flags]
+
+Commands:
+  send-metrics [-vm ID] [-file F.json]  Send VM metrics batch
+  heartbeat [-instance ID] [-vms A,B]   Send heartbeat with active VMs
+  notify-started <vm-id>                Notify that a VM has started
+  notify-stopped <vm-id>                Notify that a VM has stopped
+  notify-gap <vm-id> [minutes]          Notify about a possible gap in metrics (default: 5 minutes)
+  demo [-live]                          Three customers, a plan, ten VMs and a month of readings
+
+Flags (also after the command):
+  -server ADDR     server address (UNKEY_BILLAGED_SERVER_ADDRESS, default localhost:8081)
+  -user ID         user label (UNKEY_BILLAGED_USER_ID, default cli-user)
+  -tenant ID       tenant (UNKEY_BILLAGED_TENANT_ID, default cli-tenant)
+  -key KEY         API key instead of the user label (BILLAGED_API_KEY)
+  -tls-mode MODE   disabled or file (UNKEY_BILLAGED_TLS_MODE, default disabled)
+  -tls-cert F, -tls-key F, -tls-ca F
+  -timeout D       request timeout (default 30s)
+  -json            results as JSON
+`
+
+const nowNs = () => BigInt(Date.now()) * 1_000_000n
+const rfc3339 = (ns: bigint) => new Date(Number(ns / 1_000_000n)).toISOString()
+
+async function run(argv: readonly string[]): Promise<number> {
+  const { flags, words } = parseArgs(argv, process.env)
+  const [command, ...args] = words
+  if (flags.help) {
+    process.stdout.write(usage)
+    return 0
+  }
+  switch (command) {
+    case 'send-metrics':
+      return sendMetrics(flags)
+    case 'heartbeat': {
+      const reply = await createRpcClient(flags).sendHeartbeat({ instanceId: flags.instance, activeVms: flags.vms })
+      printResult(flags, 'Heartbeat sent', { Success: reply.success }, { 'Active VMs': flags.vms.length })
+      return 0
+    }
+    case 'notify-started': {
+      const [vmId, startTime] = [vmArgument(command, args), nowNs()]
+      const reply = await createRpcClient(flags).notifyVmStarted({ vmId, customerId: flags.tenant, startTime })
+      printResult(
+        flags,
+        'VM started notification',
+        { Success: reply.success },
+        { 'Start time': rfc3339(startTime) },
+        vmId,
+      )
+      return 0
+    }
+    case 'notify-stopped': {
+      const [vmId, stopTime] = [vmArgument(command, args), nowNs()]
+      const reply = await createRpcClient(flags).notifyVmStopped({ vmId, stopTime })
+      printResult(
+        flags,
+        'VM stopped notification',
+        { Success: reply.success },
+        { 'Stop time': rfc3339(stopTime) },
+        vmId,
+      )
+      return 0
+    }
+    case 'notify-gap':
+      return notifyGap(flags, vmArgument(command, args), args[1] ?? '5')
+    case 'demo':
+      return runDemo(flags)
+    default:
+      if (command !== undefined) process.stderr.write(`Unknown command: ${command}\n`)
+      process.stderr.write(usage)
+      return 1
+  }
+}
+
+async function sendMetrics(flags: Flags): Promise<number> {
+  const metrics = flags.file === '' ? [exampleReading()] : readMetrics(flags.file)
+  const reply = await createRpcClient(flags).sendMetricsBatch({ vmId: flags.vm, customerId: flags.tenant, metrics })
+  const { success: Success, message: Message } = reply
+  printResult(flags, 'Metrics sent', { Success, Message }, { 'Metrics count': metrics.length })
+  return reply.success ? 0 : 1
+}
+
+async function notifyGap(flags: Flags, vmId: string, minutesText: string): Promise<number> {
+  if (!/^\d{1,6}$/.test(minutesText)) throw new UsageError(`minutes is ${minutesText}; it is a whole number`)
+  const resumeTime = nowNs()
+  const lastSent = resumeTime - BigInt(minutesText) * 60_000_000_000n
+  const reply = await createRpcClient(flags).notifyPossibleGap({ vmId, lastSent, resumeTime })
+  const times = { 'Last sent': rfc3339(lastSent), 'Resume time': rfc3339(resumeTime) }
+  printResult(
+    flags,
+    'Possible gap notification',
+    { Success: reply.success },
+    { 'Gap duration': `${minutesText}m0s`, ...times },
+    vmId,
+  )
+  return 0
+}
+
+function vmArgument(command: string, args: readonly string[]): string {
+  if (args[0] === undefined) throw new UsageError(`VM ID is required for ${command} command`)
+  return args[0]
+}
+
+function exampleReading() {
+  return reading({
+    timestamp: new Date().toISOString(),
+    cpuTimeNanos: '1000000000',
+    memoryUsageBytes: String(512 * 1024 * 1024),
+    diskReadBytes: String(1024 * 1024),
+    diskWriteBytes: String(512 * 1024),
+    networkRxBytes: '2048',
+    networkTxBytes: '1024',
+  })
+}
+
+/** An array of readings, or an object with `metrics`, in the JSON of the RPC. */
+function readMetrics(path: string) {
+  let content: unknown
+  try {
+    content = JSON.parse(exactJsonDecoder.decode(readFileSync(path)))
+  } catch (error) {
+    throw new UsageError(`-file ${path}: ${error instanceof Error ? error.message : ''}`)
+  }
+  const list: unknown =
+    typeof content === 'object' && content !== null && 'metrics' in content ? content.metrics : content
+  if (!Array.isArray(list)) throw new UsageError(`-file ${path} holds no array of metrics`)
+  return list.map(reading)
+}
+
+function reading(value: unknown) {
+  const field = (camel: string, snake: string): string => {
+    const found: unknown =
+      typeof value === 'object' && value !== null ? (Reflect.get(value, camel) ?? Reflect.get(value, snake)) : undefined
+    return typeof found === 'string' || typeof found === 'number' ? String(found) : '0'
+  }
+  const count = (camel: string, snake: string): bigint => {
+    const text = field(camel, snake)
+    if (!/^-?\d{1,19}$/.test(text)) throw new UsageError(`${snake} is ${text}; it is a whole number`)
+    return BigInt(text)
+  }
+  const at = field('timestamp', 'timestamp')
+  if (Number.isNaN(Date.parse(at))) throw new UsageError(`timestamp is ${at}; it looks like 2026-01-02T03:04:05Z`)
+  const ns = Temporal.Instant.from(at).epochNanoseconds
+  return {
+    timestamp: { seconds: ns / 1_000_000_000n, nanos: Number(ns % 1_000_000_000n) },
+    cpuTimeNanos: count('cpuTimeNanos', 'cpu_time_nanos'),
+    memoryUsageBytes: count('memoryUsageBytes', 'memory_usage_bytes'),
+    diskReadBytes: count('diskReadBytes', 'disk_read_bytes'),
+    diskWriteBytes: count('diskWriteBytes', 'disk_write_bytes'),
+    networkRxBytes: count('networkRxBytes', 'network_rx_bytes'),
+    networkTxBytes: count('networkTxBytes', 'network_tx_bytes'),
+  }
+}
+
+try {
+  process.exitCode = await run(process.argv.slice(2))
+} catch (error) {
+  if (error instanceof UsageError) {
+    process.stderr.write(`billaged-cli: ${error.message}\n`)
+    process.exitCode = 2
+  } else {
+    const text = error instanceof ConnectError ? error.message : error instanceof Error ? error.message : String(error)
+    process.stderr.write(`billaged-cli: ${text}\n`)
+    process.exitCode = 1
+  }
+}
