@@ -23,7 +23,7 @@ import { counter, gauge, type Reading, toSeries } from './sample.ts'
 import { readBootId } from './sources/boot-id.ts'
 import { selfSource } from './sources/self.ts'
 import { describeFamily, makeSources } from './sources/sources.ts'
-import { newStats, statsReadings } from './stats.ts'
+import { newStats, statsReadings, toMicroseconds } from './stats.ts'
 import { openChunks } from './store/chunks.ts'
 import type { Committed, Sample } from './store/frames.ts'
 import { dropReasons } from './store/ledger.ts'
@@ -131,7 +131,7 @@ export async function start(config: Config, base: CollectorBase, secret?: Buffer
 
     const oldestPendingS = () => {
       const stampMs = store.oldestPendingStampMs()
-      return stampMs === undefined ? 0 : Math.max(0, (clock.now() - stampMs) / 1_000)
+      return stampMs === undefined ? 0 : Math.max(0, Math.round(clock.now() - stampMs) / 1_000)
     }
 
     const self = selfSource(config.roots, version, () => [
@@ -148,7 +148,7 @@ export async function start(config: Config, base: CollectorBase, secret?: Buffer
         gauge('storage_metrics_pending_upload', store.pendingSamples),
         gauge('storage_oldest_pending_seconds', oldestPendingS()),
         gauge('quarantine_samples', store.quarantinedSamples()),
-        gauge('storage_commit_seconds', store.commitMs / 1_000),
+        gauge('storage_commit_seconds', toMicroseconds(store.commitMs / 1_000)),
         gauge('storage_series', store.series.byId.size),
         ...dropReasons.map(reason => counter('samples_dropped_total', store.dropped(reason), { reason })),
       ]
@@ -159,7 +159,9 @@ export async function start(config: Config, base: CollectorBase, secret?: Buffer
         gauge('node_time_seconds', clock.now() / 1_000),
         counter('clock_step_total', stats.clockSteps),
         gauge('clock_trusted', store.frames.epochs.at(-1)?.isTrusted === false ? 0 : 1),
-        ...(skewMs === undefined ? [] : [gauge('time_skew_ms', skewMs), gauge('clock_skew_seconds', skewMs / 1_000)]),
+        ...(skewMs === undefined
+          ? []
+          : [gauge('time_skew_ms', Math.round(skewMs)), gauge('clock_skew_seconds', Math.round(skewMs) / 1_000)]),
       ]
     }
 

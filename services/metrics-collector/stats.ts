@@ -21,7 +21,12 @@ export function observe(histogram: Histogram, seconds: number): void {
   const bucket = histogram.bounds.findIndex(bound => seconds <= bound)
   const index = bucket < 0 ? histogram.bounds.length : bucket
   histogram.counts[index] = (histogram.counts[index] ?? 0) + 1
-  histogram.sum += seconds
+  histogram.sum = toMicroseconds(histogram.sum + seconds)
+}
+
+/** Clocks resolve no better, and VictoriaMetrics keeps 15 digits: a longer tail would not be read back as it was sent. */
+export function toMicroseconds(seconds: number): number {
+  return Math.round(seconds * 1e6) / 1e6
 }
 
 export function histogramReadings(name: string, histogram: Histogram, labels: Record<string, string> = {}): Reading[] {

@@ -2,6 +2,7 @@
 
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { counter, gauge, type Reading } from '../sample.ts'
+import { toMicroseconds } from '../stats.ts'
 import { countProcEntries, type Roots } from './files.ts'
 
 /** Coarse on purpose: every sample of it wakes the process, and an idle collector should sleep. */
@@ -25,7 +26,7 @@ export function selfSource(roots: Roots, version: string, own: () => Reading[]) 
         gauge('process_resident_memory_bytes', process.memoryUsage.rss()),
         ...(openFiles === undefined ? [] : [gauge('process_open_fds', openFiles)]),
         gauge('process_start_time_seconds', startS),
-        gauge('nodejs_eventloop_lag_p99_seconds', lagS),
+        gauge('nodejs_eventloop_lag_p99_seconds', toMicroseconds(lagS)),
         gauge('collector_build_info', 1, build),
         gauge('metrics_collector_build_info', 1, build),
       ]
