@@ -33,6 +33,9 @@ export interface TimeChartProps {
   testId?: string
 }
 
+/** A host that has just started fills the chart with the little there is, down to this many seconds. */
+const narrowestS = 120
+
 /** A line or stacked area over time. Charts on one page share the position of the cursor. */
 export function TimeChart(props: TimeChartProps) {
   const {
@@ -90,7 +93,7 @@ export function TimeChart(props: TimeChartProps) {
       const [first, last] = [data[0][0], data[0].at(-1)]
       // Setting x makes uPlot range y anew from what is visible.
       if (first !== undefined && last !== undefined)
-        u.setScale('x', { min: windowS === undefined ? Math.min(first, last - 60) : last - windowS, max: last })
+        u.setScale('x', { min: Math.max(Math.min(first, last - narrowestS), last - (windowS ?? Infinity)), max: last })
     })
   }, [data, windowS, shape, isDark, height, labels, isStacked, hasRoom])
 

@@ -4,6 +4,7 @@ import fc from 'fast-check'
 import { countsByTone, levelOf } from './levels.ts'
 import { removeTerm, term, withTerm, words } from './query.ts'
 import { barIntervalMs, spanOf } from './range.ts'
+import { metadataSummary } from './summary.ts'
 
 test('"filter for" adds a term once, quoted where the language needs it', () => {
   assert.equal(withTerm('', 'service', 'shop'), 'service:shop')
@@ -73,6 +74,29 @@ test('a histogram never needs more bars than it was given room for', () => {
   fc.assert(
     fc.property(fc.integer({ min: 1, max: 10 ** 12 }), fc.integer({ min: 1, max: 200 }), (toMs, bars) => {
       assert.ok(toMs / barIntervalMs({ fromMs: 0, toMs }, bars) <= bars)
+    }),
+  )
+})
+
+test('metadata is summed up behind the message, in order, on one line and never without end', () => {
+  assert.equal(metadataSummary(null), '')
+  assert.equal(
+    metadataSummary({
+      child: 'builderd',
+      n: 2,
+      ok: true,
+      none: null,
+      err: { message: 'not yet', stack: 'a\n  b' },
+      list: ['x'],
+    }),
+    'child=builderd n=2 ok=true err.message="not yet" list.0=x',
+  )
+  assert.equal(metadataSummary({ child: 'builderd', restart: 2 }, 'builderd is starting'), 'restart=2')
+  assert.equal(metadataSummary({ text: 'x'.repeat(500) }).length, 65)
+  fc.assert(
+    fc.property(fc.dictionary(fc.string(), fc.jsonValue()), metadata => {
+      const text = metadataSummary(metadata as Record<string, unknown>)
+      assert.ok(text.length <= 240)
     }),
   )
 })

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { counterRates } from './counter.ts'
-import { appendRow, emptyTable, lastKnown, mergeTables, type SeriesTable, stack, tableFrom } from './table.ts'
+import { appendRow, emptyTable, lastKnown, mergeTables, type SeriesTable, stack, tableFrom, withGaps } from './table.ts'
 
 const value = fc.option(fc.double({ noNaN: true, min: -1e6, max: 1e6 }))
 const table: fc.Arbitrary<SeriesTable> = fc.uniqueArray(fc.nat(200), { maxLength: 30 }).chain(times =>
@@ -66,6 +66,22 @@ test('appending and merging keep tables aligned and ascending; merging nothing c
       assert.ok(isAligned(live) && isAligned(merged))
       assert.deepEqual(mergeTables(a, emptyTable), { ...a })
       assert.deepEqual(mergeTables(merged, b), merged)
+    }),
+  )
+})
+
+test('a hole in what was asked breaks the line too, and what was known stays known', () => {
+  const holed = { times: [0, 5, 40, 45], columns: { a: [1, 2, 3, 4] } }
+  assert.deepEqual(withGaps(holed, 12), { times: [0, 5, 22.5, 40, 45], columns: { a: [1, 2, null, 3, 4] } })
+  fc.assert(
+    fc.property(table, fc.integer({ min: 1, max: 50 }), (one, gapS) => {
+      const broken = withGaps(one, gapS)
+      assert.ok(isAligned(broken))
+      for (const [key, column] of Object.entries(one.columns))
+        assert.deepEqual(
+          broken.columns[key]?.filter((_, i) => one.times.includes(broken.times[i] ?? -1)),
+          column,
+        )
     }),
   )
 })

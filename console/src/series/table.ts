@@ -67,6 +67,19 @@ export function appendRow(
   return { times, columns }
 }
 
+/** Breaks the lines wherever two instants are further apart than `gapS`. Twice is the same as once. */
+export function withGaps(table: SeriesTable, gapS: number): SeriesTable {
+  const { times } = table
+  const isAfterGap = (i: number) => i > 0 && (times[i] ?? 0) - (times[i - 1] ?? 0) > gapS
+  if (!times.some((_, i) => isAfterGap(i))) return table
+  const columns: Record<string, Column> = {}
+  for (const [key, column] of Object.entries(table.columns))
+    columns[key] = column.flatMap((value, i) => (isAfterGap(i) ? [null, value] : [value]))
+  // In the middle: both halves of a gap just above the bound are then below it.
+  const middle = (i: number) => ((times[i - 1] ?? 0) + (times[i] ?? 0)) / 2
+  return { times: times.flatMap((time, i) => (isAfterGap(i) ? [middle(i), time] : [time])), columns }
+}
+
 /** Two tables as one; where both know an instant, the later table's values win. */
 export function mergeTables(earlier: SeriesTable, later: SeriesTable): SeriesTable {
   const times = [...new Set([...earlier.times, ...later.times])].sort((a, b) => a - b)

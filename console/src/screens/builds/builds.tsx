@@ -89,7 +89,7 @@ function BuildRow({ build, isHere }: { build: Build; isHere: boolean }) {
   const created = parseMoment(build.createdAt)
   return (
     <tr data-testid="build-row" data-here={isHere || undefined}>
-      <td className="ellipsis">
+      <td className="ellipsis main">
         <Link
           to={{ screen: 'builds', build: build.buildId, tenant: '' }}
           aria-current={isHere ? 'true' : undefined}

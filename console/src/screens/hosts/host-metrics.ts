@@ -2,7 +2,7 @@ import { useEffect, useRef, useState } from 'react'
 import { getStatus, type LiveTick, liveAddress, query, queryRange } from '../../api/collector.ts'
 import { type Resource, useResource } from '../../live/use-resource.ts'
 import { dataOf, type LiveState, useStream } from '../../live/use-stream.ts'
-import { type Column, type SeriesTable, tableFrom } from '../../series/table.ts'
+import { type Column, type SeriesTable, tableFrom, withGaps } from '../../series/table.ts'
 import { cpuLayer, cpuShares, emptyHost, type HostTables, liveMatches, memoryRow, tickReader } from './host-ticks.ts'
 
 export interface HostMetrics {
@@ -81,10 +81,14 @@ async function loadSeed(index: number, windowS: number, signal: AbortSignal): Pr
   const written = await rate('node_disk_written_bytes_total', 'written')
   const load = tableFrom(await ask('node_load1', startS, stepS), () => 'load1')
 
+  const gapS = stepS * 2.5
   return {
     intervalS,
     tables: {
-      cpu: mapRows(layers, row => cpuShares(row)),
+      cpu: withGaps(
+        mapRows(layers, row => cpuShares(row)),
+        gapS,
+      ),
       memory: mapRows(joined(total, available, free), row =>
         memoryRow(
           row.node_memory_MemTotal_bytes ?? null,
@@ -92,8 +96,8 @@ async function loadSeed(index: number, windowS: number, signal: AbortSignal): Pr
           row.node_memory_MemFree_bytes ?? null,
         ),
       ),
-      network: joined(received, sent),
-      disk: joined(read, written),
+      network: withGaps(joined(received, sent), gapS),
+      disk: withGaps(joined(read, written), gapS),
       load,
     },
   }

@@ -15,7 +15,7 @@ import { positionOf, QueryProblem } from './query-problem.tsx'
 const tailKeep = 1_000
 
 export function LiveList({ query, onFilter }: { query: string; onFilter: OnFilter }) {
-  const { items, state, clear } = useTail(query, tailKeep)
+  const { items, state, clear } = useTail({ query, keep: tailKeep, before: 50 })
   const nowMs = useNow()
   if (state.status === 'refused' && positionOf(state.error) !== null)
     return <QueryProblem query={query} error={state.error} />
@@ -52,7 +52,7 @@ export function LiveList({ query, onFilter }: { query: string; onFilter: OnFilte
             finds them.
           </p>
         ) : (
-          <LogRow key={item.key} entry={item.entry} onFilter={onFilter} isNew />
+          <LogRow key={item.key} entry={item.entry} onFilter={onFilter} isNew={item.isNew} />
         ),
       )}
     </section>

@@ -50,7 +50,7 @@ export function Logs({ route }: { route: LogsRoute }) {
       </header>
       <QueryBar query={query} onSubmit={text => (text === query ? setAttempt(attempt + 1) : change({ query: text }))} />
       {isLive ? (
-        <LiveList query={query} onFilter={filter} />
+        <LiveList key={query} query={query} onFilter={filter} />
       ) : (
         <Found
           key={`${query} ${span.fromMs} ${span.toMs}`}

@@ -75,7 +75,7 @@ export function CallsPanel() {
                     <td className="time" title={formatMoment(line.tsMs)}>
                       {formatClock(line.tsMs)}
                     </td>
-                    <td className="ellipsis" title={line.model}>
+                    <td className="ellipsis main" title={line.model}>
                       {line.model}
                     </td>
                     <td className="c-md ellipsis">{line.tenant}</td>

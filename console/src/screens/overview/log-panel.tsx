@@ -29,7 +29,7 @@ export function LogPanel() {
     },
     5_000,
   )
-  const tail = useTail('', linesShown * 2)
+  const tail = useTail({ query: '', keep: linesShown * 2, before: linesShown })
   const entries = tail.items.filter(item => item.kind === 'entry').slice(0, linesShown)
   const bars = histogram.data ? barsFrom(histogram.data.buckets) : []
   // The newest bucket is still filling and would always look like a drop.
@@ -74,8 +74,8 @@ export function LogPanel() {
           </Empty>
         ) : (
           <ol className="log-stream" aria-label="Newest lines" data-stale={tail.state.status !== 'live' || undefined}>
-            {entries.map(({ key, entry }) => (
-              <li key={key} data-testid="log-stream-line">
+            {entries.map(({ key, entry, isNew }) => (
+              <li key={key} data-new={isNew || undefined} data-testid="log-stream-line">
                 <LogLine entry={entry} />
               </li>
             ))}

@@ -1,3 +1,4 @@
+import type { Tenant } from '../../../../services/budgetguard/api.ts'
 import './../spend/spend.css'
 import { useNow } from '../../live/clock.ts'
 import { BudgetBar, budgetState } from '../../parts/budget-bar.tsx'
@@ -9,9 +10,11 @@ import { Link } from '../../router/navigation.tsx'
 import { formatPercent } from '../../units/counts.ts'
 import { formatMoney, formatMoneyExact, shareOf } from '../../units/money.ts'
 import { formatRelative } from '../../units/time.ts'
-import { type BudgetLine, type TenantBudgets, tightest, useTenantBudgets } from '../spend/budgets.ts'
+import { type BudgetLine, type TenantBudgets, tightest } from '../spend/budget-line.ts'
+import { useTenantBudgets } from '../spend/budgets.ts'
 
 const shown = 7
+const fewTenants = 3
 
 /** Each tenant by the budget that would refuse it first. */
 export function SpendPanel() {
@@ -42,14 +45,14 @@ export function SpendPanel() {
             <>
               <ul className="budget-list">
                 {rows.slice(0, shown).map(({ tenant, line }) => (
-                  <li key={tenant.id}>
+                  <li key={`${tenant.id} ${line?.budgetId} ${line?.period}`}>
                     <Link to={{ screen: 'spend', tenant: tenant.id, tab: 'budgets' }} className="budget-row">
                       <TenantBudget name={tenant.displayName ?? tenant.name} line={line} />
                     </Link>
                   </li>
                 ))}
               </ul>
-              {rows.length > shown && <p className="panel-more quiet">and {rows.length - shown} more tenants</p>}
+              {rows.length > shown && <p className="panel-more quiet">and {rows.length - shown} more</p>}
             </>
           )
         }}
@@ -92,14 +95,15 @@ function TenantBudget({ name, line }: { name: string; line: BudgetLine | null })
   )
 }
 
-function byUse(tenants: readonly TenantBudgets[]) {
-  return tenants
-    .map(({ tenant, budgets }) => ({ tenant, line: tightest(budgets) }))
-    .sort(
-      (a, b) =>
-        Number((b.line?.spentNano ?? -1n) > (a.line?.spentNano ?? -1n)) -
-        Number((b.line?.spentNano ?? -1n) < (a.line?.spentNano ?? -1n)),
-    )
+/** Few tenants: every budget. Many: each tenant by the one that would refuse it first. Most spent on top. */
+function byUse(tenants: readonly TenantBudgets[]): { tenant: Tenant; line: BudgetLine | null }[] {
+  const rows = tenants.flatMap(({ tenant, budgets }) =>
+    tenants.length > fewTenants || budgets.length === 0
+      ? [{ tenant, line: tightest(budgets) }]
+      : budgets.map(line => ({ tenant, line })),
+  )
+  const spent = ({ line }: { line: BudgetLine | null }) => line?.spentNano ?? -1n
+  return rows.sort((a, b) => (spent(a) === spent(b) ? 0 : spent(a) < spent(b) ? 1 : -1))
 }
 
 /** Spent in the running months; tenants without a monthly budget have no such sum here. */

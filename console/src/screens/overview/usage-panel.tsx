@@ -19,7 +19,7 @@ interface CustomerUsage {
 
 /** What each tenant used this month, as billaged measured it. */
 export function UsagePanel() {
-  const usage = useResource('usage by tenant', load, 30_000)
+  const usage = useResource('usage by tenant', load, 15_000)
   return (
     <Panel
       className="usage-panel"

@@ -10,7 +10,7 @@ import { Empty } from '../../parts/empty.tsx'
 import { Icon } from '../../parts/icon.tsx'
 import { formatMoney, formatMoneyExact } from '../../units/money.ts'
 import { formatMoment, formatRelative } from '../../units/time.ts'
-import type { BudgetLine, TenantBudgets } from './budgets.ts'
+import type { BudgetLine, TenantBudgets } from './budget-line.ts'
 
 const periods: readonly Period[] = ['daily', 'weekly', 'monthly']
 

@@ -100,7 +100,7 @@ export function LedgerTab({ tenantId }: { tenantId: number | null }) {
                           </button>
                         </td>
                         {tenantId === null && <td className="c-sm ellipsis">{row.tenant}</td>}
-                        <td className="ellipsis" title={row.model}>
+                        <td className="ellipsis main" title={row.model}>
                           {row.model}
                           {row.count > 1 && <span className="hint">× {formatCount(row.count)}</span>}
                         </td>
