@@ -139,7 +139,16 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
   parts.onClose('database', () => database.close(config.shutdownTimeoutMs), {
     timeoutMs: config.shutdownTimeoutMs + 5_000,
   })
-  const upkeep = startUpkeep({ database, progress, replica, secret, config, clock, log, registry })
+  const upkeep = startUpkeep({
+    database,
+    progress,
+    replica,
+    secret,
+    billagedUrl: config.billagedUrl,
+    clock,
+    log,
+    registry,
+  })
   parts.onClose('upkeep', () => upkeep.close())
 
   const isJournalNearlyFull = () => journal.bytes >= config.journalBytesMax * 0.95

@@ -1,35 +1,41 @@
 // What has to be done now and then: partitions ahead of their day, the comparison of counts, usage of hours that are over.
 
-import type { Health } from '#platform/http'
+import type { Health, HealthCheck } from '#platform/http'
 import type { Logger, Registry } from '#platform/telemetry'
 import type { Clock } from '#platform/time'
-import type { Config } from '../config.ts'
+import { type Outbox, openOutbox } from '#platform/usage/outbox'
 import { loadAccountedRows } from '../store/commits.ts'
 import { dayOf } from '../store/partitions.ts'
 import { countQuarantined } from '../store/totals.ts'
+import { reportHours } from '../store/usage.ts'
 import type { Database, ReadyDatabase } from './database.ts'
 import type { Progress } from './progress.ts'
 
 export interface Upkeep {
   addHealth(health: Health): void
+  /** One round at once, for tests and for a stop that wants to leave nothing undone. */
+  round(): Promise<void>
   close(): Promise<void>
 }
 
 const everyMs = 30_000
 /** Partitions that exist before their day does. */
 const daysAhead = 2
+/** A request received just before the hour ends may still be on its way to the journal. Later ones make another part. */
+const hourGraceMs = 60_000
 
 export function startUpkeep(o: {
   database: Database
   progress: Progress
   replica: string
   secret: Buffer
-  config: Config
+  billagedUrl: string | undefined
   clock: Clock
   log: Logger
   registry: Registry
 }): Upkeep {
-  const { database, progress, clock, log } = o
+  const { database, progress, replica, clock, log } = o
+  let outbox: Outbox | undefined
   let running: Promise<void> = Promise.resolve()
   let isClosed = false
 
@@ -38,34 +44,64 @@ export function startUpkeep(o: {
     await parts.partitions.ensure(Array.from({ length: daysAhead + 1 }, (_, i) => today + i))
     await compare(parts)
     progress.quarantinedRows = await countQuarantined(parts.reads)
+    await reportUsage(parts)
   }
 
   /** Only a count during which nothing was committed says anything. */
   const compare = async ({ reads }: ReadyDatabase) => {
     const before = progress.committedRows
-    const accounted = await loadAccountedRows(reads, o.replica)
+    const accounted = await loadAccountedRows(reads, replica)
     if (progress.committedRows === before) progress.compare(accounted)
   }
 
-  const tick = () => {
-    const { parts } = database
-    if (!parts || isClosed) return
-    running = running
-      .then(() => round(parts))
-      .catch(error => {
-        if (!isClosed) log.debug({ err: error }, 'upkeep failed; it is tried again')
-      })
+  const reportUsage = async ({ reads }: ReadyDatabase) => {
+    if (o.billagedUrl === undefined) return
+    outbox ??= await openOutbox({
+      sql: reads,
+      schema: 'purser_logs',
+      service: 'log-ingestion',
+      // Ids carry the replica, which is unique everywhere.
+      clusterId: 'default',
+      billagedUrl: o.billagedUrl,
+      secret: o.secret,
+      log,
+      clock,
+      registry: o.registry,
+    })
+    const { report } = outbox
+    // All rows accepted before the watermark are committed.
+    const endedByMs = Math.min(clock.now() - hourGraceMs, Number(progress.watermarkUs() / 1_000n))
+    const parts = await reportHours(reads, { replica, endedByMs, report: (tx, events) => report(tx, events) })
+    if (parts > 0) log.info({ parts }, 'usage of past hours reported')
   }
-  const timer = setInterval(tick, everyMs)
+
+  const run = (): Promise<void> => {
+    const { parts } = database
+    if (!parts || isClosed) return Promise.resolve()
+    const next = running.then(() => round(parts))
+    running = next.catch(error => {
+      if (!isClosed) log.debug({ err: error }, 'upkeep failed; it is tried again')
+    })
+    return next
+  }
+  const timer = setInterval(() => void run().catch(() => {}), everyMs)
   timer.unref()
-  void database.ready.then(tick)
+  void database.ready.then(run).catch(() => {})
+
+  const usageHealth = (): HealthCheck => {
+    if (o.billagedUrl === undefined)
+      return { status: 'ok', detail: 'PURSER_BILLAGED_URL is not set: usage is counted and not reported' }
+    return outbox?.status() ?? { status: 'ok', detail: 'not opened yet' }
+  }
 
   return {
-    addHealth() {},
+    addHealth: health => health.add('usage', usageHealth),
+    round: run,
     async close() {
-      isClosed = true
       clearInterval(timer)
+      isClosed = true
       await running
+      await outbox?.close()
     },
   }
 }

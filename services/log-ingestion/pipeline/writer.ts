@@ -305,7 +305,9 @@ export async function openWriter(o: WriterOptions): Promise<Writer> {
       const isDraining = draining.signal.aborted
       if (queue.length === 0) {
         if (isDraining && inWork.length === 0) return
-        await Promise.race([...inWork.map(entry => entry.committed), wakeAfter(position ?? journal.end)])
+        // While draining nothing more comes, and a wait for more would end at once.
+        if (isDraining) await inWork[0]?.committed
+        else await Promise.race([...inWork.map(entry => entry.committed), wakeAfter(position ?? journal.end)])
         continue
       }
       const ageMs = clock.monotonicMs() - (queue[0]?.seenMs ?? 0)

@@ -5,6 +5,7 @@ import { randomUUID } from 'node:crypto'
 import { type TestContext, test } from 'node:test'
 import fc from 'fast-check'
 import { migrate, type Sql } from '#platform/postgres'
+import type { UsageEvent } from '#platform/usage/outbox'
 import { testBase } from '../../../test/kit/base.ts'
 import { testDatabase } from '../../../test/kit/database.ts'
 import { levelIndex, levels } from '../level.ts'
@@ -16,6 +17,7 @@ import { drawIds, loadAccountedRows, loadCommitted, mergeCommitted, storedUntil 
 import { countBuckets, findEntry, type Place, type SearchPlan, type StoredEntry, searchEntries } from './entries.ts'
 import { addTenantColumn, attachLogsTable } from './logs-table.ts'
 import { dayOf, openPartitions } from './partitions.ts'
+import { reportHours } from './usage.ts'
 
 const log = (t: TestContext) => testBase(t).log
 
@@ -434,4 +436,33 @@ test('a search without time left is partial and goes on from its cursor', async 
   assert.equal(page.isPartial, true)
   assert.equal(page.entries.length, 0)
   assert.equal((await search(store, { after: page.resume })).length, 1)
+})
+
+test('the sum over all usage events is the sum over all rows, late ones included', async t => {
+  const store = await openStore(t)
+  await store.partitions.ensure([dayOf(daySeconds)])
+  await addTenantColumn(store.sql)
+  const reported: UsageEvent[] = []
+  const report = async (endedByMs: number) =>
+    reportHours(store.sql, {
+      replica: store.replica,
+      endedByMs,
+      report: async (_, events) => void reported.push(...events),
+    })
+  const hourEndMs = Number(receivedUs / 1_000n) + 3_600_000
+
+  await commit(store, [pending(store, 0, [plain(), plain()]), pending(store, 100, [plain()], 'acme')])
+  assert.equal(await report(hourEndMs - 1), 0, 'the hour is not over')
+  assert.equal(await report(hourEndMs), 2)
+  assert.equal(await report(hourEndMs), 0, 'reported once')
+  await commit(store, [pending(store, 200, [plain()])])
+  assert.equal(await report(hourEndMs), 1, 'a late row makes another part')
+  assert.deepEqual(
+    reported.map(({ id, subject, data }) => [id, subject, data]),
+    [
+      [`acme/2026-01-15T12/${store.replica}`, 'acme', { rows: '1', bytes: '13' }],
+      [`public/2026-01-15T12/${store.replica}`, 'public', { rows: '2', bytes: '26' }],
+      [`public/2026-01-15T12/${store.replica}/2`, 'public', { rows: '1', bytes: '13' }],
+    ],
+  )
 })
