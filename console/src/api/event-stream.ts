@@ -1,4 +1,5 @@
 import { ApiError, announce, failureFrom, type Service, unreachable } from './http.ts'
+import { takeStreamSlot } from './stream-slots.ts'
 
 // Server-sent events over fetch instead of EventSource, because a refused stream must show the service's own sentence
 // (a query error with its position), and EventSource hides status and body.
@@ -46,7 +47,10 @@ export function openEventStream({ service, address, onEvent, onState }: StreamOp
     const mine = new AbortController()
     attempt = mine
     onState({ status: 'connecting' })
+    const release = await takeStreamSlot()
+    if (attempt !== mine) return release?.()
     try {
+      if (!release) throw allTaken(service)
       const response = await fetch(address, {
         credentials: 'same-origin',
         headers: { accept: 'text/event-stream', ...(lastId === null ? {} : { 'last-event-id': lastId }) },
@@ -65,6 +69,8 @@ export function openEventStream({ service, address, onEvent, onState }: StreamOp
     } catch (cause) {
       if (isClosed || attempt !== mine) return
       fail(cause instanceof ApiError ? cause : unreachable(service))
+    } finally {
+      release?.()
     }
   }
 
@@ -132,6 +138,16 @@ export function openEventStream({ service, address, onEvent, onState }: StreamOp
       stop()
     },
   }
+}
+
+function allTaken(service: Service): ApiError {
+  return new ApiError({
+    service,
+    status: 0,
+    kind: 'busy',
+    message: 'Other windows of this console hold all live connections the browser allows. Close or hide one of them.',
+    retryAfterS: 5,
+  })
 }
 
 /** Doubling from `firstMs`, at most 15 s, with a fifth of jitter so that many tabs do not return as one. */

@@ -53,7 +53,10 @@ function adviceFor(error: ApiError): Advice {
       return {
         icon: 'plug',
         title: `${error.service} is away`,
-        advice: `It answers for ${jobs[error.service]}. Everything else on this page goes on; we try again by ourselves.`,
+        advice:
+          error.service === 'budgetguard'
+            ? 'What is on the screen stays; we try again by ourselves.'
+            : `It answers for ${jobs[error.service]}. Everything else on this page goes on; we try again by ourselves.`,
         command:
           error.service === 'budgetguard'
             ? 'npm start'

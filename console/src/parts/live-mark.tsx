@@ -5,7 +5,13 @@ import type { LiveState } from '../live/use-stream.ts'
 export function LiveMark({ state }: { state: LiveState }) {
   if (state.status === 'off') return null
   return (
-    <span className="live" data-status={state.status} role="status" data-testid="live">
+    <span
+      className="live"
+      data-status={state.status}
+      role="status"
+      data-testid="live"
+      title={'error' in state ? state.error.message : undefined}
+    >
       <i className="dot" />
       {state.status === 'waiting' ? <Waiting retryAtMs={state.retryAtMs} /> : words[state.status]}
     </span>

@@ -32,6 +32,11 @@ export function LogRow({ entry, onFilter, isNew = false }: { entry: Entry; onFil
   )
 }
 
+/** What its line shows whole need not be said twice. */
+function isLong(message: string): boolean {
+  return message.length > 80 || message.includes('\n')
+}
+
 function Detail({ id, entry, onFilter }: { id: string; entry: Entry; onFilter: OnFilter }) {
   const fields: [string, string][] = [
     ['service', entry.service],
@@ -40,7 +45,7 @@ function Detail({ id, entry, onFilter }: { id: string; entry: Entry; onFilter: O
   ]
   return (
     <div className="log-detail" id={id}>
-      <pre className="log-full">{entry.message}</pre>
+      {isLong(entry.message) && <pre className="log-full">{entry.message}</pre>}
       <div className="json">
         <ul>
           <li>
