@@ -1,34 +1,12 @@
+import type { Build, BuildList, BuildLogLine } from '../../../services/builderd/api.ts'
 import { addressOf, call } from './http.ts'
 
 const service = 'builderd'
 
-export interface Build {
-  buildId: string
-  tenantId: string
-  name: string
-  image: string
-  /** BUILD_STATE_… */
-  state: string
-  progressPercent: number
-  currentStep: string
-  createdAt: string
-  startedAt: string | null
-  completedAt: string | null
-  errorMessage: string
-  rootfsPath: string
-  rootfsSizeBytes: string
-  rootfsChecksum: string
-}
-
-export interface BuildLogLine {
-  timestamp: string
-  level: string
-  component: string
-  message: string
-}
+export type { Build, BuildLogLine }
 
 export const listBuilds = (o: { tenant?: string; limit: number }, signal?: AbortSignal) =>
-  call<{ builds: Build[] }>({ service, path: '/v1/builds', params: { ...o }, signal })
+  call<BuildList>({ service, path: '/v1/builds', params: { ...o }, signal })
 
 export const logsAddress = (buildId: string) =>
   addressOf({

@@ -9,6 +9,7 @@ import { Loaded } from '../../parts/panel.tsx'
 import { Link, navigate } from '../../router/navigation.tsx'
 import type { Route } from '../../router/route.ts'
 import { formatBytes } from '../../units/bytes.ts'
+import { formatCount } from '../../units/counts.ts'
 import { formatDuration } from '../../units/duration.ts'
 import { formatMoment, formatRelative, parseMoment } from '../../units/time.ts'
 import { BuildDetail } from './build-detail.tsx'
@@ -44,29 +45,36 @@ export function Builds({ route }: { route: BuildsRoute }) {
       {chosen && <BuildDetail key={chosen.buildId} build={chosen} onChange={builds.reload} />}
       <section className="panel" data-testid="builds">
         <Loaded resource={builds}>
-          {({ builds: list }) =>
+          {({ builds: list, total }) =>
             list.length === 0 ? (
               <Empty title="No builds yet" command="bin/builderd-cli create-build alpine:3.20 --wait">
                 Name a container image and get a root filesystem that boots. Here, or in a terminal:
               </Empty>
             ) : (
-              <table className="table builds-table">
-                <thead>
-                  <tr>
-                    <th>Image</th>
-                    <th>State</th>
-                    <th className="c-sm">Tenant</th>
-                    <th className="c-md">Started</th>
-                    <th className="number c-md">Took</th>
-                    <th className="number c-sm">Size</th>
-                  </tr>
-                </thead>
-                <tbody>
-                  {list.map(build => (
-                    <BuildRow key={build.buildId} build={build} isHere={build.buildId === route.build} />
-                  ))}
-                </tbody>
-              </table>
+              <>
+                <table className="table builds-table">
+                  <thead>
+                    <tr>
+                      <th>Image</th>
+                      <th>State</th>
+                      <th className="c-sm">Tenant</th>
+                      <th className="c-md">Started</th>
+                      <th className="number c-md">Took</th>
+                      <th className="number c-sm">Size</th>
+                    </tr>
+                  </thead>
+                  <tbody>
+                    {list.map(build => (
+                      <BuildRow key={build.buildId} build={build} isHere={build.buildId === route.build} />
+                    ))}
+                  </tbody>
+                </table>
+                {total > list.length && (
+                  <p className="panel-note quiet">
+                    The newest {formatCount(list.length)} of {formatCount(total)}.
+                  </p>
+                )}
+              </>
             )
           }
         </Loaded>
@@ -120,6 +128,7 @@ function BuildRow({ build, isHere }: { build: Build; isHere: boolean }) {
 export function tookText(build: Build, nowMs: number): string {
   const [started, completed] = [parseMoment(build.startedAt), parseMoment(build.completedAt)]
   if (started === null) return '–'
-  if (completed !== null) return formatDuration(completed - started)
+  // Running time, without the wait in the queue and without retries in between.
+  if (completed !== null) return formatDuration(Number(build.runningMs))
   return isUnderWay(build) ? formatDuration(Math.max(0, nowMs - started)) : '–'
 }
