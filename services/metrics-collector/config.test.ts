@@ -161,6 +161,58 @@ test('the configuration npm start writes is accepted, also for host names and fo
   )
 })
 
+const guide = `
+device_id: "device-001"  # Unique identifier for this device
+collection_interval: 30s
+upload_interval: 1m
+remote:
+  url: "https://metrics.example.com/api/v1/import"
+  auth_token_file: /etc/belabox-metrics/api-token  # Optional
+  timeout: 30s
+  batch_size: 2500
+  chunk_size: 50
+  retry:
+    enabled: true
+    max_attempts: 3
+    initial_backoff: 1s
+    max_backoff: 30s
+    backoff_multiplier: 2.0
+    jitter_percent: 20
+storage:
+  path: /var/lib/belabox-metrics/metrics.db
+  wal_checkpoint_interval: 1h
+  wal_checkpoint_size_mb: 64
+health:
+  listen_addr: ":9100"
+monitoring:
+  clock_skew_check_interval: 5m
+  clock_skew_warn_threshold_ms: 2000
+  clock_skew_url: "https://metrics.example.com"
+logging:
+  level: info
+  format: json
+network:
+  max_interfaces: 32
+disk:
+  allowed_devices: "^(sd[a-z]|nvme[0-9]+n[0-9]+|vd[a-z])$"
+`
+
+test('the guide’s configuration and both of its tuning profiles load as they are written', () => {
+  const config = configOf(guide)
+  assert.deepEqual(
+    [config.remoteBatchSize, config.remoteChunkSize, config.uploadIntervalMs, config.retryBackoffMultiplier],
+    [2_500, 50, 60_000, 2],
+  )
+  const large = configOf(
+    'device_id: a\nremote: { batch_size: 5000, chunk_size: 100 }\ncollection_interval: 60s\nupload_interval: 2m',
+  )
+  assert.deepEqual([large.remoteChunkSize, large.uploadIntervalMs], [100, 120_000])
+  const small = configOf(
+    'device_id: a\nremote: { batch_size: 1000, chunk_size: 25 }\nupload_interval: 30s\nnetwork: { max_interfaces: 16 }',
+  )
+  assert.deepEqual([small.remoteBatchSize, small.interfacesMax], [1_000, 16])
+})
+
 test('arbitrary text is a configuration or a list of problems, never a crash', () => {
   fc.assert(fc.property(fc.string({ unit: 'binary', maxLength: 200 }), text => void load(text)))
 })

@@ -6,7 +6,7 @@ import { toMicroseconds } from '../stats.ts'
 import { countProcEntries, type Roots } from './files.ts'
 
 /** Coarse on purpose: every sample of it wakes the process, and an idle collector should sleep. */
-const lagResolutionMs = 100
+const lagResolutionMs = 250
 
 /** `own` gives what the service counts itself. */
 export function selfSource(roots: Roots, version: string, own: () => Reading[]) {
