@@ -126,7 +126,7 @@ test('any mix of appending, reading, releasing and restarting behaves like a lis
         await journal.close()
       }),
     ),
-    { numRuns: roundsWanted(60) },
+    { numRuns: roundsWanted(40) },
   )
 })
 
@@ -186,7 +186,7 @@ test('whatever bytes change on disk: intact batches are read, in order and once,
         await requireFreshEnd(t, dir, journal, list, back)
       }),
     ),
-    { numRuns: roundsWanted(80) },
+    { numRuns: roundsWanted(40) },
   )
 })
 
@@ -221,7 +221,7 @@ test('a file cut anywhere, or gone: what was before the cut is read, and a loss 
         await requireFreshEnd(t, dir, journal, list, back)
       }),
     ),
-    { numRuns: roundsWanted(60) },
+    { numRuns: roundsWanted(40) },
   )
 })
 
