@@ -3,7 +3,7 @@ import type { FastifyRequest } from 'fastify'
 import { createHealth, createHttp, type HealthCheck, Problem, serveOnly } from '#platform/http'
 import { openJournal } from '#platform/journal'
 import { type Base, type Running, type StartSequence, startSequence } from '#platform/lifecycle'
-import { migrate, openSql, resolveDatabase, type Sql } from '#platform/postgres'
+import { isUnavailable, migrate, openSql, resolveDatabase, type Sql } from '#platform/postgres'
 import { createPort, createRpc } from '#platform/rpc'
 import { startTracing } from '#platform/telemetry'
 import { loadSecret } from '#platform/tenancy/secret'
@@ -25,7 +25,7 @@ import { writeFacts } from './store/facts.ts'
 import { loadMeters, seedMeters } from './store/meters.ts'
 import { seedPlans } from './store/plans.ts'
 import { joinReplicas, loadReplicaId, othersAreBehind, reportBacklog } from './store/replica.ts'
-import type { PartReader } from './store/series.ts'
+import { type PartReader, TooManySeries } from './store/series.ts'
 import { createActivity } from './usage/activity.ts'
 import type { FoldRules } from './usage/fold.ts'
 
@@ -168,9 +168,12 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     isComplete: async () => folder.isCaughtUp() && !(await othersAreBehind(sql, replica)),
     audit: tenancy.audit,
   }
-  customerRoutes(app, reads)
-  spendRoutes(app, reads)
-  planRoutes(app, reads)
+  app.register(async scope => {
+    scope.setErrorHandler(sayWhenAway)
+    customerRoutes(scope, reads)
+    spendRoutes(scope, reads)
+    planRoutes(scope, reads)
+  })
   await app.ready()
   parts.onClose('http', () => app.close())
 
@@ -237,6 +240,19 @@ function tlsFiles({ tlsCertFile, tlsKeyFile, tlsCaFile }: Config) {
 async function hideMetrics(request: FastifyRequest) {
   if (request.routeOptions.url === '/metrics')
     throw new Problem({ status: 404, reason: 'NOT_FOUND', detail: 'Metrics are off: OTEL_PROMETHEUS_ENABLED=false.' })
+}
+
+/** Reading needs the database; when it is away that is no bug of ours, and the caller may come back. */
+async function sayWhenAway(error: unknown): Promise<never> {
+  if (error instanceof TooManySeries) throw new Problem({ status: 400, reason: 'TOO_MANY_VMS', detail: error.message })
+  if (!isUnavailable(error)) throw error
+  throw new Problem({
+    status: 503,
+    reason: 'DATABASE_AWAY',
+    detail: 'The database cannot be asked now; try again. What is sent meanwhile is kept.',
+    headers: { 'retry-after': '5' },
+    cause: error,
+  })
 }
 
 async function pingDatabase(sql: Sql): Promise<HealthCheck> {
