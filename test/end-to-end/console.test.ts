@@ -1,0 +1,248 @@
+// The console in a real browser against the real platform: sign-in by the one-time link, every screen, live parts moving.
+
+import assert from 'node:assert/strict'
+import { existsSync, readFileSync } from 'node:fs'
+import { after, before, test } from 'node:test'
+import { type Browser, type BrowserContext, chromium, type Page } from 'playwright-core'
+import { loadSecret } from '#platform/tenancy/secret'
+import { mintToken } from '#platform/tenancy/token'
+import { systemClock } from '#platform/time'
+import { pollUntil } from '../kit/poll.ts'
+import { type Purser, startPurser } from '../kit/purser.ts'
+
+const chromiumPath = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'].find(path =>
+  existsSync(path),
+)
+const skip = chromiumPath === undefined && 'NO BROWSER: install chromium to run the console tests'
+
+const ends: (() => Promise<void>)[] = []
+let purser: Purser
+let browser: Browser
+let base: string
+
+before(async () => {
+  if (skip) return
+  purser = await startPurser({ after: fn => void ends.push(fn) })
+  base = `${purser.url('budgetguard')}/dashboard`
+  browser = await chromium.launch({
+    executablePath: chromiumPath ?? '',
+    args: [
+      '--no-sandbox',
+      '--disable-gpu',
+      '--disable-quic',
+      '--no-first-run',
+      '--disable-background-networking',
+      '--disable-component-update',
+      '--disable-sync',
+    ],
+  })
+})
+after(async () => {
+  await browser?.close()
+  for (const end of ends) await end()
+})
+
+/** A page of a fresh browser profile; `problems` collects what the console itself got wrong. */
+async function openPage(
+  t: { after(fn: () => Promise<void>): void },
+  o: { scheme?: 'dark' | 'light'; width?: number } = {},
+): Promise<{ page: Page; context: BrowserContext; problems: string[] }> {
+  const context = await browser.newContext({
+    colorScheme: o.scheme ?? 'dark',
+    viewport: { width: o.width ?? 1280, height: 900 },
+  })
+  t.after(() => context.close())
+  context.setDefaultTimeout(15_000)
+  const page = await context.newPage()
+  const problems: string[] = []
+  page.on('pageerror', error => problems.push(error.message))
+  page.on('console', message => {
+    // The browser itself reports failed requests, and a first visit without a session is one.
+    if (message.type() === 'error' && !/Failed to load resource/.test(message.text())) problems.push(message.text())
+  })
+  return { page, context, problems }
+}
+
+async function oneTimeToken(): Promise<string> {
+  const secret = await loadSecret({ dataDir: purser.dataDir })
+  return mintToken(secret, {
+    audience: 'console-login',
+    role: 'owner',
+    subject: 'console',
+    ttlS: 600,
+    clock: systemClock,
+  })
+}
+
+test('the one-time link signs in once, leaves no token in the address, and the session is out of reach of scripts', {
+  skip,
+}, async t => {
+  const token = await oneTimeToken()
+  const { page, context } = await openPage(t)
+  await page.goto(`${base}#token=${token}`)
+  await page.getByTestId('service-strip').waitFor()
+  assert.doesNotMatch(page.url(), /token|pit_/)
+  const [cookie] = await context.cookies()
+  assert.ok(cookie)
+  assert.deepEqual([cookie.name, cookie.httpOnly, cookie.sameSite], ['bg_session', true, 'Strict'])
+  const readable = await page.evaluate<string>('document.cookie + JSON.stringify(localStorage)')
+  assert.doesNotMatch(readable, /pit_|bg_session/)
+
+  const second = await openPage(t)
+  await second.page.goto(`${base}#token=${token}`)
+  await second.page.getByTestId('sign-in-form').waitFor()
+})
+
+test('the admin key signs in, a wrong one says so, and signing out ends the session', { skip }, async t => {
+  const { page, problems } = await openPage(t)
+  await page.goto(base)
+  await page.getByTestId('admin-key').fill('not-the-key')
+  await page.getByTestId('sign-in').click()
+  await page
+    .getByText(/not|wrong|unknown/i)
+    .first()
+    .waitFor()
+  await page.getByTestId('admin-key').fill(purser.adminKey())
+  await page.getByTestId('sign-in').click()
+  await page.getByTestId('service-strip').waitFor()
+  await page.getByTestId('sign-out').first().click()
+  await page.getByTestId('sign-in-form').waitFor()
+  await page.goto(`${base}/spend`)
+  await page.getByTestId('sign-in-form').waitFor()
+  assert.deepEqual(problems, [])
+})
+
+test('the overview is alive: services, host charts, log lines arriving, spend and usage after a call', {
+  skip,
+}, async t => {
+  const { page, problems } = await openPage(t)
+  await page.goto(`${base}#token=${await oneTimeToken()}`)
+  const strip = page.getByTestId('service-strip')
+  for (const name of ['budgetguard', 'log-ingestion', 'billaged', 'builderd', 'metrics-collector'])
+    await strip.getByText(name).waitFor()
+  await pollUntil(async () => !/away|degraded/i.test((await strip.textContent()) ?? ''), {
+    what: 'five healthy services',
+    timeoutMs: 20_000,
+  })
+  await page.locator('[data-testid^=host-chart] canvas').first().waitFor()
+
+  const marker = `console-${Date.now()}`
+  await post(
+    `${purser.url('log-ingestion')}/api/v1/logs`,
+    { log: { timestamp: new Date().toISOString(), service: 'shop', level: 'error', message: marker } },
+    { 'x-api-key': purser.writeKey() },
+  )
+  await page.getByTestId('log-panel').getByText(marker).waitFor({ timeout: 15_000 })
+
+  const admin = { 'x-admin-key': purser.adminKey() }
+  const api = purser.url('budgetguard')
+  const { id } = await post<{ id: number }>(
+    `${api}/admin/tenant`,
+    { name: 'seen', budgets: [{ period: 'monthly', amountUsd: '1' }] },
+    admin,
+  )
+  const { key } = await post<{ key: string }>(`${api}/admin/tenant/${id}/apikeys`, {}, admin)
+  await post(
+    `${api}/v1/chat/completions`,
+    { model: 'echo-priced', max_tokens: 50, messages: [{ role: 'user', content: 'seen on the overview' }] },
+    { authorization: `Bearer ${key}` },
+  )
+  await page.getByTestId('spend-panel').getByText('seen').waitFor({ timeout: 15_000 })
+  await page.getByTestId('calls-panel').getByText('echo-priced').first().waitFor({ timeout: 15_000 })
+  await page.getByTestId('usage-panel').getByText('seen').waitFor({ timeout: 30_000 })
+  assert.deepEqual(problems, [])
+})
+
+test('logs: a query narrows, a mistake is shown where it is, live tail brings a new line', { skip }, async t => {
+  const { page, problems } = await openPage(t)
+  await page.goto(`${base}#token=${await oneTimeToken()}`)
+  await page.getByTestId('service-strip').waitFor()
+  const say = (message: string) =>
+    post(
+      `${purser.url('log-ingestion')}/api/v1/logs`,
+      {
+        log: {
+          timestamp: new Date().toISOString(),
+          service: 'tailed',
+          level: 'warn',
+          message,
+          metadata: { order: '9007199254740993' },
+        },
+      },
+      { 'x-api-key': purser.writeKey() },
+    )
+  await say('before the tail')
+  await page.goto(`${base}/logs?q=${encodeURIComponent('service:tailed')}`)
+  await pollUntil(
+    async () => {
+      await page.getByTestId('log-query').press('Enter')
+      return (await page.getByTestId('log-row').count()) > 0
+    },
+    { what: 'the stored line', timeoutMs: 15_000, everyMs: 500 },
+  )
+  await page.getByTestId('log-query').fill('service:(')
+  await page.getByTestId('log-query').press('Enter')
+  await page.getByTestId('query-problem').waitFor()
+  await page.getByTestId('log-query').fill('service:tailed')
+  await page.getByTestId('log-query').press('Enter')
+  await page.getByTestId('live-switch').click()
+  await pollUntil(
+    async () => {
+      await say('while tailing')
+      return (await page.getByText('while tailing').count()) > 0
+    },
+    { what: 'the tailed line', timeoutMs: 15_000, everyMs: 500 },
+  )
+  assert.deepEqual(problems, [])
+})
+
+test('every screen shows something true in both themes, at phone and desk width, without errors', { skip }, async t => {
+  for (const [scheme, width] of [
+    ['dark', 1280],
+    ['light', 390],
+  ] as const) {
+    const { page, problems } = await openPage(t, { scheme, width })
+    await page.goto(`${base}#token=${await oneTimeToken()}`)
+    await page.getByTestId('service-strip').waitFor()
+    for (const path of ['hosts', 'logs', 'spend', 'usage', 'builds', 'settings']) {
+      await page.goto(`${base}/${path}`)
+      await page.locator('main h1').waitFor()
+      const overflow = await page.evaluate<number>(
+        'document.documentElement.scrollWidth - document.documentElement.clientWidth',
+      )
+      assert.ok(overflow <= 0, `${path} at ${width} px scrolls sideways by ${overflow} px`)
+    }
+    assert.deepEqual(problems, [])
+  }
+})
+
+test('no asset of the console carries a key, and nothing is loaded from elsewhere', { skip }, async t => {
+  const { page } = await openPage(t)
+  const requested: string[] = []
+  page.on('request', request => requested.push(request.url()))
+  const response = await page.goto(`${base}#token=${await oneTimeToken()}`)
+  await page.getByTestId('service-strip').waitFor()
+  assert.match(response?.headers()['content-security-policy'] ?? '', /default-src 'self'/)
+  const origin = new URL(base).origin
+  assert.deepEqual(
+    requested.filter(url => !url.startsWith(origin) && !url.startsWith('data:') && !url.startsWith('blob:')),
+    [],
+  )
+  for (const url of requested.filter(u => u.includes('/assets/'))) {
+    const body = await (await fetch(url)).text()
+    assert.ok(
+      !body.includes(purser.adminKey()) && !body.includes(readFileSync(`${purser.dataDir}/secret`, 'utf8').trim()),
+    )
+  }
+})
+
+async function post<T>(url: string, body: unknown, headers: Record<string, string>): Promise<T> {
+  const response = await fetch(url, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json', ...headers },
+    body: JSON.stringify(body),
+  })
+  const text = await response.text()
+  assert.ok(response.ok, `${url} answered ${response.status}: ${text}`)
+  return JSON.parse(text) as T
+}
