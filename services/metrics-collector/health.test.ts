@@ -28,7 +28,7 @@ function facts(change: (facts: HealthFacts) => void = () => {}): HealthFacts {
       pending: 120,
       writeError: undefined,
     },
-    time: { skewMs: 150, warnMs: 2_000, trouble: '' },
+    time: { skewMs: 150, warnMs: 2_000, trouble: '', isHolding: false },
   }
   change(made)
   return made
@@ -81,6 +81,7 @@ test('each component is judged by its table', () => {
     [f => (f.storage.walBytes = 65 * 1024 * 1024), 'storage', 'degraded', /over its limit/],
     [f => (f.storage.writeError = 'disk I/O error (SQLITE_IOERR, 10)'), 'storage', 'error', /SQLITE_IOERR/],
     [f => (f.time.skewMs = -2_001), 'time', 'degraded', /-2001 ms off/],
+    [f => (f.time.isHolding = true), 'time', 'degraded', /samples are held/],
     [f => (f.time.trouble = 'clock check failed: no route'), 'time', 'degraded', /no route/],
     [f => (f.time.skewMs = 2_000), 'time', 'ok', /synchronized/],
   ]

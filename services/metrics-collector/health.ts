@@ -25,7 +25,7 @@ export interface HealthFacts {
     writeError: string | undefined
   }
   /** `trouble`: why the clock could not be compared; empty when it could, or when there is nothing to compare with. */
-  time: { skewMs: number | undefined; warnMs: number; trouble: string }
+  time: { skewMs: number | undefined; warnMs: number; trouble: string; isHolding: boolean }
 }
 
 export function healthReport(facts: HealthFacts): HealthReport {
@@ -93,6 +93,8 @@ function storageHealth(s: HealthFacts['storage']): Verdict {
 }
 
 function timeHealth(t: HealthFacts['time']): Verdict {
+  if (t.isHolding)
+    return { status: 'degraded', message: 'clock is not trusted, samples are held until it was compared' }
   if (t.trouble !== '') return { status: 'degraded', message: t.trouble }
   if (t.skewMs === undefined) return { status: 'ok', message: 'no time reference to compare with' }
   if (Math.abs(t.skewMs) > t.warnMs)

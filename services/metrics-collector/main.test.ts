@@ -70,7 +70,7 @@ test('kill -9 at any moment: every sample that anyone was shown is there after t
   const path = join(folder, 'metrics.db')
   /** Stamp → value of what the read API answered. */
   const shown = new Map<number, string>()
-  for (let round = 0; round < 6; round++) {
+  for (let round = 0; round < 4; round++) {
     const collector = startProcess(t, folder)
     await pollUntil(() => collector.ready, { what: 'ready', timeoutMs: 20_000 })
     // At odd places between two ticks, a second apart.
@@ -92,7 +92,7 @@ test('kill -9 at any moment: every sample that anyone was shown is there after t
   const kept = new Map(
     (body.data.result[0]?.values ?? []).map(([seconds, value]) => [Math.round(seconds * 1_000), value]),
   )
-  assert.ok(shown.size >= 6)
+  assert.ok(shown.size >= 4)
   for (const [stampMs, value] of shown) assert.equal(kept.get(stampMs), value)
   last.child.kill('SIGTERM')
   await pollUntil(() => last.code !== undefined, { what: 'exit' })

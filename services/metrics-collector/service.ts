@@ -92,6 +92,7 @@ export async function start(config: Config, base: CollectorBase, secret?: Buffer
               warnMs: config.clockWarnMs,
               clock,
               log,
+              onReading: store.frames.trustClock,
             }),
           )
     const clockState = () => clockCheck?.state() ?? { skewMs: undefined, trouble: '' }
@@ -118,7 +119,11 @@ export async function start(config: Config, base: CollectorBase, secret?: Buffer
           pending: store.pendingSamples,
           writeError: store.writeError,
         },
-        time: { ...clockState(), warnMs: config.clockWarnMs },
+        time: {
+          ...clockState(),
+          warnMs: config.clockWarnMs,
+          isHolding: remote !== undefined && !store.frames.isClockTrusted,
+        },
       }
       return healthReport(facts)
     }
@@ -158,7 +163,7 @@ export async function start(config: Config, base: CollectorBase, secret?: Buffer
       return [
         gauge('node_time_seconds', clock.now() / 1_000),
         counter('clock_step_total', stats.clockSteps),
-        gauge('clock_trusted', store.frames.epochs.at(-1)?.isTrusted === false ? 0 : 1),
+        gauge('clock_trusted', store.frames.isClockTrusted ? 1 : 0),
         ...(skewMs === undefined
           ? []
           : [gauge('time_skew_ms', Math.round(skewMs)), gauge('clock_skew_seconds', Math.round(skewMs) / 1_000)]),
@@ -201,6 +206,11 @@ export async function start(config: Config, base: CollectorBase, secret?: Buffer
       }),
     )
     await sequence.add('maintenance', async () => startMaintenance({ store, clock, config, log }))
+
+    // Nobody is answered before something is stored.
+    await collecting.first.catch(error => {
+      throw new StartError(error instanceof Error ? error.message : String(error))
+    })
 
     const status = (): StatusResponse => {
       const report = health()
@@ -258,9 +268,6 @@ export async function start(config: Config, base: CollectorBase, secret?: Buffer
         log,
       }),
     )
-    await collecting.first.catch(error => {
-      throw new StartError(error instanceof Error ? error.message : String(error))
-    })
     return {
       url: server.url,
       close: () => sequence.close(),

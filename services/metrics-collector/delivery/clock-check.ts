@@ -16,6 +16,8 @@ export interface ClockCheckOptions {
   warnMs: number
   clock: Clock
   log: Logger
+  /** The clock was compared, with whatever result. */
+  onReading(): void
 }
 
 export interface Interval {
@@ -64,6 +66,7 @@ export function startClockCheck(o: ClockCheckOptions) {
     if (!known) throw new Error(`${new URL(o.url).origin} sends no usable Date`)
     skewMs = (known.lo + known.hi) / 2
     trouble = ''
+    o.onReading()
     const nowMs = o.clock.monotonicMs()
     if (Math.abs(skewMs) > o.warnMs && nowMs - warnedMs > warnEveryMs) {
       warnedMs = nowMs

@@ -80,7 +80,7 @@ for (const [name, sample, parse] of parsers) {
           assert.match(reading.name, /^[a-zA-Z_]\w*$/)
         }
       }),
-      { numRuns: 300 },
+      { numRuns: 120 },
     )
   })
 }

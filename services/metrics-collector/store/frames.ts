@@ -227,6 +227,15 @@ export function openFrames(db: DatabaseSync, series: SeriesTable, o: FramesOptio
 
   return {
     commit,
+    /** Someone compared the clock: the timestamps of the current epoch may leave the machine. */
+    trustClock(): void {
+      if (!current || current.isTrusted) return
+      db.prepare('UPDATE epoch SET trusted = 1 WHERE id = ?').run(current.id)
+      current.isTrusted = true
+    },
+    get isClockTrusted(): boolean {
+      return current?.isTrusted ?? true
+    },
     getShape,
     readFrames,
     epochs: epochs as readonly Epoch[],

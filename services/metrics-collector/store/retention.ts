@@ -66,6 +66,12 @@ export function openRetention(parts: Parts, o: RetentionOptions) {
   const pendingSamples = ({ seq, count }: Victim): number =>
     delivery?.pending(seq, seq).reduce((n, range) => n + overlap(range, firstPosition(seq), count), 0) ?? 0
 
+  /** What is being sent is left alone: it may be stored over there already, and a resend must find the same rows. */
+  const isInFlight = (seq: number): boolean => {
+    const inflight = delivery?.inflight
+    return inflight !== undefined && firstPosition(seq) < inflight.hi && firstPosition(seq + 1) > inflight.lo
+  }
+
   const evict = (victims: readonly Victim[], reason: DropReason): void => {
     if (victims.length === 0) return
     const losses: Loss[] = []
@@ -119,6 +125,7 @@ export function openRetention(parts: Parts, o: RetentionOptions) {
             count: Number(row.n),
             bytes: Number(row.bytes),
           }))
+          .filter(victim => !isInFlight(victim.seq))
           .filter(victim => pendingSamples(victim) === 0 || victim.stampMs - epoch.offsetMs < nowInEpoch - o.ageMsMax)
         evict(victims, 'too_old')
         evicted += victims.length
@@ -149,7 +156,7 @@ export function openRetention(parts: Parts, o: RetentionOptions) {
             count: Number(row.n),
             bytes: Number(row.bytes),
           }))
-          .filter(victim => reason === 'queue_full' || pendingSamples(victim) === 0)
+          .filter(victim => !isInFlight(victim.seq) && (reason === 'queue_full' || pendingSamples(victim) === 0))
         evict(victims, 'queue_full')
         evicted += victims.length
         await letOthersRun()

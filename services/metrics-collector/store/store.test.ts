@@ -8,6 +8,7 @@ import { type TestContext, test } from 'node:test'
 import fc from 'fast-check'
 import { decodeValues } from '../frame.ts'
 import { counter, gauge } from '../sample.ts'
+import { openChunks } from './chunks.ts'
 import { openStore, type Store, type StoreOptions } from './store.ts'
 
 const startMs = Date.UTC(2026, 2, 1)
@@ -180,6 +181,44 @@ test('a new series is refused beyond the bounds, and counted; known ones are not
     second?.samples.map(sample => sample.series.name),
     ['a', 'b'],
   )
+})
+
+test('what is being sent is not evicted; what waits goes, oldest first, and is booked', async t => {
+  const { open } = await storeFolder(t)
+  const store = await open({ output: 'default', ageMsMax: 10_000, localRetentionMs: 10_000 })
+  for (let i = 0; i < 4; i++)
+    store.record({ wallMs: startMs + i * 1_000, monoMs: 1_000 + i * 1_000, readings: [gauge('g', i)] })
+  assert.equal(store.pendingSamples, 4)
+  const inflight = { lo: 2 * 65_536, hi: 3 * 65_536, bodySha256: Buffer.alloc(32), attempts: 0, firstMs: startMs }
+  store.deliver(delivery => [delivery.plan(inflight)], 0)
+  await store.retention.evictByAge(startMs + 60_000, 60_000)
+  assert.deepEqual(
+    readAll(store).map(([, , value]) => value),
+    [1],
+  )
+  assert.equal(store.pendingSamples, 1)
+  assert.equal(store.dropped('too_old'), 3)
+  store.deliver(delivery => [delivery.mark(inflight), delivery.unplan()], 1)
+  store.close()
+  const again = await open({ output: 'default' })
+  assert.equal(again.pendingSamples, 0)
+  assert.equal(again.dropped('too_old'), 3)
+})
+
+test('stamps of a clock nobody had set stay here until it was compared', async t => {
+  const { open } = await storeFolder(t)
+  const store = await open({ output: 'default' })
+  store.record({ wallMs: 60_000, monoMs: 1_000, readings: [gauge('g', 1)] })
+  assert.equal(store.frames.isClockTrusted, false)
+  assert.ok(store.delivery)
+  const chunks = openChunks(store.database, store.frames, store.series, store.delivery)
+  const next = () => chunks.next({ nowMs: startMs, liveFromMs: startMs - 60_000, samplesMax: 100 })
+  assert.equal(next(), undefined)
+  store.frames.trustClock()
+  assert.equal(next()?.samples, 1)
+  store.record({ wallMs: startMs, monoMs: 2_000, readings: [gauge('g', 2)] })
+  assert.equal(store.frames.isClockTrusted, true)
+  assert.equal(next()?.newestStampMs, startMs, 'the newest sample goes first')
 })
 
 test('a damaged frame is left out of what is read, and named', async t => {
