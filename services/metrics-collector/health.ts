@@ -1,6 +1,7 @@
 // The health report in the guide's shape, computed from what is known at this moment.
 
 import type { HealthComponent, HealthReport, HealthStatus } from './api.ts'
+import { gauge, type Reading } from './sample.ts'
 import type { SourceStats } from './stats.ts'
 
 export interface HealthFacts {
@@ -111,7 +112,21 @@ function overall(components: Readonly<Record<string, HealthComponent>>): HealthS
   return [...collectors, ...others].every(status => status === 'ok') ? 'ok' : 'degraded'
 }
 
-export const healthValue = { ok: 0, degraded: 1, error: 2 } as const satisfies Record<HealthStatus, number>
+const healthValue = { ok: 0, degraded: 1, error: 2 } as const satisfies Record<HealthStatus, number>
+
+/** The report as gauges: 0 ok, 1 degraded, 2 error. */
+export function healthReadings(report: HealthReport): Reading[] {
+  const worst = (prefix: string) =>
+    Math.max(
+      ...Object.entries(report.components)
+        .filter(([name]) => name === prefix || name.startsWith(`${prefix}.`))
+        .map(([, { status }]) => healthValue[status]),
+    )
+  return [
+    gauge('system_health_status', healthValue[report.status]),
+    ...['collector', 'uploader', 'storage', 'time'].map(part => gauge(`${part}_health_status`, worst(part))),
+  ]
+}
 
 function wholeSeconds(ms: number): string {
   return `${new Date(ms).toISOString().slice(0, 19)}Z`

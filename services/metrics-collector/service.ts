@@ -1,7 +1,5 @@
 // Wiring: every object of a running collector, built once, top to bottom.
 
-import { accessSync, constants, readFileSync, statSync } from 'node:fs'
-import { join } from 'node:path'
 import type { Base } from '#platform/lifecycle'
 import { startSequence } from '#platform/lifecycle/sequence'
 import type { Clock } from '#platform/time'
@@ -12,12 +10,13 @@ import { startCollecting } from './collecting.ts'
 import type { Config } from './config.ts'
 import { openClient } from './delivery/client.ts'
 import { startClockCheck } from './delivery/clock-check.ts'
+import { readTokenFile, remoteTokenFile } from './delivery/token-file.ts'
 import { startUploader } from './delivery/uploader.ts'
 import { StartError } from './errors.ts'
-import type { ExposedSample } from './exposition.ts'
-import { type HealthFacts, healthReport, healthValue } from './health.ts'
+import { type HealthFacts, healthReadings, healthReport } from './health.ts'
 import { serveHttp } from './http/server.ts'
 import { startMaintenance } from './maintenance.ts'
+import { newestSamples } from './newest.ts'
 import { openQueries } from './query/run.ts'
 import { counter, gauge, type Reading, toSeries } from './sample.ts'
 import { readBootId } from './sources/boot-id.ts'
@@ -25,7 +24,6 @@ import { selfSource } from './sources/self.ts'
 import { describeFamily, makeSources } from './sources/sources.ts'
 import { newStats, statsReadings, toMicroseconds } from './stats.ts'
 import { openChunks } from './store/chunks.ts'
-import type { Committed, Sample } from './store/frames.ts'
 import { dropReasons } from './store/ledger.ts'
 import { openStore } from './store/store.ts'
 
@@ -275,73 +273,5 @@ export async function start(config: Config, base: CollectorBase, secret?: Buffer
         clock.monotonicMs() < Math.min(collecting.promisedMs, uploader?.promisedMs ?? Number.POSITIVE_INFINITY),
       status,
     }
-  }
-}
-
-function healthReadings(report: HealthReport): Reading[] {
-  const worst = (prefix: string) =>
-    Math.max(
-      ...Object.entries(report.components)
-        .filter(([name]) => name === prefix || name.startsWith(`${prefix}.`))
-        .map(([, { status }]) => healthValue[status]),
-    )
-  return [
-    gauge('system_health_status', healthValue[report.status]),
-    ...['collector', 'uploader', 'storage', 'time'].map(part => gauge(`${part}_health_status`, worst(part))),
-  ]
-}
-
-/** The newest committed value of every series that is still being reported. */
-function newestSamples(staleAfterMs: number) {
-  const values = new Map<number, Sample & { stampMs: number; atMs: number }>()
-  let tick: Committed | undefined
-  return {
-    take(committed: Committed): void {
-      tick = committed
-      const atMs = performance.now()
-      for (const sample of committed.samples)
-        values.set(sample.series.id, { ...sample, stampMs: committed.stampMs, atMs })
-      for (const [id, value] of values) if (atMs - value.atMs > staleAfterMs) values.delete(id)
-    },
-    exposed: (): ExposedSample[] =>
-      [...values.values()].map(({ series: { name, labels, kind }, value }) => ({ name, labels, kind, value })),
-    tick: () => tick,
-  }
-}
-
-/** Also says what is risky about the token, never what it is. */
-function remoteTokenFile(config: Config, log: CollectorBase['log']): string | undefined {
-  const { remoteAuthTokenFile: named, remoteAuthToken, remoteUrl, credentialsDir } = config
-  // Under systemd the guide's root-owned file reaches us as a credential.
-  const path = named !== undefined && !isReadable(named) && credentialsDir ? join(credentialsDir, 'api-token') : named
-  if (path !== undefined) {
-    const token = readTokenFile('remote.auth_token_file', path)
-    if (path !== named && token === 'none') return undefined
-    if ((statSync(path).mode & 0o004) !== 0) log.warn({ path }, 'the token file is readable by everyone; chmod 640 it')
-  }
-  const hasToken = path !== undefined || remoteAuthToken !== undefined
-  if (hasToken && remoteUrl !== undefined && /^http:\/\/(?!localhost[:/]|127\.|\[::1\])/i.test(remoteUrl))
-    log.warn('the token goes over plain http; use an https remote.url')
-  return path
-}
-
-function isReadable(path: string): boolean {
-  try {
-    accessSync(path, constants.R_OK)
-    return true
-  } catch {
-    return false
-  }
-}
-
-function readTokenFile(key: string, path: string | undefined): string | undefined {
-  if (path === undefined) return undefined
-  try {
-    const token = readFileSync(path, 'utf8').trim()
-    if (token === '') throw new Error('it is empty')
-    return token
-  } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error)
-    throw new StartError(`${key} ${path} cannot be used: ${reason}. Mend: chmod 640 and give it this user’s group`)
   }
 }
