@@ -132,23 +132,27 @@ export async function chat(
 
 export interface TestTenant {
   id: number
+  name: string
   slug: string
   key: string
 }
 
-/** A tenant with one monthly budget and no rate limit. */
+let tenants = 0
+
+/** A tenant with one monthly budget and no rate limit; its name is made unique. */
 export async function makeTenant(
   service: { admin: TestService['admin'] },
   name: string,
   budgetUsd: string,
 ): Promise<TestTenant> {
+  tenants += 1
   const tenant = await service.admin<Tenant>('POST', '/admin/tenant', {
-    name,
+    name: `${name} ${tenants}`,
     rateLimitPerMin: 0,
     budgets: [{ period: 'monthly', amountUsd: budgetUsd }],
   })
   const { key } = await service.admin<CreatedApiKey>('POST', `/admin/tenant/${tenant.id}/apikeys`)
-  return { id: tenant.id, slug: tenant.slug, key }
+  return { id: tenant.id, slug: tenant.slug, name: tenant.name, key }
 }
 
 export async function setBudget(service: TestService, tenant: TestTenant, amountUsd: string): Promise<void> {
@@ -180,8 +184,8 @@ export async function rowsOf(
 }
 
 /**
- * The audit from outside: every account is the sum of its ledger rows, nothing is held, no limit was passed, and no row
- * is out of balance.
+ * The audit from outside: every account is the sum of its ledger rows, nothing is held, nothing is granted beyond a
+ * limit (which may have been lowered below what is spent), nothing was overspent, and no row is out of balance.
  */
 export async function auditBooks(service: TestService): Promise<void> {
   await pollUntil(
@@ -202,7 +206,7 @@ export async function auditDatabase(sql: Sql): Promise<void> {
       select coalesce(sum(l.settled_nano), 0)::int8 as nano from budgetguard.ledger l
       where l.tenant_id = a.tenant_id and l.ts >= a.window_start and l.ts < a.window_end
     ) s
-    where a.settled_nano <> s.nano or (a.settled_nano + a.granted_nano > a.limit_nano)`
+    where a.settled_nano <> s.nano or (a.granted_nano > 0 and a.settled_nano + a.granted_nano > a.limit_nano)`
   assert.deepEqual([...crooked], [])
   const unbalanced = await sql`
     select id from budgetguard.ledger where hold_nano + overrun_nano <> settled_nano + released_nano`

@@ -9,7 +9,7 @@ import { Agent, type Dispatcher } from 'undici'
 import { mintToken } from '#platform/tenancy/token'
 import type { Clock } from '#platform/time'
 import { Refusal } from '../../errors.ts'
-import type { Operators } from '../operator.ts'
+import { type Operators, unauthorized } from '../operator.ts'
 import type { ConsoleUpstream } from './upstreams.ts'
 
 const connectTimeoutMs = 3_000
@@ -64,10 +64,11 @@ export function registerProxy(
         url: `${upstream.path}/*`,
         exposeHeadRoute: false,
         onRequest: async request => {
-          request.operator = await o.operators.authorize(
-            request,
-            request.method === 'GET' || request.method === 'HEAD' ? 'read' : 'administer',
-          )
+          const need = request.method === 'GET' || request.method === 'HEAD' ? 'read' : 'administer'
+          const operator = await o.operators.authorize(request, need)
+          // For people at the console. A token for this service must not become a token for another one here.
+          if (operator.via !== 'session') throw unauthorized()
+          request.operator = operator
         },
         handler: (request, reply) => forward(request, reply, upstream, { ...o, agent }),
       })
