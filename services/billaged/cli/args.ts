@@ -1,3 +1,4 @@
+import { join } from 'node:path'
 import { parseDuration } from '#platform/time'
 
 export interface Flags {
@@ -17,6 +18,8 @@ export interface Flags {
   vms: string[]
   live: boolean
   help: boolean
+  /** Where an installation on this machine keeps its operator key, best place first. */
+  keyDirs: readonly string[]
 }
 
 export class UsageError extends Error {
@@ -75,6 +78,9 @@ export function parseArgs(
         .filter(vm => vm !== ''),
       live: given.get('live') === 'true',
       help: given.has('help') || given.has('h'),
+      keyDirs: [variable('DATA_DIR'), join(env.PURSER_DATA_DIR || './.purser', 'billaged'), '/var/lib/billaged'].filter(
+        dir => dir !== undefined,
+      ),
     },
   }
 }

@@ -84,12 +84,9 @@ function tlsOptions({ tlsMode, tlsCert, tlsKey, tlsCa }: Flags) {
 }
 
 /** `-key`, its variable, or the admin.key of an installation on this machine. */
-function operatorKey({ key }: Flags): string {
+function operatorKey({ key, keyDirs }: Flags): string {
   if (key !== '') return key
-  const platformDir = process.env.PURSER_DATA_DIR || './.purser'
-  const dirs = [process.env.UNKEY_BILLAGED_DATA_DIR, process.env.BILLAGED_DATA_DIR, join(platformDir, 'billaged')]
-  for (const dir of [...dirs, '/var/lib/billaged']) {
-    if (dir === undefined || dir === '') continue
+  for (const dir of keyDirs) {
     try {
       return readFileSync(join(dir, 'admin.key'), 'utf8').trim()
     } catch {
@@ -97,6 +94,6 @@ function operatorKey({ key }: Flags): string {
     }
   }
   throw new UsageError(
-    'no operator key: give -key or BILLAGED_API_KEY, or run where admin.key can be read (PURSER_DATA_DIR)',
+    `no operator key: give -key or BILLAGED_API_KEY, or run where admin.key can be read (looked in ${keyDirs.join(', ')})`,
   )
 }
