@@ -13,20 +13,33 @@ export type Session =
   | { status: 'signed-out'; notice: string }
   | { status: 'away'; error: ApiError }
 
-/** The one-time token of a sign-in link. Read once and taken out of the address before anything else can see it. */
-const linkToken = takeLinkToken()
+/** The one-time token of a sign-in link, taken out of the address before anything else can see it. */
+let linkToken = takeLinkToken()
 
 export function useSession() {
   const [session, setSession] = useState<Session>({ status: 'checking' })
   const [attempt, setAttempt] = useState(0)
 
+  // biome-ignore lint/correctness/useExhaustiveDependencies: each attempt asks again
   useEffect(() => {
     const abort = new AbortController()
-    establish(attempt === 0 ? linkToken : null, abort.signal).then(next => {
+    establish(abort.signal).then(next => {
       if (!abort.signal.aborted) setSession(next)
     })
     return () => abort.abort()
   }, [attempt])
+
+  useEffect(() => {
+    // A link pasted into an open tab changes only the fragment and loads nothing.
+    const onHash = () => {
+      const token = takeLinkToken()
+      if (token === null) return
+      linkToken = token
+      setAttempt(n => n + 1)
+    }
+    addEventListener('hashchange', onHash)
+    return () => removeEventListener('hashchange', onHash)
+  }, [])
 
   useEffect(() => {
     let isAsking = false
@@ -69,9 +82,11 @@ const ended: Session = {
 /** One exchange per token, also when React mounts twice: the second would be refused. */
 let exchange: Promise<Session> | null = null
 
-async function establish(token: string | null, signal: AbortSignal): Promise<Session> {
-  if (token !== null) {
-    exchange ??= signIn({ token }).then(
+async function establish(signal: AbortSignal): Promise<Session> {
+  const token = linkToken
+  linkToken = null
+  if (token !== null)
+    exchange = signIn({ token }).then(
       (me): Session => ({ status: 'signed-in', me }),
       () =>
         currentSession(
@@ -79,9 +94,11 @@ async function establish(token: string | null, signal: AbortSignal): Promise<Ses
           'This sign-in link was used before or is older than 10 minutes. Use the admin key instead.',
         ),
     )
-    return exchange
-  }
-  return currentSession(signal, '')
+  const pending = exchange
+  if (pending === null) return currentSession(signal, '')
+  const session = await pending
+  if (exchange === pending) exchange = null
+  return session
 }
 
 async function currentSession(signal: AbortSignal | undefined, notice: string): Promise<Session> {

@@ -87,9 +87,10 @@ test('metadata is summed up behind the message, in order, on one line and never 
       ok: true,
       none: null,
       err: { message: 'not yet', stack: 'a\n  b' },
-      list: ['x'],
+      list: ['x', 1],
+      mixed: [{}],
     }),
-    'child=builderd n=2 ok=true err.message="not yet" list.0=x',
+    'child=builderd n=2 ok=true err.message="not yet" list=x,1',
   )
   assert.equal(metadataSummary({ child: 'builderd', restart: 2 }, 'builderd is starting'), 'restart=2')
   assert.equal(metadataSummary({ text: 'x'.repeat(500) }).length, 65)

@@ -5,6 +5,8 @@ const summaryCharsMax = 240
 const valueCharsMax = 60
 const depthMax = 3
 
+type Scalar = string | number | boolean
+
 /** `path=/cart status=500 err.message="not yet"`: scalars in their order, nested names dotted. Stacks and whatever the
  *  message says already are left out. */
 export function metadataSummary(metadata: Readonly<Record<string, unknown>> | null, message = ''): string {
@@ -18,20 +20,25 @@ export function metadataSummary(metadata: Readonly<Record<string, unknown>> | nu
   return text
 }
 
-function isSaid(value: string | number | boolean, message: string): boolean {
+function isSaid(value: Scalar, message: string): boolean {
   return typeof value === 'string' && value.length > 2 && message.includes(value)
 }
 
-function* scalars(value: object, path: string, depth: number): Generator<[string, string | number | boolean]> {
+function* scalars(value: object, path: string, depth: number): Generator<[string, Scalar]> {
   for (const [name, child] of Object.entries(value)) {
     const childPath = path ? `${path}.${name}` : name
-    if (typeof child === 'string' || typeof child === 'number' || typeof child === 'boolean') yield [childPath, child]
+    if (isScalar(child)) yield [childPath, child]
+    else if (Array.isArray(child) && child.every(isScalar)) yield [childPath, child.join(',')]
     else if (typeof child === 'object' && child !== null && depth < depthMax)
       yield* scalars(child, childPath, depth + 1)
   }
 }
 
-function shown(value: string | number | boolean): string {
+function isScalar(value: unknown): value is Scalar {
+  return typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean'
+}
+
+function shown(value: Scalar): string {
   if (typeof value !== 'string') return String(value)
   const oneLine = value.replace(/\s+/g, ' ').trim()
   const short = oneLine.length > valueCharsMax ? `${oneLine.slice(0, valueCharsMax - 1)}…` : oneLine

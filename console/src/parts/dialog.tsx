@@ -12,7 +12,11 @@ interface DialogProps {
 export function Dialog({ title, onClose, children }: DialogProps) {
   const ref = useRef<HTMLDialogElement>(null)
   useEffect(() => {
-    if (!ref.current?.open) ref.current?.showModal()
+    const dialog = ref.current
+    if (!dialog || dialog.open) return
+    dialog.showModal()
+    // The browser would choose the button that closes it.
+    dialog.querySelector<HTMLElement>('input, select, .button.primary')?.focus()
   }, [])
   return (
     <dialog ref={ref} className="dialog" aria-label={title} onClose={onClose} data-testid="dialog">

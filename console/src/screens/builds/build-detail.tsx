@@ -91,7 +91,7 @@ export function BuildDetail({ build, onChange }: { build: Build; onChange: () =>
             <dd>{formatBytes(BigInt(size))}</dd>
           </div>
         )}
-        {build.rootfsPath && (
+        {build.rootfsPath && build.rootfsChecksum && (
           <div className="wide">
             <dt>Path</dt>
             <dd>

@@ -38,7 +38,7 @@ export function BudgetsTab({ shown, reload }: { shown: readonly TenantBudgets[];
   return (
     <section className="panel" data-testid="budgets">
       <header className="panel-head">
-        <h2>{isOne && first ? first.tenant.name : 'Budgets'}</h2>
+        <h2>{isOne && first ? (first.tenant.displayName ?? first.tenant.name) : 'Budgets'}</h2>
         {isOne && first && (
           <div className="panel-actions">
             <button
