@@ -103,14 +103,14 @@ export interface BuildHost {
   log(line: LogLine): void
   /** @param percent of the whole build */
   progress(percent: number, current: string): void
-  step(step: Step, event: 'started' | 'ended'): void
+  step(step: Step, event: 'started' | 'ended'): Promise<void>
   pulled(bytes: number): void
   /** The tag's digest from now on, also when the build is resumed. */
   pinned(manifestDigest: string): Promise<void>
   /** Whether the cached blob may be used for this image. */
   mayReuse(digest: string): Promise<boolean>
-  /** A blob came from the image's own registry. */
-  fetched(digest: string, bytes: number, isAnonymous: boolean): Promise<void>
+  /** A layer's blob is there: from the cache, or fetched from the image's own registry. */
+  have(digest: string, bytes: number, how: { isAnonymous: boolean; wasCached: boolean }): Promise<void>
   /** Takes room for the image out of the tenant's storage. @throws BuildError QUOTA_EXCEEDED */
   reserve(bytes: number): Promise<void>
 }

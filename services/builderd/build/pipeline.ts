@@ -58,10 +58,10 @@ async function buildFrom(source: ImageSource, job: Job, { host, clock, signal }:
   const ms: Record<Step, number> = { resolve: 0, pull: 0, index: 0, merge: 0, write: 0, verify: 0, publish: 0 }
   const inStep = async <T>(step: Step, work: () => Promise<T>): Promise<T> => {
     const startedMs = clock.monotonicMs()
-    host.step(step, 'started')
+    await host.step(step, 'started')
     const result = await work()
     ms[step] = Math.round(clock.monotonicMs() - startedMs)
-    host.step(step, 'ended')
+    await host.step(step, 'ended')
     return result
   }
 
@@ -187,7 +187,7 @@ async function pullLayers(
       const mayReuse = await host.mayReuse(digest)
       const { path, wasCached } = await fetchBlob(layer, { ...o, signal, onBytes, mayReuse })
       paths.set(digest, path)
-      if (!wasCached) await host.fetched(digest, size, o.source.isAnonymous)
+      await host.have(digest, size, { isAnonymous: o.source.isAnonymous, wasCached })
       const number = image.layers.findIndex(l => l.digest === digest) + 1
       const how = wasCached ? 'in the cache' : `${size} bytes`
       host.log({

@@ -126,7 +126,7 @@ async function build(job: Job, output: string, isJson: boolean, clock: { monoton
     host: {
       log: line => say(`${line.level === 'warn' ? 'warning: ' : ''}${line.message}`),
       progress() {},
-      step(step, event) {
+      async step(step, event) {
         if (event === 'started') stepMs = clock.monotonicMs()
         else say(`${step.padEnd(8)} ${formatSeconds(clock.monotonicMs() - stepMs)}`)
       },
@@ -134,7 +134,7 @@ async function build(job: Job, output: string, isJson: boolean, clock: { monoton
       pinned: async () => {},
       // The cache is this user's own.
       mayReuse: async () => true,
-      fetched: async () => {},
+      have: async () => {},
       reserve: async () => {},
     },
   })

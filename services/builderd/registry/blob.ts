@@ -5,7 +5,7 @@
 // process that fetches; the others wait for the file.
 
 import { createHash, type Hash } from 'node:crypto'
-import { type FileHandle, mkdir, open, rename, rm, stat } from 'node:fs/promises'
+import { type FileHandle, mkdir, open, rename, rm, stat, utimes } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { AlreadyLocked, type Lock, lockFile } from '#platform/lock'
 import { sleep } from '#platform/time'
@@ -44,11 +44,11 @@ export async function fetchBlob(blob: Descriptor, o: FetchOptions): Promise<Fetc
   const path = blobPath(o.cacheDir, blob.digest)
   await mkdir(dirname(path), { recursive: true, mode: 0o750 })
   const before = await sizeOf(path)
-  if (o.mayReuse && before === blob.size) return { path, wasCached: true }
+  if (o.mayReuse && before === blob.size) return reuse(path)
   const lock = await acquire(`${path}.lock`, o.signal)
   try {
     // Whoever held the lock before us may have finished what we want.
-    if (o.mayReuse && before === undefined && (await sizeOf(path)) === blob.size) return { path, wasCached: true }
+    if (o.mayReuse && before === undefined && (await sizeOf(path)) === blob.size) return reuse(path)
     await download(blob, path, o)
     return { path, wasCached: false }
   } finally {
@@ -56,6 +56,13 @@ export async function fetchBlob(blob: Descriptor, o: FetchOptions): Promise<Fetc
     if ((await sizeOf(path)) !== undefined) await rm(`${path}.lock`, { force: true })
     lock.release()
   }
+}
+
+/** The time of the file is when it was last used: the cache keeps what is young. */
+async function reuse(path: string): Promise<FetchedBlob> {
+  const now = new Date()
+  await utimes(path, now, now)
+  return { path, wasCached: true }
 }
 
 function originKey(source: ImageSource): string {

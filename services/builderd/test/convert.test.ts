@@ -56,13 +56,13 @@ async function build(t: TestContext, source: Job['source'], more: Partial<Job> =
     host: {
       log() {},
       progress() {},
-      step() {},
+      step: async () => {},
       pulled: bytes => {
         pulledBytes += bytes
       },
       pinned: async () => {},
       mayReuse: async () => true,
-      fetched: async () => {},
+      have: async () => {},
       reserve: async () => {},
     },
   })
