@@ -1,5 +1,6 @@
 import { formatBytes } from './bytes.ts'
 import { formatCount } from './counts.ts'
+import { formatDuration } from './duration.ts'
 import { formatMoney } from './money.ts'
 
 // Usage quantities arrive as whole base units in decimal strings (ns, byte-ns, bytes, events). They are divided once,
@@ -16,7 +17,8 @@ export function formatQuantity(quantity: string, unit: string, meter = ''): stri
     case 'ns':
       return `${decimal(value, nsPerHour)} ${meter.includes('cpu') ? 'core-h' : 'h'}`
     case 'ms':
-      return `${decimal(value, 60_000n)} min`
+      // Below ten minutes the span itself says more than a decimal of the minute that is billed.
+      return value < 600_000n ? formatDuration(Number(value)) : `${decimal(value, 60_000n)} min`
     case 's':
       return `${decimal(value, 3600n)} h`
     case 'byte-ns':

@@ -126,6 +126,8 @@ test('a usage quantity is divided exactly, once, for the eye', () => {
   assert.equal(formatQuantity((3_600_000_000_000n * 1_073_741_824n * 12n).toString(), 'byte-ns'), '12.0 GiB-h')
   assert.equal(formatQuantity('1073741824', 'bytes'), '1.00 GiB')
   assert.equal(formatQuantity('412345', 'nano_usd'), '$0.00041')
+  assert.equal(formatQuantity('1243', 'ms'), '1.2 s')
+  assert.equal(formatQuantity('5400000', 'ms'), '90.0 min')
   assert.equal(formatQuantity('12480', 'requests'), '12,480')
   assert.equal(formatQuantity('not a number', 'ns'), 'not a number')
 })
