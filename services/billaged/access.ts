@@ -61,8 +61,8 @@ const scopesOfRole: Readonly<Record<Role, readonly string[]>> = {
 }
 
 function scopesOf(role: Role, subject: string): ReadonlySet<string> {
-  // The platform's services report usage with a token of this subject, whatever role it carries.
-  return new Set([...scopesOfRole[role], ...(subject === 'usage' ? ['billaged:ingest'] : [])])
+  // The platform's services report usage with a token of this subject: it posts events and does nothing else.
+  return new Set(subject === 'usage' ? ['billaged:ingest'] : scopesOfRole[role])
 }
 
 function sha256(text: string): Buffer {

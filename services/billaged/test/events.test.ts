@@ -3,6 +3,9 @@ import test from 'node:test'
 import fc from 'fast-check'
 import { mintToken } from '#platform/tenancy/token'
 import { systemClock } from '#platform/time'
+import { openOutbox } from '#platform/usage/outbox'
+import { testBase } from '../../../test/kit/base.ts'
+import { testDatabase } from '../../../test/kit/database.ts'
 import type { UsageRow } from '../api.ts'
 import { digestEvent, parseEvent } from '../events/cloud-event.ts'
 import { type Billing, type Reply, startBilling, testSecret } from './kit.ts'
@@ -159,6 +162,39 @@ test('usage events', async t => {
     const refused = await send(bound, 'globex')
     assert.equal(refused.status, 403)
     assert.match(detail(refused), /^\[0\]\.subject: this key may send events of acme only/)
+  })
+
+  await t.test('what a service reports through its outbox is metered once', async inner => {
+    const { sql } = await testDatabase(inner)
+    const { log, registry, clock } = testBase(inner)
+    const secret = Buffer.from(testSecret)
+    const outbox = await openOutbox({
+      sql,
+      schema: 'builderd',
+      service: 'builderd',
+      clusterId: 'test',
+      billagedUrl: billing.url,
+      secret,
+      log,
+      clock,
+      registry,
+    })
+    inner.after(() => outbox.close())
+    const report = {
+      type: 'builderd.build_time',
+      subject: 'outbox',
+      time: new Date(),
+      data: { running_ms: '61000', tier: 'free', result: 'ok' },
+    }
+    await sql.begin(tx =>
+      outbox.report(tx, [
+        { id: 'build-1', ...report },
+        { id: 'build-2', ...report },
+      ]),
+    )
+    await sql.begin(tx => outbox.report(tx, [{ id: 'build-1', ...report }]))
+    await outbox.flush()
+    assert.deepEqual(await meters(billing, 'outbox'), { build_count: '2', build_ms: '122000' })
   })
 
   await t.test('sums and groups equal a plain loop over the events', async () => {
