@@ -74,9 +74,10 @@ export async function runMain<S extends Readonly<Record<string, Setting<unknown>
 ): Promise<void> {
   const { spec } = program
   const argv = process.argv.slice(2)
-  const commandName = argv.find(arg => !arg.startsWith('-'))
+  const { configPath, rest } = takeConfigFlag(argv)
+  const commandName = rest.find(arg => !arg.startsWith('-'))
   const command = commandName === undefined ? undefined : program.commands?.[commandName]
-  const flags = command ? { config: undefined } : readFlags(program, argv)
+  const flags = command ? { config: configPath } : readFlags(program, argv)
 
   if ('help' in flags && flags.help) return void process.stdout.write(usage(program))
   if ('version' in flags && flags.version) return void process.stdout.write(`${spec.service} ${version()}\n`)
@@ -101,11 +102,19 @@ export async function runMain<S extends Readonly<Record<string, Setting<unknown>
   for (const warning of config.warnings) base.log.warn(warning)
 
   if (command && commandName !== undefined) {
-    const args = argv.slice(argv.indexOf(commandName) + 1)
+    const args = rest.slice(rest.indexOf(commandName) + 1)
     process.exitCode = await command.run(args, { config, base })
     return
   }
   await serve(program, config, base, load)
+}
+
+/** `--config FILE` may stand before a command or after it; everything else there is the command's own. */
+function takeConfigFlag(argv: readonly string[]): { configPath: string | undefined; rest: string[] } {
+  const at = argv.findIndex(arg => /^--?config(=|$)/.test(arg))
+  if (at < 0) return { configPath: undefined, rest: [...argv] }
+  const joined = /=(.*)$/s.exec(argv[at] ?? '')?.[1]
+  return { configPath: joined ?? argv[at + 1], rest: argv.toSpliced(at, joined === undefined ? 2 : 1) }
 }
 
 function readFlags(program: { spec: { service: string } }, argv: readonly string[]) {
