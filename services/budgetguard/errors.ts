@@ -152,6 +152,14 @@ export const storeUnavailable = (cause: unknown) =>
     cause,
   })
 
+export const draining = () =>
+  new Refusal({
+    status: 503,
+    reason: 'STARTING_OR_DRAINING',
+    message: 'This process is stopping. Nothing was sent; try again',
+    headers: { 'retry-after': '1' },
+  })
+
 export const notImplemented = (what: string) =>
   new Refusal({ status: 501, reason: 'NOT_IMPLEMENTED', message: what, headers: { 'x-should-retry': 'false' } })
 

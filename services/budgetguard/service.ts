@@ -8,6 +8,7 @@ import { closeHttp, createHealth, createHttp, isLoopback, listen, type Problem }
 import { type Base, type Running, type StartSequence, startSequence } from '#platform/lifecycle'
 import { formatUsd } from '#platform/money'
 import { migrate, resolveDatabase, type Sql, type Tx } from '#platform/postgres'
+import { startTracing } from '#platform/telemetry'
 import { loadSecret } from '#platform/tenancy/secret'
 import { openTenancy, type Tenancy, type Tenant } from '#platform/tenancy/tenancy'
 import { sleep } from '#platform/time'
@@ -298,10 +299,18 @@ export async function start(config: Config, base: Base): Promise<Running> {
     clock,
     onFailure: () => metrics.authFailures.labels('admin').inc(),
   })
+  const { otlpEndpoint } = config
+  const tracing =
+    otlpEndpoint === undefined
+      ? undefined
+      : await parts.add('tracing', () =>
+          startTracing({ service: 'budgetguard', version: base.version, endpoint: otlpEndpoint, samplingRate: 1 }),
+        )
   const app = createHttp({
     service: 'budgetguard',
     base,
     health,
+    ...(tracing === undefined ? {} : { tracing }),
     ownRoutes: ['/health', '/health/ready'],
     trustedProxies: config.trustProxy,
     async authorizeDetailed(request) {
@@ -428,6 +437,8 @@ function warnAboutUnserved(config: Config, { log }: Base): void {
     log.warn('REDIS_URL is set but not used by this release: rate limits hold per process; budgets hold everywhere')
   if (config.opaPolicyPath !== undefined)
     log.warn('OPA_POLICY_PATH is set but policies are not evaluated by this release; budgets are enforced by holds')
+  if (config.corsOrigins.length > 0)
+    log.warn('BUDGETGUARD_CORS_ORIGINS is set but not used by this release: browsers of other origins are refused')
 }
 
 /** Calls that were cut a moment ago still settle. */

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { type WindowRule, wholeDays, windowAt } from './window.ts'
+import { rememberWindows, type WindowRule, wholeDays, windowAt } from './window.ts'
 
 const zones = ['UTC', 'Europe/Berlin', 'America/Sao_Paulo', 'Australia/Lord_Howe', 'Asia/Kathmandu', 'Pacific/Apia']
 const at = (text: string) => Temporal.Instant.from(text).epochMilliseconds
@@ -28,6 +28,27 @@ test('an instant lies in its window, and the window ends where the next one begi
         // Its edges are midnights of the zone.
         const start = Temporal.Instant.fromEpochMilliseconds(window.start).toZonedDateTimeISO(zone)
         assert.equal(start.startOfDay().epochMilliseconds, window.start)
+      },
+    ),
+  )
+})
+
+test('remembering the last window changes no answer', () => {
+  const rules: Omit<WindowRule, 'zone'>[] = [
+    { period: 'daily', anchor: 1, startsAt: null, endsAt: at('2026-01-05T12:00Z') },
+    { period: 'monthly', anchor: 5, startsAt: at('2026-01-03T06:00Z'), endsAt: null },
+    { period: 'custom', anchor: 1, startsAt: at('2026-01-02T00:00Z'), endsAt: at('2026-01-04T00:00Z') },
+  ]
+  fc.assert(
+    fc.property(
+      fc.array(fc.tuple(fc.nat({ max: 2 }), fc.constantFrom(...zones), fc.nat({ max: 14 * 24 })), { maxLength: 40 }),
+      asks => {
+        const remembered = rememberWindows()
+        for (const [index, zone, hours] of asks) {
+          const asked = rules[index]
+          const instant = at('2025-12-30T00:30Z') + hours * 3_600_000
+          if (asked) assert.deepEqual(remembered(asked, zone, instant), windowAt({ ...asked, zone }, instant))
+        }
       },
     ),
   )

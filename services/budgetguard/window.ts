@@ -41,6 +41,23 @@ export function windowAt(rule: WindowRule, atMs: number): Window | null {
 }
 
 /**
+ * windowAt with a memory: calendars cost microseconds, and nearly every call falls into the window of the one before.
+ * A rule is remembered by identity: a changed budget is another object.
+ */
+export function rememberWindows(): (rule: Omit<WindowRule, 'zone'>, zone: string, atMs: number) => Window | null {
+  const last = new WeakMap<object, { zone: string; window: Window }>()
+  return (rule, zone, atMs) => {
+    const known = last.get(rule)
+    const isInForce = (rule.startsAt === null || atMs >= rule.startsAt) && (rule.endsAt === null || atMs < rule.endsAt)
+    if (known && known.zone === zone && isInForce && atMs >= known.window.start && atMs < known.window.end)
+      return known.window
+    const window = windowAt({ ...rule, zone }, atMs)
+    if (window) last.set(rule, { zone, window })
+    return window
+  }
+}
+
+/**
  * The whole days a custom budget covers, both included, as [start, end) in its zone.
  * A date may be `2026-11-21` or an RFC 3339 time, which counts as the day it falls on in that zone.
  * @throws RangeError naming the value

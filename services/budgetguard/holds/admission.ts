@@ -13,7 +13,7 @@ import { notNegative } from '../amount.ts'
 import type { BudgetOfError, ScopeState } from '../api.ts'
 import type { Account, Book, Hold, Shortfall } from '../book.ts'
 import { type Bound, holdNano, limitThatFits } from '../bound.ts'
-import { budgetExceeded, Refusal, storeUnavailable } from '../errors.ts'
+import { budgetExceeded, draining, Refusal, storeUnavailable } from '../errors.ts'
 import { onePpm } from '../price.ts'
 import {
   type CallFacts,
@@ -25,7 +25,7 @@ import {
 } from '../record.ts'
 import type { AccountKey, NodeLife } from '../store/accounts.ts'
 import type { BudgetRule } from '../store/catalog.ts'
-import { windowAt } from '../window.ts'
+import { rememberWindows } from '../window.ts'
 import type { Leases } from './leases.ts'
 import { endOrphan, type OrphanPolicy } from './recovery.ts'
 
@@ -98,6 +98,7 @@ export function openAdmission(o: {
   const records = new Map<string, HoldRecord>()
   /** Ends whose append failed: the money is booked in memory, the journal still shows the hold as open. */
   const unsaved: EndRecord[] = []
+  const windowOf = rememberWindows()
   const closing = new AbortController()
   let newestMs = 0
   let isDraining = false
@@ -172,7 +173,7 @@ export function openAdmission(o: {
     async accountsAt(budgets, zone, atMs, scope) {
       const keys: AccountKey[] = []
       for (const rule of budgets) {
-        const window = windowAt({ ...rule, zone: rule.zone ?? zone }, atMs)
+        const window = windowOf(rule, rule.zone ?? zone, atMs)
         if (window) keys.push({ budgetId: rule.id, windowStart: window.start, windowEnd: window.end })
       }
       if (keys.some(key => !book.accountOf(key.budgetId, key.windowStart))) {
@@ -197,7 +198,7 @@ export function openAdmission(o: {
     },
 
     async admit(call, accounts, quote, timeoutMs) {
-      if (isDraining) throw storeUnavailable(new Error('the process is stopping'))
+      if (isDraining) throw draining()
       if (journal.bytes > o.journalBytesMax * journalShareForHolds)
         throw storeUnavailable(new Error('the journal is nearly full'))
       const openedMs = clock.monotonicMs()

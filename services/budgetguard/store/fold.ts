@@ -242,7 +242,12 @@ async function settleAccounts(
   const accounts: FoldedAccount[] = []
   for (const entry of [...plan.settled, ...late.map(l => ({ ...l, fence: 0n, overrun: 0n }))]) {
     const account = rows.get(entry.accountId)
-    if (!account) throw new Error(`BUG: account ${entry.accountId} of the journal is not in the database`)
+    if (!account)
+      throw new Error(
+        `account ${entry.accountId} of this journal is not in this database: the database was replaced, or restored ` +
+          'from before. Restore the one that belongs to it, or move budgetguard/nodes out of the data folder; what is ' +
+          'in it is then not booked.',
+      )
     const slice = slices.get(`${entry.accountId}/${entry.fence}`) ?? null
     const after = settleInto(account, slice, entry)
     account.settled = after.settled

@@ -240,6 +240,32 @@ test('providers, polite and rude', async t => {
   })
 })
 
+test('a caller’s own provider key is used for its call; a model without a price is refused unless a fallback is set', async t => {
+  const upstream = await startUpstream(t)
+  const service = await startService(t, { env: { OPENAI_BASE_URL: upstream.url } })
+  const tenant = await makeTenant(service, 'own key', '5')
+  const unconfigured = await service.chat(tenant.key, body)
+  assert.equal(unconfigured.status, 503)
+  assert.equal(unconfigured.headers.get('x-should-retry'), 'false')
+  assert.equal((await service.chat('sk-own-1', body, { 'x-api-key': tenant.key })).status, 200)
+  assert.equal((await service.chat(tenant.key, body, { 'x-openai-key': 'sk-own-2' })).status, 200)
+  assert.deepEqual(
+    upstream.seen.map(seen => seen.headers.authorization),
+    ['Bearer sk-own-1', 'Bearer sk-own-2'],
+  )
+
+  const unknown = { ...body, model: 'llama-local' }
+  assert.equal(errorOf(await service.chat(tenant.key, unknown)).reason, 'MODEL_NOT_FOUND')
+  await service.restart({ BUDGETGUARD_UNKNOWN_PRICE: 'fallback:10/20' })
+  const answer = await service.chat('sk-own-1', unknown, { 'x-api-key': tenant.key })
+  // 9 × 10 + 3 × 20 USD per million.
+  assert.equal(answer.headers.get('x-budgetguard-cost-usd'), '0.00015')
+  const zero = { model: 'zero', inputPrice: 0, cachedInputPrice: 0, outputPrice: 0 }
+  await service.admin('POST', '/admin/model-pricing', zero)
+  assert.equal(errorOf(await service.chat(tenant.key, { ...body, model: 'zero' })).reason, 'MODEL_NOT_PRICED')
+  await auditBooks(service)
+})
+
 test('nobody listening: 502, nothing sent, nothing booked', async t => {
   const service = await startService(t, { env: { OPENAI_BASE_URL: 'http://127.0.0.1:1/v1', OPENAI_KEY: providerKey } })
   const tenant = await makeTenant(service, 'acme', '5')
