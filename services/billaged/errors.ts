@@ -79,6 +79,3 @@ export const badRequest = (reason: string, detail: string): Problem => new Probl
 /** Also what a caller gets for something of another tenant. */
 export const notFound = (what: string): Problem =>
   new Problem({ status: 404, reason: 'NOT_FOUND', detail: `There is no ${what}.` })
-
-export const notImplemented = (what: string): Problem =>
-  new Problem({ status: 501, reason: 'NOT_IMPLEMENTED', detail: `${what} is not available in this version.` })
