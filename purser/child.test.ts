@@ -31,6 +31,7 @@ async function startChild(t: TestContext, behaviour: string) {
       ports: [],
       url: `http://127.0.0.1:${port}`,
       readyPath: '/ready',
+      nodeFlags: [],
       env: { PATH: process.env.PATH ?? '' },
     },
     command: process.execPath,

@@ -54,7 +54,7 @@ export async function demo(config: Config, { seconds, isJson }: DemoOptions): Pr
   if (keys) parts.push(aiTraffic(caller, keys, ends))
   if (urlOf('billaged')) parts.push(vmTraffic(caller, ends))
   if (urlOf('log-ingestion')) parts.push(logTraffic(caller, ends))
-  if (urlOf('builderd')) parts.push(buildTraffic(caller, ends))
+  if (urlOf('builderd')) parts.push(buildTraffic(caller, config.dataDir, ends))
   const tallies = (await Promise.all(parts)).flat()
 
   await sleep(1_500) // The last usage reports are on their way; what we print next should include them.

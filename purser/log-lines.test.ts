@@ -41,12 +41,12 @@ test('our JSON lines become entries that log-ingestion accepts; anything else ke
   }
 })
 
-test('a log file is rotated by size and only the newest few are kept', async t => {
+test('a log file is rotated by size and only the newest few are kept', t => {
   const dir = mkdtempSync(join(tmpdir(), 'logs-'))
   t.after(() => rmSync(dir, { recursive: true }))
   const file = openLogFile(dir, 'shop', 100)
   for (let i = 0; i < 60; i++) file.write(`line ${i} ${'x'.repeat(20)}`)
-  await file.close()
+  file.close()
   assert.deepEqual(
     ['', '.1', '.2', '.3', '.4'].map(suffix => existsSync(join(dir, `shop.log${suffix}`))),
     [true, true, true, true, false],

@@ -19,6 +19,7 @@ export interface PlannedService {
   url: string
   /** 200 here means it can do its work. */
   readyPath: string
+  nodeFlags: readonly string[]
   env: Record<string, string>
 }
 
@@ -38,6 +39,7 @@ interface ServiceShape {
   bareNames?: readonly string[]
   ports: readonly { standard: number; variable: string }[]
   readyPath: string
+  nodeFlags?: readonly string[]
 }
 
 const shapes: Record<ServiceName, ServiceShape> = {
@@ -86,13 +88,20 @@ const shapes: Record<ServiceName, ServiceShape> = {
   'metrics-collector': {
     prefix: 'METRICS_COLLECTOR_',
     ports: [{ standard: 9100, variable: 'METRICS_COLLECTOR_HEALTH__LISTEN_ADDR' }],
-    readyPath: '/health/ready',
+    // Its /health/ready is red while anything is merely degraded; one failing sensor must not hold up the start.
+    readyPath: '/health',
+    nodeFlags: ['--disable-sigusr1', '--max-semi-space-size=1'],
   },
 }
 
 /** Of the caller's environment: what programs need to run at all, never a secret of another service. */
 const systemNames =
   /^(PATH|HOME|USER|LANG|LC_[A-Z]+|TZ|TMPDIR|NODE_EXTRA_CA_CERTS|SSL_CERT_(FILE|DIR)|HTTPS?_PROXY|NO_PROXY|https?_proxy|no_proxy|OTEL_[A-Z_]+)$/
+
+/** Where builderd finds OCI layouts that an operator puts there, and the demo its sample image. */
+export function localSourcesDir(dataDir: string): string {
+  return join(serviceDir(dataDir, 'builderd'), 'sources')
+}
 
 /** The data folder of one service. */
 export function serviceDir(dataDir: string, name: ServiceName): string {
@@ -118,6 +127,7 @@ export function planServices(o: PlanInput): PlannedService[] {
       ports: ports[name],
       url: urls[name],
       readyPath: shapes[name].readyPath,
+      nodeFlags: shapes[name].nodeFlags ?? [],
       env: envOf(name, o, ports[name], urls),
     }))
 }
@@ -156,11 +166,15 @@ function envOf(
     PURSER_SECRET_FILE: join(o.dataDir, 'secret'),
     LOG_LEVEL: o.env.LOG_LEVEL ?? 'info',
     LOG_FORMAT: 'json',
+    // Stripped sources are kept between starts: without this every process loads the TypeScript stripper, 16 MiB that
+    // stay resident, and starts later.
+    NODE_COMPILE_CACHE: join(o.dataDir, 'compile-cache'),
   })
   if (name === 'metrics-collector') {
     env.METRICS_COLLECTOR_CONFIG ??= collectorConfigPath(o.dataDir)
     return env
   }
+  if (name === 'builderd') env.UNKEY_BUILDERD_LOCAL_SOURCES_DIR ??= localSourcesDir(o.dataDir)
   env.PURSER_DATABASE_URL = o.databaseUrl
   if (isOn('billaged')) env.PURSER_BILLAGED_URL = urls.billaged
   if (isOn('log-ingestion')) env.PURSER_LOGS_URL = urls['log-ingestion']

@@ -63,7 +63,7 @@ export function openRoof(config: Config, terminal: Terminal): Roof {
     async close() {
       await shipper?.close(2_000)
       shipper = undefined
-      await Promise.all([...files.values()].map(file => file.close()))
+      for (const file of files.values()) file.close()
     },
   }
 }

@@ -21,6 +21,7 @@ import type { Config } from './config.ts'
 import { buildConsoleIfStale } from './console-build.ts'
 import {
   collectorConfigPath,
+  localSourcesDir,
   type PlannedService,
   planServices,
   type ServiceName,
@@ -149,7 +150,8 @@ function openDatabase(config: Config, log: Logger) {
 function prepareDataDir(dataDir: string, isEmbedded: boolean) {
   mkdirSync(dataDir, { recursive: true, mode: 0o700 })
   chmodSync(dataDir, isEmbedded && process.getuid?.() === 0 ? 0o711 : 0o700)
-  for (const name of serviceNames) mkdirSync(serviceDir(dataDir, name), { recursive: true, mode: 0o700 })
+  for (const dir of [...serviceNames.map(name => serviceDir(dataDir, name)), localSourcesDir(dataDir)])
+    mkdirSync(dir, { recursive: true, mode: 0o700 })
 }
 
 async function writeCollectorConfig(services: readonly PlannedService[], dataDir: string) {
@@ -206,7 +208,12 @@ function startChild(service: PlannedService, { watch }: UpOptions, roof: Roof, t
   return superviseChild({
     service,
     command: process.execPath,
-    args: ['--disable-warning=ExperimentalWarning', ...(watch ? ['--watch', '--watch-preserve-output'] : []), main],
+    args: [
+      '--disable-warning=ExperimentalWarning',
+      ...service.nodeFlags,
+      ...(watch ? ['--watch', '--watch-preserve-output'] : []),
+      main,
+    ],
     onLine: line => roof.line(service.name, line),
     onState,
   })

@@ -1,15 +1,19 @@
 // One image build, followed to its end.
 
+import { join } from 'node:path'
 import { sleep } from '#platform/time'
 import type { Tally } from '../demo.ts'
+import { localSourcesDir } from '../plan.ts'
 import type { Caller } from './caller.ts'
+import { writeSampleLayout } from './sample-layout.ts'
 
 const tenant = 'initech'
-/** The image that ships with builderd: no registry, no network. */
-const sampleImage = 'sample:hello'
+/** The image that ships with builderd, put where an operator would put a layout: no registry, no network. */
+const sampleImage = 'oci:demo-hello:latest'
 
-export async function buildTraffic(caller: Caller, ends: AbortSignal): Promise<Tally[]> {
+export async function buildTraffic(caller: Caller, dataDir: string, ends: AbortSignal): Promise<Tally[]> {
   const counts: Record<string, number> = {}
+  await writeSampleLayout(join(localSourcesDir(dataDir), 'demo-hello'))
   const call = <T>(method: string, body: unknown) =>
     caller.post<T>('builderd', `/builder.v1.BuilderService/${method}`, body, { headers: { 'x-tenant-id': tenant } })
   try {

@@ -34,6 +34,8 @@ test('a started collector has its first tick committed, and shows it as metrics,
   assert.match(report.timestamp, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/)
   assert.deepEqual(await (await fetch(`${url}/health/live`)).json(), { status: 'alive' })
   assert.deepEqual(await (await fetch(`${url}/health/ready`)).json(), { status: 'ready' })
+  const detailed = (await (await fetch(`${url}/health/detailed`)).json()) as { status: string; dependencies: object }
+  assert.deepEqual([detailed.status, 'storage' in detailed.dependencies], ['ok', true])
 })
 
 test('the health path answers a Prometheus scraper with metrics, as the guide’s recipe needs', async t => {

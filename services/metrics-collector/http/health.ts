@@ -35,6 +35,20 @@ export function getReady({ res }: Exchange, context: HealthContext): void {
   else sendJson(res, 503, { status: 'not_ready', message: 'system is not in OK state', current_status: status })
 }
 
+/** The shape every service of the platform answers in; the guide's own is /health. */
+export function getDetailed({ res }: Exchange, context: HealthContext, version: string): void {
+  const { status, timestamp, components } = context.health()
+  const words = { ok: 'ok', degraded: 'degraded', error: 'down' } as const
+  const dependencies = Object.fromEntries(
+    Object.entries(components).map(([name, part]) => [
+      name,
+      // Health here is computed from what is known, not asked of anyone: it costs no time and is as old as the answer.
+      { status: words[part.status], latencyMs: 0, since: timestamp, detail: part.message },
+    ]),
+  )
+  sendJson(res, 200, { status: words[status], version, dependencies })
+}
+
 export function getMetrics({ req, res, params }: Exchange, context: HealthContext): void {
   if (params.has('fresh'))
     throw new HttpError(501, 'unimplemented', 'fresh=1 is not built yet; /metrics shows the newest committed values')

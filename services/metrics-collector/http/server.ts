@@ -8,7 +8,7 @@ import type { LossRow, QuerySuccess, StatusResponse } from '../api.ts'
 import type { ListenAddress } from '../config-keys.ts'
 import { QueryError, StartError } from '../errors.ts'
 import { type AccessOptions, requireAccess } from './access.ts'
-import { getHealth, getLive, getMetrics, getReady, type HealthContext } from './health.ts'
+import { getDetailed, getHealth, getLive, getMetrics, getReady, type HealthContext } from './health.ts'
 import { type LiveContext, openLive } from './live.ts'
 import {
   getBuildInfo,
@@ -52,6 +52,7 @@ export async function serveHttp(listen: ListenAddress, context: ServerContext) {
     get('/health', true, exchange => getHealth(exchange, context)),
     get('/health/live', true, getLive),
     get('/health/ready', true, exchange => getReady(exchange, context)),
+    get('/health/detailed', false, exchange => getDetailed(exchange, context, context.status().version)),
     get('/metrics', true, exchange => getMetrics(exchange, context)),
     getOrPost('/api/v1/query', exchange => getQuery(exchange, context)),
     getOrPost('/api/v1/query_range', exchange => getQueryRange(exchange, context)),
