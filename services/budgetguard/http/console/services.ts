@@ -42,10 +42,14 @@ async function look(upstream: ConsoleUpstream, secret: Buffer, clock: Clock): Pr
   const token = mintToken(secret, { audience, role: 'viewer', subject: 'console', clock })
   const startedMs = clock.monotonicMs()
   try {
-    const response = await ask(new URL('/health/detailed', url), {
-      headers: { authorization: `Bearer ${token}` },
-      signal: AbortSignal.timeout(timeoutMs),
-    })
+    const signal = AbortSignal.timeout(timeoutMs)
+    const get = (page: string) => ask(new URL(page, url), { headers: { authorization: `Bearer ${token}` }, signal })
+    let response = await get('/health/detailed')
+    if (response.statusCode === 404) {
+      // The collector has no details; its /health says enough.
+      await response.body.dump()
+      response = await get('/health')
+    }
     const body = await boundedJson(response.body)
     const latencyMs = Math.round(clock.monotonicMs() - startedMs)
     const answer = isObject(body) ? body : {}
