@@ -12,6 +12,7 @@ import type { BuildList } from '../api.ts'
 import { archive } from './archive.ts'
 import { type Builderd, configFor, startBuilderd, untilOver, untilState } from './builderd.ts'
 import { makeImage, type TestImage, writeLayout } from './image.ts'
+import { workersOf } from './process.ts'
 import { type Manner, startRudeRegistry } from './rude-registry.ts'
 import { push, requireTools, startRegistry, temporaryDirectory } from './tools.ts'
 
@@ -551,22 +552,6 @@ test('a build whose process is killed is tried again, and given up after the thi
   assert.equal(killed.size, 3)
   assert.equal((await acme.getTenantQuotas({})).currentUsage?.activeBuilds, 0)
 })
-
-/** Build processes that this process started. */
-function workersOf(parent: number): number[] {
-  return readdirSync('/proc')
-    .filter(name => /^\d+$/.test(name))
-    .map(Number)
-    .filter(pid => {
-      const stat = readSafely(`/proc/${pid}/stat`)
-      const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
-      return (
-        fields[1] === String(parent) &&
-        fields[0] !== 'Z' &&
-        readSafely(`/proc/${pid}/cmdline`).includes('builderd/worker/main.ts')
-      )
-    })
-}
 
 test('a lease that ran out is given to someone else; its old owner can publish nothing', async t => {
   const { manner, release } = holding()
