@@ -340,9 +340,9 @@ export async function closeHttp(app: FastifyInstance, { drainMs }: { drainMs: nu
   }
 }
 
-/** The small second port of some guides: metrics and health, nothing else. */
+/** The small second port of some guides: metrics (unless switched off: null) and health, nothing else. */
 export async function serveOnly(
-  registry: Registry,
+  registry: Registry | null,
   health: Health,
   o: {
     host: string
@@ -359,7 +359,7 @@ export async function serveOnly(
       return void response.writeHead(405, { allow: 'GET, HEAD' }).end()
     const json = (status: number, body: unknown) =>
       void response.writeHead(status, { 'content-type': 'application/json; charset=utf-8' }).end(JSON.stringify(body))
-    if (path === '/metrics')
+    if (path === '/metrics' && registry)
       return void response.writeHead(200, { 'content-type': registry.contentType }).end(await registry.metrics())
     if (path === '/health/live') return json(200, { status: 'alive' })
     if (path === '/health/ready') {

@@ -139,14 +139,25 @@ test('nothing names this or any machine: no absolute home or work paths, no regi
 })
 
 test('every reason code has a heading in docs/errors.md, and every heading a code', () => {
-  const documented = new Set([...read('docs/errors.md').matchAll(/^###+ `?([A-Z][A-Z0-9_]+)`?$/gm)].map(m => m[1]))
+  const documented = new Set([...read('docs/errors.md').matchAll(/^### ([A-Z][A-Z0-9_]+)$/gm)].map(m => m[1] ?? ''))
   const used = new Map<string, string>()
   for (const path of sources.filter(p => !isTest(p) && !p.startsWith('console/')))
-    for (const [, code = ''] of read(path).matchAll(/\breason:\s*'([A-Z][A-Z0-9_]+)'/g)) used.set(code, path)
+    for (const code of codesOf(path)) used.set(code, path)
   const undocumented = [...used].filter(([code]) => !documented.has(code)).map(([code, path]) => `${code} (${path})`)
-  const unused = [...documented].filter(code => code !== undefined && !used.has(code))
+  const unused = [...documented].filter(code => !used.has(code))
   assert.deepEqual({ undocumented, unused }, { undocumented: [], unused: [] })
 })
+
+/** Codes where they are given to an error, and the lists of them in the files named errors.ts. */
+function codesOf(path: string): string[] {
+  const text = read(path)
+  const given =
+    /(?:\breason:\s*|\breason = |\b(?:badRequest|conflict|overloaded|shed)\((?:context,)?\s*)'([A-Z][A-Z0-9_]+)'/g
+  const listed = /'([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+|INTERNAL)'/g
+  return [given, ...(matchesGlob(path, '{services/*,platform/journal}/errors.ts') ? [listed] : [])].flatMap(pattern =>
+    [...text.matchAll(pattern)].map(m => m[1] ?? ''),
+  )
+}
 
 test('generated references in docs/ equal what their schemas say; npm run generate writes them', async () => {
   for (const { path, content } of await docFiles())

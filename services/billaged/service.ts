@@ -202,7 +202,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
   const url = await port.listen(config.address, config.port, { variable: 'BILLAGED_PORT' })
   parts.onClose('api', () => port.close(drainMs), { timeoutMs: drainMs + 1_000 })
   const metrics = await parts.add('metrics', () =>
-    serveOnly(registry, health, {
+    serveOnly(config.isPrometheusEnabled ? registry : null, health, {
       host: config.prometheusInterface,
       port: config.prometheusPort,
       variable: 'BILLAGED_OTEL_PROMETHEUS_PORT',
