@@ -124,9 +124,13 @@ export async function returnSlices(sql: Sql, node: NodeLife, amounts: ReadonlyMa
 
 /** Keeps this life's slices, also those that were frozen while the database was out of our reach: nobody else may have spent them. */
 export async function renewLeases(sql: Sql, node: NodeLife): Promise<Set<bigint>> {
+  // In id order, as the fold locks them.
   const rows = await sql<{ account_id: bigint }[]>`
     update budgetguard.leases set expires_at = now() + make_interval(secs => ${leaseTtlS}), state = 'active'
-    where node_id = ${node.id} and fence = ${node.fence} and state <> 'closed' returning account_id`
+    where id = any(array(
+      select id from budgetguard.leases
+      where node_id = ${node.id} and fence = ${node.fence} and state <> 'closed' order by id for update
+    )) returning account_id`
   return new Set(rows.map(row => row.account_id))
 }
 

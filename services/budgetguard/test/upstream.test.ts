@@ -297,6 +297,32 @@ test('only what a broken provider limit pushes above a budget is overspend', asy
   assert.equal((await service.chat(tenant.key, body)).status, 402)
 })
 
+test('a caller who leaves before a plain answer stops the provider, and pays the whole hold: nobody saw what was produced', async t => {
+  const { upstream, service, tenant } = await setUp(t)
+  const asked = Promise.withResolvers<void>()
+  const stopped = Promise.withResolvers<void>()
+  upstream.answer = (_, response) => {
+    response.once('close', () => stopped.resolve())
+    asked.resolve()
+  }
+  const leave = new AbortController()
+  const call = fetch(`${service.url}/v1/chat/completions`, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${tenant.key}`, 'content-type': 'application/json' },
+    body: JSON.stringify(body),
+    signal: leave.signal,
+  }).catch(() => undefined)
+  await asked.promise
+  leave.abort()
+  await Promise.all([call, stopped.promise])
+  const row = await onlyRow(service, tenant)
+  assert.deepEqual(
+    [row.status, row.reason, row.usageSource, row.usd],
+    ['failed', 'CLIENT_GONE', 'estimated', row.heldUsd],
+  )
+  await auditBooks(service)
+})
+
 test('with ON_DISCONNECT=drain the stream is read to its end and the reported usage is booked', async t => {
   const { upstream, service, tenant } = await setUp(t, { BUDGETGUARD_ON_DISCONNECT: 'drain' })
   const left = Promise.withResolvers<void>()
