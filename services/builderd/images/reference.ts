@@ -81,11 +81,11 @@ export function isHost(text: string): boolean {
   return port === undefined || (Number(port) >= 1 && Number(port) <= 65_535)
 }
 
-/** The first part is a host when it could not be a path part: it has a dot or colon, upper case, or is `localhost`. */
+/** The first part is a host when it has a dot, a colon or a bracket, or is `localhost`. Docker also takes upper case for one;
+ *  a bare upper-case word names no registry in practice, and lower-cased it would read as a path. */
 function splitHost(name: string): { host: string | undefined; rest: string } {
   const slash = name.indexOf('/')
   const first = name.slice(0, Math.max(slash, 0))
-  if (slash < 0 || !(/[.:[]/.test(first) || first === 'localhost' || first !== first.toLowerCase()))
-    return { host: undefined, rest: name }
+  if (slash < 0 || !(/[.:[]/.test(first) || first === 'localhost')) return { host: undefined, rest: name }
   return { host: first, rest: name.slice(slash + 1) }
 }
