@@ -72,6 +72,18 @@ const shapes: Record<ServiceName, ServiceShape> = {
       'DEFAULT_BUDGET_USD',
       'MAX_MONTHLY_USD',
       'BUDGET_PERIODS',
+      'BUDGET_PERIOD',
+      'BUDGET_DAILY_USD',
+      'BUDGET_WEEKLY_USD',
+      'BUDGET_MONTHLY_USD',
+      'BUDGET_CUSTOM_USD',
+      'BUDGET_START_DATE',
+      'BUDGET_END_DATE',
+      'DEFAULT_TENANT',
+      'DEFAULT_API_KEY',
+      'OPA_POLICY_PATH',
+      // production closes the admin API when no key is set.
+      'NODE_ENV',
       'MAX_REQS_PER_MIN',
     ],
     ports: [{ standard: 3000, variable: 'BUDGETGUARD_PORT' }],
@@ -98,9 +110,10 @@ const shapes: Record<ServiceName, ServiceShape> = {
 const systemNames =
   /^(PATH|HOME|USER|LANG|LC_[A-Z]+|TZ|TMPDIR|NODE_EXTRA_CA_CERTS|SSL_CERT_(FILE|DIR)|HTTPS?_PROXY|NO_PROXY|https?_proxy|no_proxy|OTEL_[A-Z_]+)$/
 
-/** Where builderd finds OCI layouts that an operator puts there, and the demo its sample image. */
+/** Where builderd finds OCI layouts that an operator puts there, and the demo its sample image. Outside the service's own
+ *  folder, which is closed to the unprivileged user that builds run as. */
 export function localSourcesDir(dataDir: string): string {
-  return join(serviceDir(dataDir, 'builderd'), 'sources')
+  return join(dataDir, 'sources')
 }
 
 /** The data folder of one service. */

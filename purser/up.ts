@@ -150,8 +150,8 @@ function openDatabase(config: Config, log: Logger) {
 function prepareDataDir(dataDir: string, isEmbedded: boolean) {
   mkdirSync(dataDir, { recursive: true, mode: 0o700 })
   chmodSync(dataDir, isEmbedded && process.getuid?.() === 0 ? 0o711 : 0o700)
-  for (const dir of [...serviceNames.map(name => serviceDir(dataDir, name)), localSourcesDir(dataDir)])
-    mkdirSync(dir, { recursive: true, mode: 0o700 })
+  for (const name of serviceNames) mkdirSync(serviceDir(dataDir, name), { recursive: true, mode: 0o700 })
+  mkdirSync(localSourcesDir(dataDir), { recursive: true, mode: 0o755 })
 }
 
 async function writeCollectorConfig(services: readonly PlannedService[], dataDir: string) {

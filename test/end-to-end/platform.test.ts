@@ -1,15 +1,18 @@
 // What a newcomer does in the first minute, against the platform as `npm start` runs it: one instance for the file.
 
 import assert from 'node:assert/strict'
+import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import OpenAI from 'openai'
 import { parseUsd } from '#platform/money'
 import { loadSecret } from '#platform/tenancy/secret'
 import { mintToken } from '#platform/tenancy/token'
 import { systemClock } from '#platform/time'
+import { writeSampleLayout } from '../../purser/demo/sample-layout.ts'
 import { fetchExpositions, metricsPage } from '../../purser/metrics-page.ts'
-import type { ServiceName } from '../../purser/plan.ts'
+import { localSourcesDir, type ServiceName } from '../../purser/plan.ts'
 import { readRunFile } from '../../purser/run-file.ts'
 import { pollUntil } from '../kit/poll.ts'
 import { healthOf, type Purser, startPurser } from '../kit/purser.ts'
@@ -219,30 +222,70 @@ test('host metrics of this machine are there, live and over a range', async () =
   assert.ok(first?.value)
 })
 
-test('usage of the gateway, the logs and the builder reaches billaged', async () => {
-  const { client } = await newTenant('metered', '1')
+async function usageOf(customer: string): Promise<Map<string, bigint>> {
+  const from = new Date(Date.now() - 3_600_000).toISOString()
+  const to = new Date(Date.now() + 60_000).toISOString()
+  const { rows } = await call<{ rows: { meter: string; quantity: string }[] }>(
+    'billaged',
+    `/v1/customers/${customer}/usage?from=${from}&to=${to}&by=meter`,
+    {
+      headers: operator('billaged'),
+    },
+  )
+  return new Map(rows.map(row => [row.meter, BigInt(row.quantity.split('.')[0] ?? '0')]))
+}
+
+test('what an AI call cost is on the bill to the nano-dollar', async () => {
+  const { id, client } = await newTenant('metered', '1')
   await client.chat.completions.create({
     model: 'echo-priced',
     max_tokens: 10,
     messages: [{ role: 'user', content: 'hello' }],
   })
-  const from = new Date(Date.now() - 3_600_000).toISOString()
-  const usage = async (customer: string) => {
-    const { rows } = await call<{ rows: { meter: string; quantity: string }[] }>(
-      'billaged',
-      `/v1/customers/${customer}/usage?from=${from}&to=${new Date(Date.now() + 60_000).toISOString()}&by=meter`,
-      { headers: operator('billaged') },
-    )
-    return new Map(rows.map(row => [row.meter, BigInt(row.quantity.split('.')[0] ?? '0')]))
-  }
-  const ai = await pollUntil(
+  const meters = await pollUntil(
     async () => {
-      const meters = await usage('metered')
-      return (meters.get('ai_requests') ?? 0n) > 0n && meters
+      const found = await usageOf('metered')
+      return (found.get('ai_requests') ?? 0n) > 0n && found
     },
     { what: 'the AI call on the bill', timeoutMs: 20_000 },
   )
-  assert.ok((ai.get('ai_cost') ?? 0n) > 0n)
+  const { data } = await call<{ data: { usdNano: string }[] }>('budgetguard', `/admin/tenant/${id}/usage/ledger`, {
+    headers: admin(),
+  })
+  assert.equal(meters.get('ai_cost'), BigInt(data[0]?.usdNano ?? '-1'))
+})
+
+test('an image is built, its log streams to the end, its artifact matches its checksum, and the build is on the bill', async () => {
+  await writeSampleLayout(join(localSourcesDir(purser.dataDir), 'hello'))
+  const rpc = <T>(method: string, body: unknown) =>
+    call<T>('builderd', `/builder.v1.BuilderService/${method}`, {
+      body,
+      headers: { ...operator('builderd'), 'x-tenant-id': 'builder' },
+    })
+  const { buildId } = await rpc<{ buildId: string }>('CreateBuild', {
+    config: {
+      tenant: { tenantId: 'builder' },
+      source: { dockerImage: { imageUri: 'oci:hello:latest' } },
+      target: { microvmRootfs: { initStrategy: 'INIT_STRATEGY_DIRECT' } },
+      strategy: { dockerExtract: {} },
+    },
+  })
+  const log = await (
+    await fetch(`${purser.url('builderd')}/builder.v1.BuilderService/GetBuildLogs/${buildId}?follow=true`, {
+      headers: { ...operator('builderd'), 'x-tenant-id': 'builder' },
+      signal: AbortSignal.timeout(60_000),
+    })
+  ).text()
+  const { build } = await rpc<{
+    build: { state: string; errorMessage?: string; rootfsPath: string; rootfsChecksum: string }
+  }>('GetBuild', { buildId, tenantId: 'builder' })
+  assert.equal(build.state, 'BUILD_STATE_COMPLETED', `${build.errorMessage}\n${log}`)
+  assert.match(log, /published/)
+  assert.equal(createHash('sha256').update(readFileSync(build.rootfsPath)).digest('hex'), build.rootfsChecksum)
+  await pollUntil(async () => (await usageOf('builder')).get('build_count') === 1n, {
+    what: 'the build on the bill',
+    timeoutMs: 20_000,
+  })
 })
 
 test('docs/metrics.md lists exactly the families that the services expose', async () => {
