@@ -4,6 +4,7 @@ import net from 'node:net'
 import postgres from 'postgres'
 import type { Logger } from '#platform/telemetry'
 import { addArrayTypes } from './arrays.ts'
+import { guardTransactions } from './transactions.ts'
 import { type DatabaseAddress, describeAddress, parseDatabaseUrl } from './url.ts'
 
 /** A pool. `int8` is bigint in both directions; `numeric` (also `sum(int8)`) stays text: cast it to int8 when it fits.
@@ -40,6 +41,7 @@ export function openSql({ url, max, applicationName, statementTimeoutMs = 30_000
   const [first] = address.hosts
   if (!first) throw new Error('BUG: an address without a host')
   const isDirect = prepare ?? address.isDirect
+  let onConnectionClosed: (connectionId: number) => void = () => {}
   const options = {
     host: first.host,
     port: first.port,
@@ -66,6 +68,7 @@ export function openSql({ url, max, applicationName, statementTimeoutMs = 30_000
     onnotice: (notice: postgres.Notice) =>
       log.debug({ severity: notice.severity, code: notice.code }, `PostgreSQL: ${notice.message}`),
     socket: socketFactory(address),
+    onclose: (connectionId: number) => onConnectionClosed(connectionId),
   }
   log.debug({ max, applicationName }, `using ${describeAddress(address)}`)
   const sql = postgres(options)
@@ -73,6 +76,7 @@ export function openSql({ url, max, applicationName, statementTimeoutMs = 30_000
   for (const oid of [1082, 1114, 1184]) sql.options.serializers[oid] = formatTime
   sql.options.parsers[1184] = parseTime
   addArrayTypes(sql.options)
+  onConnectionClosed = guardTransactions(sql)
   // Without a timeout the driver waits for ever for a connection that was lost in the middle of a query.
   const end = sql.end
   return Object.assign(sql, { end: (o: { timeout?: number | undefined } = {}) => end({ timeout: endTimeoutS, ...o }) })

@@ -1,0 +1,95 @@
+import assert from 'node:assert/strict'
+import { type TestContext, test } from 'node:test'
+import { testBase } from '../../test/kit/base.ts'
+import { testDatabase } from '../../test/kit/database.ts'
+import { isUnavailable, openSql, type Sql, type Tx } from '../postgres.ts'
+
+/** A pool of one connection, whose server process can be killed. */
+async function singleConnection(t: TestContext) {
+  const { url, sql: admin } = await testDatabase(t)
+  await admin`create table made (by text)`
+  const sql = openSql({ url, max: 1, applicationName: 'victim', log: testBase(t).log })
+  t.after(() => sql.end({ timeout: 1 }))
+  const kill = async () => {
+    const rows =
+      await admin`select pg_terminate_backend(pid, 5000) from pg_stat_activity where datname = current_database() and application_name = 'victim'`
+    assert.equal(rows.length, 1)
+  }
+  return { sql, admin, kill }
+}
+
+/** Begins a transaction, loses its connection, and lets its function go on afterwards. */
+async function loseInside(sql: Sql, kill: () => Promise<void>, after: (tx: Tx) => Promise<unknown>) {
+  const lost = Promise.withResolvers<void>()
+  const afterwards = Promise.withResolvers<unknown>()
+  const transaction = sql.begin(async tx => {
+    await tx`insert into made values ('the lost transaction')`
+    await lost.promise
+    await after(tx).then(afterwards.resolve, afterwards.reject)
+  })
+  transaction.catch(() => undefined)
+  afterwards.promise.catch(() => undefined)
+  return { transaction, afterwards: afterwards.promise, goOn: lost.resolve, kill }
+}
+
+for (const [what, ask] of [
+  ['a query', (tx: Tx) => tx`insert into made values ('a ghost')`],
+  ['text', (tx: Tx) => tx.unsafe(`insert into made values ('a ghost')`)],
+  ['a savepoint', (tx: Tx) => tx.savepoint(inner => inner`insert into made values ('a ghost')`)],
+] as const) {
+  test(`${what} after the connection was lost is an unavailability, and the pool goes on`, async t => {
+    const { sql, admin, kill } = await singleConnection(t)
+    const { transaction, afterwards, goOn } = await loseInside(sql, kill, async tx => ask(tx))
+    // The transaction must have begun before it can lose its connection.
+    while (
+      (
+        await admin`select from pg_stat_activity where datname = current_database() and application_name = 'victim' and state = 'idle in transaction'`
+      ).length === 0
+    );
+    await kill()
+    await assert.rejects(transaction, isUnavailable)
+    goOn()
+    await assert.rejects(afterwards, isUnavailable)
+    assert.deepEqual([...(await sql`select by from made`)], [])
+  })
+
+  test(`${what} never ends up in the transaction that got the connection next`, async t => {
+    const { sql, admin, kill } = await singleConnection(t)
+    const { transaction, afterwards, goOn } = await loseInside(sql, kill, async tx => ask(tx))
+    while (
+      (
+        await admin`select from pg_stat_activity where datname = current_database() and application_name = 'victim' and state = 'idle in transaction'`
+      ).length === 0
+    );
+    await kill()
+    await assert.rejects(transaction, isUnavailable)
+    await sql.begin(async tx => {
+      await tx`insert into made values ('its heir')`
+      goOn()
+      await assert.rejects(afterwards, isUnavailable)
+    })
+    assert.deepEqual(
+      (await admin`select by from made`).map(row => row.by),
+      ['its heir'],
+    )
+  })
+}
+
+test('losing the connection in the middle of a statement ends in one error and a pool that works', async t => {
+  const { sql, admin, kill } = await singleConnection(t)
+  const transaction = sql.begin(async tx => {
+    await tx`select pg_sleep(60)`
+  })
+  transaction.catch(() => undefined)
+  while (
+    (
+      await admin`select from pg_stat_activity where datname = current_database() and application_name = 'victim' and query like '%pg_sleep%' and state = 'active'`
+    ).length === 0
+  );
+  await kill()
+  await assert.rejects(transaction, isUnavailable)
+  // The driver remembers the server's last words and tells them to the next one who asks, once.
+  await sql`select 1 as one`.catch(error => assert.ok(isUnavailable(error)))
+  const [row] = await sql`select 1 as one`
+  assert.equal(row?.one, 1)
+})
