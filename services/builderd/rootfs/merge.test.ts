@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { test } from 'node:test'
+import { describe, test } from 'node:test'
 import fc from 'fast-check'
 import { TarError } from '../tar/entry.ts'
 import { createTarReader } from '../tar/reader.ts'
@@ -32,13 +32,13 @@ function listing(root: Directory, archives: readonly Buffer[]): Record<string, s
   const lines: Record<string, string> = {}
   for (const { path, node } of walk(root)) {
     const first = names.get(node)
-    lines[path] = first === undefined ? describe(node, archives) : `= ${first}`
+    lines[path] = first === undefined ? lineOf(node, archives) : `= ${first}`
     if (node.kind !== 'directory' && first === undefined) names.set(node, path)
   }
   return lines
 }
 
-function describe(node: Node, archives: readonly Buffer[]): string {
+function lineOf(node: Node, archives: readonly Buffer[]): string {
   const meta = `${node.kind} ${node.mode.toString(8)} ${node.uid} ${node.mtimeS}`
   if (node.kind === 'symlink') return `${meta} -> ${node.target}`
   if (node.kind !== 'file' || node.body.in !== 'layer') return meta
@@ -50,117 +50,32 @@ const dir = (name: string, more: Partial<Member> = {}): Member => ({ name: `${na
 const file = (name: string, body = name): Member => ({ name, body })
 const paths = (root: Directory) => [...walk(root)].map(({ path }) => path)
 
-test('a whiteout hides lower content only, wherever in the archive it stands', () => {
-  const lower = [dir('a'), file('a/old'), file('a/kept'), file('b')]
-  for (const upper of [
-    [file('.wh.b'), dir('a'), file('a/.wh.old'), file('a/new'), file('b', 'again')],
-    [file('b', 'again'), dir('a'), file('a/new'), file('a/.wh.old'), file('.wh.b')],
-  ])
-    assert.deepEqual(paths(merge(lower, upper)), ['a', 'a/kept', 'a/new', 'b'])
-  assert.deepEqual(paths(merge(lower, [file('a/new'), file('.wh.a')])), ['a', 'a/new', 'b'])
-})
-
-test('an opaque directory hides all lower children, and only those', () => {
-  const lower = [dir('a'), dir('a/d'), file('a/d/deep'), file('a/old')]
-  assert.deepEqual(paths(merge(lower, [dir('a'), file('a/new'), file('a/.wh..wh..opq')])), ['a', 'a/new'])
-  assert.deepEqual(paths(merge(lower, [file('a/.wh..wh..opq'), file('a/d')])), ['a', 'a/d'])
-})
-
-test('aufs bookkeeping is ignored; a whiteout without a name or with children is refused', () => {
-  assert.deepEqual(paths(merge([file('.wh..wh.aufs'), dir('.wh..wh.plnk'), file('.wh..wh.plnk/12.3'), file('a')])), [
-    'a',
-  ])
-  for (const name of ['.wh.', '.wh..', '.wh...', 'a/.wh.b/c']) assert.throws(() => merge([file(name)]), TarError, name)
-})
-
-test('a type change replaces the subtree, in one layer and across layers', () => {
-  assert.deepEqual(paths(merge([dir('a'), file('a/b')], [file('a')])), ['a'])
-  assert.deepEqual(paths(merge([file('a')], [dir('a'), file('a/b')])), ['a', 'a/b'])
-  // In one layer: the file took the lower directory away, the directory after it starts empty.
-  assert.deepEqual(paths(merge([dir('a'), file('a/lower')], [file('a'), dir('a'), file('a/b')])), ['a', 'a/b'])
-})
-
-test('directory over directory merges metadata; a directory nobody names keeps what it had', () => {
-  const lower = [dir('a', { mode: 0o700, uid: 5, mtimeS: 1 }), file('a/x')]
-  assert.equal(find(merge(lower, [dir('a', { mode: 0o711, uid: 6, mtimeS: 2 })]), '/a')?.mode, 0o711)
-  const kept = find(merge(lower, [file('a/y')]), '/a')
-  assert.deepEqual([kept?.mode, kept?.uid, kept?.mtimeS], [0o700, 5, 1])
-  const made = find(merge([{ name: 'm/n/f', mtimeS: 77 }]), '/m')
-  assert.deepEqual([made?.kind, made?.mode, made?.uid, made?.mtimeS], ['directory', 0o755, 0, 77])
-})
-
-test('an entry below a link of a lower layer replaces the link; below one of its own layer it follows it', () => {
-  const across = merge([dir('real'), { name: 'link', type: 'symlink', link: 'real' }], [file('link/f')])
-  assert.deepEqual(paths(across), ['link', 'link/f', 'real'])
-  assert.equal(find(across, '/link')?.kind, 'directory')
-  const within = merge([dir('real'), { name: 'link', type: 'symlink', link: '/real' }, file('link/f')])
-  assert.deepEqual(paths(within), ['link', 'real', 'real/f'])
-})
-
-test('links cannot lead out of the tree, nor in circles', () => {
-  const climbing = merge([{ name: 'up', type: 'symlink', link: '../../../../etc' }, file('up/passwd')])
-  assert.deepEqual(paths(climbing), ['etc', 'etc/passwd', 'up'])
-  const circle: Member[] = [
-    { name: 'a', type: 'symlink', link: 'b' },
-    { name: 'b', type: 'symlink', link: 'a' },
-    file('a/f'),
-  ]
-  assert.throws(() => merge(circle), /more than 40 symbolic links/)
-  const growing: Member[] = [{ name: 'g', type: 'symlink', link: 'x/'.repeat(1_500) }, file(`g/${'y/'.repeat(700)}f`)]
-  assert.throws(() => merge(growing), /longer than 4096/)
-})
-
-test('names: dots and slashes collapse, ".." and over-long ones are refused, the root stays a directory', () => {
+test('G8: names are bytes; dots and slashes collapse, what could lead elsewhere is refused, the root stays a directory', () => {
   assert.deepEqual(splitPath('//./a///b/.'), ['a', 'b'])
-  for (const name of ['../a', 'a/../b', 'x'.repeat(256), `${'a/'.repeat(2_048)}ab`])
+  assert.deepEqual(paths(merge([file('/./a//b'), file('./c')])), ['a', 'a/b', 'c'])
+  // Not UTF-8, and both kept as they are.
+  const bytes = [`\xff\xfe`, Buffer.from('caf\u00e9').toString('latin1')]
+  assert.deepEqual(paths(merge(bytes.map(name => file(name)))).sort(), [...bytes].sort())
+  const refused = [
+    '../a',
+    'a/..',
+    'a/../b',
+    '.wh.',
+    'a/.wh.',
+    '.wh..',
+    '.wh...',
+    'x'.repeat(256),
+    `${'a/'.repeat(2_048)}ab`,
+  ]
+  for (const name of refused)
     assert.throws(() => merge([{ name: 'n', pax: { path: name } }]), TarError, name.slice(0, 20))
+  assert.throws(() => merge([{ name: 'n', pax: { path: 'a\0b' } }]), /NUL/)
+  assert.doesNotThrow(
+    () => merge([{ name: 'n', pax: { path: `${'x'.repeat(255)}/${'a/'.repeat(1_919)}ab` } }]),
+    'exactly 255 and 4096',
+  )
   assert.throws(() => merge([file('./')]), /the root/)
   assert.equal(merge([dir('.', { mode: 0o700 })]).mode, 0o700)
-})
-
-test('hard links share an inode across layers; the others keep the content when one name is replaced', () => {
-  const layers: Member[][] = [
-    [file('a', 'one'), { name: 'b', type: 'hardlink', link: 'a' }],
-    [{ name: 'c', type: 'hardlink', link: './a' }],
-    [file('a', 'two')],
-  ]
-  const root = merge(...layers)
-  const archives = layers.map(archive)
-  assert.equal(find(root, '/b'), find(root, '/c'))
-  assert.notEqual(find(root, '/a'), find(root, '/b'))
-  assert.match(listing(root, archives).b ?? '', /"one"/)
-  assert.match(listing(root, archives).a ?? '', /"two"/)
-})
-
-test('a hard link to a directory, to nothing or out of the tree is refused', () => {
-  const link = (target: string): Member => ({ name: 'l', type: 'hardlink', link: target })
-  assert.throws(() => merge([dir('d'), link('d')]), /which is a directory/)
-  assert.throws(() => merge([dir('d')], [link('d')]), /which is a directory/)
-  assert.throws(() => merge([link('missing')]), /not there/)
-  assert.throws(() => merge([link('../x')]), /"\.\." part/)
-  assert.throws(() => merge([link('/')]), /which is a directory/)
-})
-
-test('nodes made for missing parents count against the bound', () => {
-  const deep = archive([file('a/b/c/d/e/f')])
-  assert.doesNotThrow(() => mergeLayers([deep], 6))
-  assert.throws(() => mergeLayers([deep], 5), /more files and directories/)
-})
-
-test('extended attributes: what is kept, and how much', () => {
-  const root = merge([
-    {
-      name: 'f',
-      pax: {
-        'SCHILY.xattr.user.a': '1',
-        'SCHILY.xattr.security.capability': '\x01\x00\x00\x02',
-        'SCHILY.xattr.trusted.overlay.opaque': 'y',
-        'SCHILY.xattr.system.nfs4_acl': 'x',
-      },
-    },
-  ])
-  assert.deepEqual([...(find(root, '/f')?.xattrs?.keys() ?? [])], ['user.a', 'security.capability'])
-  assert.throws(() => merge([{ name: 'f', pax: { 'SCHILY.xattr.user.a': 'x'.repeat(4_095) } }]), /at most 4096/)
 })
 
 // The model: every path by itself, one layer after the other, no tree. Links to directories are left out, because a
@@ -268,37 +183,145 @@ function modelLayer(below: ReadonlyMap<string, ModelNode>, actions: readonly Act
   return { members, result }
 }
 
-test('merging agrees with a model that overlays paths one by one', () => {
-  fc.assert(
-    fc.property(fc.array(fc.array(actionArbitrary, { maxLength: 12 }), { minLength: 1, maxLength: 4 }), stack => {
-      let model: ReadonlyMap<string, ModelNode> = new Map()
-      const layers: Member[][] = []
-      for (const [i, actions] of stack.entries()) {
-        const { members, result } = modelLayer(model, actions, i)
-        layers.push(members)
-        model = result
-      }
-      const root = merge(...layers)
-      const groups = new Map<Node, number>()
-      for (const { path, node } of walk(root)) {
-        const expected = model.get(path)
-        assert.ok(expected, `${path} is there, the model has it not`)
-        assert.equal(node.kind, expected.is, path)
-        assert.equal(node.mode, expected.mode, path)
-        if (node.kind === 'file') {
-          assert.equal(groups.get(node) ?? expected.id, expected.id, path)
-          groups.set(node, expected.id)
+describe('G9: layering is overlayfs’s', () => {
+  test('a whiteout hides lower content only, wherever in the archive it stands', () => {
+    const lower = [dir('a'), file('a/old'), file('a/kept'), file('b')]
+    for (const upper of [
+      [file('.wh.b'), dir('a'), file('a/.wh.old'), file('a/new'), file('b', 'again')],
+      [file('b', 'again'), dir('a'), file('a/new'), file('a/.wh.old'), file('.wh.b')],
+    ])
+      assert.deepEqual(paths(merge(lower, upper)), ['a', 'a/kept', 'a/new', 'b'])
+    assert.deepEqual(paths(merge(lower, [file('a/new'), file('.wh.a')])), ['a', 'a/new', 'b'])
+  })
+
+  test('an opaque directory hides all lower children, and only those', () => {
+    const lower = [dir('a'), dir('a/d'), file('a/d/deep'), file('a/old')]
+    assert.deepEqual(paths(merge(lower, [dir('a'), file('a/new'), file('a/.wh..wh..opq')])), ['a', 'a/new'])
+    assert.deepEqual(paths(merge(lower, [file('a/.wh..wh..opq'), file('a/d')])), ['a', 'a/d'])
+  })
+
+  test('aufs bookkeeping is ignored; a whiteout without a name or with children is refused', () => {
+    assert.deepEqual(paths(merge([file('.wh..wh.aufs'), dir('.wh..wh.plnk'), file('.wh..wh.plnk/12.3'), file('a')])), [
+      'a',
+    ])
+    for (const name of ['.wh.', '.wh..', '.wh...', 'a/.wh.b/c'])
+      assert.throws(() => merge([file(name)]), TarError, name)
+  })
+
+  test('a type change replaces the subtree, in one layer and across layers', () => {
+    assert.deepEqual(paths(merge([dir('a'), file('a/b')], [file('a')])), ['a'])
+    assert.deepEqual(paths(merge([file('a')], [dir('a'), file('a/b')])), ['a', 'a/b'])
+    // In one layer: the file took the lower directory away, the directory after it starts empty.
+    assert.deepEqual(paths(merge([dir('a'), file('a/lower')], [file('a'), dir('a'), file('a/b')])), ['a', 'a/b'])
+  })
+
+  test('directory over directory merges metadata; a directory nobody names keeps what it had', () => {
+    const lower = [dir('a', { mode: 0o700, uid: 5, mtimeS: 1 }), file('a/x')]
+    assert.equal(find(merge(lower, [dir('a', { mode: 0o711, uid: 6, mtimeS: 2 })]), '/a')?.mode, 0o711)
+    const kept = find(merge(lower, [file('a/y')]), '/a')
+    assert.deepEqual([kept?.mode, kept?.uid, kept?.mtimeS], [0o700, 5, 1])
+    const made = find(merge([{ name: 'm/n/f', mtimeS: 77 }]), '/m')
+    assert.deepEqual([made?.kind, made?.mode, made?.uid, made?.mtimeS], ['directory', 0o755, 0, 77])
+  })
+
+  test('an entry below a link of a lower layer replaces the link; below one of its own layer it follows it', () => {
+    const across = merge([dir('real'), { name: 'link', type: 'symlink', link: 'real' }], [file('link/f')])
+    assert.deepEqual(paths(across), ['link', 'link/f', 'real'])
+    assert.equal(find(across, '/link')?.kind, 'directory')
+    const within = merge([dir('real'), { name: 'link', type: 'symlink', link: '/real' }, file('link/f')])
+    assert.deepEqual(paths(within), ['link', 'real', 'real/f'])
+  })
+
+  test('links cannot lead out of the tree, nor in circles', () => {
+    const climbing = merge([{ name: 'up', type: 'symlink', link: '../../../../etc' }, file('up/passwd')])
+    assert.deepEqual(paths(climbing), ['etc', 'etc/passwd', 'up'])
+    const circle: Member[] = [
+      { name: 'a', type: 'symlink', link: 'b' },
+      { name: 'b', type: 'symlink', link: 'a' },
+      file('a/f'),
+    ]
+    assert.throws(() => merge(circle), /more than 40 symbolic links/)
+    const growing: Member[] = [{ name: 'g', type: 'symlink', link: 'x/'.repeat(1_500) }, file(`g/${'y/'.repeat(700)}f`)]
+    assert.throws(() => merge(growing), /longer than 4096/)
+  })
+
+  test('hard links share an inode across layers; the others keep the content when one name is replaced', () => {
+    const layers: Member[][] = [
+      [file('a', 'one'), { name: 'b', type: 'hardlink', link: 'a' }],
+      [{ name: 'c', type: 'hardlink', link: './a' }],
+      [file('a', 'two')],
+    ]
+    const root = merge(...layers)
+    const archives = layers.map(archive)
+    assert.equal(find(root, '/b'), find(root, '/c'))
+    assert.notEqual(find(root, '/a'), find(root, '/b'))
+    assert.match(listing(root, archives).b ?? '', /"one"/)
+    assert.match(listing(root, archives).a ?? '', /"two"/)
+  })
+
+  test('a hard link to a directory, to nothing or out of the tree is refused', () => {
+    const link = (target: string): Member => ({ name: 'l', type: 'hardlink', link: target })
+    assert.throws(() => merge([dir('d'), link('d')]), /which is a directory/)
+    assert.throws(() => merge([dir('d')], [link('d')]), /which is a directory/)
+    assert.throws(() => merge([link('missing')]), /not there/)
+    assert.throws(() => merge([link('../x')]), /"\.\." part/)
+    assert.throws(() => merge([link('/')]), /which is a directory/)
+  })
+
+  test('merging agrees with a model that overlays paths one by one', () => {
+    fc.assert(
+      fc.property(fc.array(fc.array(actionArbitrary, { maxLength: 12 }), { minLength: 1, maxLength: 4 }), stack => {
+        let model: ReadonlyMap<string, ModelNode> = new Map()
+        const layers: Member[][] = []
+        for (const [i, actions] of stack.entries()) {
+          const { members, result } = modelLayer(model, actions, i)
+          layers.push(members)
+          model = result
         }
-      }
-      assert.equal(
-        paths(root).length,
-        model.size,
-        `missing: ${[...model.keys()].filter(p => !paths(root).includes(p))}`,
-      )
-      assert.equal(new Set(groups.values()).size, groups.size, 'one node per file, however many names')
-    }),
-    { numRuns: 2_000 },
-  )
+        const root = merge(...layers)
+        const groups = new Map<Node, number>()
+        for (const { path, node } of walk(root)) {
+          const expected = model.get(path)
+          assert.ok(expected, `${path} is there, the model has it not`)
+          assert.equal(node.kind, expected.is, path)
+          assert.equal(node.mode, expected.mode, path)
+          if (node.kind === 'file') {
+            assert.equal(groups.get(node) ?? expected.id, expected.id, path)
+            groups.set(node, expected.id)
+          }
+        }
+        assert.equal(
+          paths(root).length,
+          model.size,
+          `missing: ${[...model.keys()].filter(p => !paths(root).includes(p))}`,
+        )
+        assert.equal(new Set(groups.values()).size, groups.size, 'one node per file, however many names')
+      }),
+      { numRuns: 2_000 },
+    )
+  })
+})
+
+test('nodes made for missing parents count against the bound', () => {
+  const deep = archive([file('a/b/c/d/e/f')])
+  assert.doesNotThrow(() => mergeLayers([deep], 6))
+  assert.throws(() => mergeLayers([deep], 5), /more files and directories/)
+})
+
+test('extended attributes: what is kept, and how much', () => {
+  const root = merge([
+    {
+      name: 'f',
+      pax: {
+        'SCHILY.xattr.user.a': '1',
+        'SCHILY.xattr.security.capability': '\x01\x00\x00\x02',
+        'SCHILY.xattr.trusted.overlay.opaque': 'y',
+        'SCHILY.xattr.system.nfs4_acl': 'x',
+      },
+    },
+  ])
+  assert.deepEqual([...(find(root, '/f')?.xattrs?.keys() ?? [])], ['user.a', 'security.capability'])
+  assert.throws(() => merge([{ name: 'f', pax: { 'SCHILY.xattr.user.a': 'x'.repeat(4_095) } }]), /at most 4096/)
 })
 
 test('what the writer writes, the reader reads back as the same tree, twice the same bytes', () => {

@@ -4,15 +4,18 @@ import assert from 'node:assert/strict'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
+import { gzipSync, zstdCompressSync } from 'node:zlib'
 import { systemClock } from '#platform/time'
 import type { BuildResult, Job } from '../build/job.ts'
 import { runBuild } from '../build/pipeline.ts'
 import { BuildError } from '../errors.ts'
 import { hostPlatform } from '../images/platform.ts'
 import { noOverrides } from '../images/runtime.ts'
+import { compressionRatio } from '../rpc/messages.ts'
 import { archive, type Member } from './archive.ts'
 import { makeImage, sha256, writeLayout } from './image.ts'
 import { extract, listFolder } from './listing.ts'
+import { startRudeRegistry } from './rude-registry.ts'
 import { push, requireTools, run, startRegistry, temporaryDirectory } from './tools.ts'
 
 const nothingAsked = {
@@ -207,7 +210,9 @@ test('mode bits, owners, nanoseconds, devices, fifos and extended attributes rea
   )
 })
 
-test('no layer reaches the host: a folder full of traps stays untouched', async t => {
+test('G7: nothing is extracted: a folder full of traps stays untouched; archives of every dialect and compression are only read', async t => {
+  await readsEveryArchive(t)
+
   const victim = temporaryDirectory(t)
   writeFileSync(join(victim, 'precious'), 'untouched')
   const before = listFolder(victim)
@@ -237,6 +242,62 @@ test('no layer reaches the host: a folder full of traps stays untouched', async 
   }
   assert.equal(refused, 5, 'what stays inside the tree is built, what does not is refused')
 })
+
+/** GNU tar's dialects, sparse files and long names, under compressions that the media type does not tell. */
+async function readsEveryArchive(t: TestContext) {
+  const folder = temporaryDirectory(t)
+  const long = 'long/'.repeat(30)
+  mkdirSync(join(folder, long), { recursive: true })
+  writeFileSync(join(folder, long, 'file'), 'hello')
+  writeFileSync(join(folder, 'sparse'), 'end', { flag: 'a' })
+  await run('truncate', ['-s', '5M', join(folder, 'sparse')])
+  const forms = [
+    ['--format=ustar'],
+    ['--format=gnu', '--sparse'],
+    ...['0.0', '0.1', '1.0'].map(v => ['--format=posix', '--sparse', `--sparse-version=${v}`]),
+  ]
+  let checksum: string | undefined
+  for (const [i, form] of forms.entries()) {
+    // ustar cannot say the long name, so its archive is made of the rest only and compared with itself.
+    const names = form.includes('--format=ustar') ? ['sparse'] : ['sparse', 'long']
+    const path = join(folder, `${i}.tar`)
+    await run(
+      'tar',
+      [
+        '-C',
+        folder,
+        ...form,
+        '--sort=name',
+        '--mtime=@1000',
+        '--owner=4000000',
+        '--group=4000000',
+        '-cf',
+        path,
+        ...names,
+      ].filter(a => !form.includes('--format=ustar') || !a.includes('4000000')),
+    )
+    const layer = readFileSync(path)
+    const half = Math.floor(layer.length / 2)
+    const packings = [
+      layer,
+      gzipSync(layer),
+      Buffer.concat([gzipSync(layer.subarray(0, half)), gzipSync(layer.subarray(half))]),
+      zstdCompressSync(layer),
+    ]
+    const sums = new Set<string>()
+    for (const packed of packings) {
+      const image = makeImage([layer], {
+        tamper: layers => Object.assign(layers[0] ?? {}, { digest: sha256(packed), size: packed.length }),
+      })
+      image.blobs.set(sha256(packed), packed)
+      sums.add((await build(t, fromLayout(layout(t, image)))).result.checksum)
+    }
+    assert.equal(sums.size, 1, `${form}: one tree, however it was packed`)
+    const [sum = ''] = sums
+    if (names.length === 2) checksum ??= sum
+    if (names.length === 2) assert.equal(sum, checksum, `${form}: every dialect says the same`)
+  }
+}
 
 test('bombs end at the tenant’s disk, damaged and lying images by name', async t => {
   const gibibyte = makeImage([Buffer.alloc(300 * 1024 * 1024)])
@@ -387,4 +448,104 @@ test('the guest finds command, environment and user; parents that are links reso
     stop_signal: 'SIGQUIT',
   })
   assert.equal(read('opt/bin/metald-init'), 'static program')
+})
+
+test('G13: injection stays in the tree: links above resolve inside it, what stands there is replaced, a directory refuses', async t => {
+  const victim = temporaryDirectory(t)
+  const initBinary = join(victim, 'init')
+  writeFileSync(initBinary, 'static program')
+  const before = listFolder(victim)
+  const image = makeImage([
+    archive([
+      { name: 'usr', type: 'symlink', link: `../../../..${victim}` },
+      { name: 'container.cmd', type: 'symlink', link: `${victim}/init` },
+      { name: 'container.env', body: 'old', mode: 0o777, uid: 7 },
+      { name: 'sbin', type: 'symlink', link: '/other/sbin' },
+    ]),
+  ])
+  const { path } = await build(t, fromLayout(layout(t, image)), { initBinary })
+  const ours = temporaryDirectory(t)
+  extract(path, ours)
+  assert.deepEqual(listFolder(victim), before)
+  const lines = listFolder(ours)
+  const inside = victim.replace(/^\//, '')
+  assert.match(lines.get(`${inside}/bin/metald-init`) ?? '', /^file 755 0:0 /)
+  assert.match(lines.get('container.cmd') ?? '', /^file 644 0:0 /)
+  assert.match(lines.get('container.env') ?? '', /^file 644 0:0 /)
+  assert.equal(lines.get('other/sbin/init'), 'link 0:0 /usr/bin/metald-init')
+  for (const name of ['container.cmd/', 'container.env/', 'usr/bin/metald-init/'])
+    await assert.rejects(
+      build(t, fromLayout(layout(t, makeImage([archive([{ name, type: 'directory' }])]))), { initBinary }),
+      /has a directory of that name/,
+      name,
+    )
+  await assert.rejects(
+    build(t, fromLayout(layout(t, makeImage([archive([{ name: 'usr', body: 'a file' }])]))), { initBinary }),
+    /is not a directory/,
+  )
+})
+
+test('G18: metadata is of the platform’s own manifest, base first, in the contract’s words and figures', async t => {
+  const layers = [archive([{ name: 'a', body: 'x'.repeat(2_000) }]), archive([{ name: 'a', body: 'y' }])]
+  const ports = { '8080/tcp': {}, '53/udp': {}, '443/tcp': {}, '9000': {} }
+  const image = makeImage(layers, {
+    config: { config: { ExposedPorts: ports, Labels: { k: 'v' }, Volumes: { '/data': {} }, User: '5' } },
+  })
+  const architecture = hostPlatform(process.arch).architecture
+  const index = Buffer.from(
+    JSON.stringify({
+      schemaVersion: 2,
+      manifests: [
+        {
+          mediaType: 'application/vnd.oci.image.manifest.v1+json',
+          digest: `sha256:${'0'.repeat(64)}`,
+          size: 1,
+          platform: { os: 'linux', architecture: 's390x' },
+        },
+        {
+          mediaType: 'application/vnd.oci.image.manifest.v1+json',
+          digest: image.manifestDigest,
+          size: image.manifest.length,
+          platform: { os: 'linux', architecture },
+        },
+      ],
+    }),
+  )
+  const registry = await startRudeRegistry(t, image, (_, response, path) => {
+    if (!path.endsWith('/manifests/1.0')) return false
+    response.writeHead(200, { 'content-type': 'application/vnd.oci.image.index.v1+json' }).end(index)
+    return true
+  })
+  const source = {
+    kind: 'registry',
+    registry: registry.address,
+    repository: 'team/app',
+    tagsOrDigests: ['1.0'],
+  } as const
+  const { result } = await build(t, source, { originalImage: `${registry.address}/team/app:1.0` })
+  assert.deepEqual(result.metadata, {
+    originalImage: `${registry.address}/team/app:1.0`,
+    imageDigest: image.manifestDigest,
+    layers: image.layerDigests,
+    labels: { k: 'v' },
+    command: [],
+    entrypoint: [],
+    workingDir: '',
+    env: {},
+    exposedPorts: ['53/udp', '443', '8080', '9000'],
+    user: '5',
+    volumes: ['/data'],
+  })
+  assert.equal(
+    result.metrics.originalBytes,
+    layers.reduce((sum, layer) => sum + layer.length, 0),
+  )
+  assert.equal(result.metrics.rootfsBytes, readFileSync((await build(t, source)).path).length)
+  for (const [original, rootfs, ratio] of [
+    [1_000, 250, 75],
+    [1_000, 333, 66],
+    [1_000, 1_001, -1],
+    [0, 500, 0],
+  ] as const)
+    assert.equal(compressionRatio(original, rootfs), ratio)
 })

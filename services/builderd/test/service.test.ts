@@ -5,10 +5,12 @@ import { createHash } from 'node:crypto'
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { type TestContext, test } from 'node:test'
+import { timestampFromMs } from '@bufbuild/protobuf/wkt'
 import { Code, ConnectError } from '@connectrpc/connect'
 import { BuildState, QuotaViolationSchema } from '#proto/builder/v1/builder_pb'
 import { pollUntil } from '../../../test/kit/poll.ts'
 import type { BuildList } from '../api.ts'
+import { scrub, seal, unseal } from '../secrets.ts'
 import { archive } from './archive.ts'
 import { type Builderd, configFor, startBuilderd, untilOver, untilState } from './builderd.ts'
 import { makeImage, type TestImage, writeLayout } from './image.ts'
@@ -289,21 +291,47 @@ test('a build that would not fit into the tenant’s storage fails before it wri
   )
 })
 
-test('an Idempotency-Key gives the same build again; with another request it is refused', async t => {
-  const { builderd, uri } = await startWith(t)
+test('G19: acknowledged means committed: row, quota and queue entry are there with the answer, and a repeated key is the same build for a day', async t => {
+  const { manner, release } = holding()
+  const { builderd, uri } = await startWith(t, image, manner, { UNKEY_BUILDERD_MAX_CONCURRENT_BUILDS: '1' })
+  const [blocker] = [await create(builderd, 'blocker', uri)]
+  await untilState(builderd.as('blocker'), blocker.buildId, BuildState.PULLING)
+
   const acme = builderd.as('acme', { 'idempotency-key': 'k1' })
   const first = await acme.createBuild({ config: configFor('acme', uri) })
-  const again = await acme.createBuild({ config: configFor('acme', uri) })
-  assert.equal(again.buildId, first.buildId)
+  // Another connection sees all of it at once.
+  const [row] = await builderd.sql<{ state: string; queued: number; accepted: number }[]>`
+    select b.state, u.queued, d.accepted from builderd.builds b
+    join builderd.tenant_usage u using (tenant_id) join builderd.tenant_days d using (tenant_id) where b.build_id = ${first.buildId}`
+  assert.deepEqual(row, { state: 'PENDING', queued: 1, accepted: 1 })
+  assert.deepEqual(
+    [first.state, first.rootfsPath],
+    [BuildState.PENDING, join(builderd.dataDir, 'builderd', 'rootfs', first.buildId, 'filesystem.tar')],
+  )
+  assert.match(first.buildId, /^build_[0-9A-HJKMNP-TV-Z]{26}$/)
+
+  const again = await Promise.all([1, 2, 3].map(() => acme.createBuild({ config: configFor('acme', uri) })))
+  assert.deepEqual(new Set(again.map(b => b.buildId)), new Set([first.buildId]))
   await assert.rejects(
     acme.createBuild({ config: configFor('acme', `${uri}x`) }),
     rejectsWith(Code.AlreadyExists, /used for another request/),
   )
-  assert.notEqual(
-    (await builderd.as('eve', { 'idempotency-key': 'k1' }).createBuild({ config: configFor('eve', uri) })).buildId,
-    first.buildId,
-  )
+  const others = await builderd.as('eve', { 'idempotency-key': 'k1' }).createBuild({ config: configFor('eve', uri) })
+  assert.notEqual(others.buildId, first.buildId, 'keys are a tenant’s own')
   assert.equal((await acme.getTenantQuotas({})).currentUsage?.dailyBuildsUsed, 1)
+  const tooLong = builderd.as('acme', { 'idempotency-key': 'k'.repeat(129) })
+  await assert.rejects(
+    tooLong.createBuild({ config: configFor('acme', uri) }),
+    rejectsWith(Code.InvalidArgument, /Idempotency-Key/),
+  )
+
+  await builderd.sql`update builderd.builds set created_at = created_at - interval '24 hours 1 second' where build_id = ${first.buildId}`
+  assert.notEqual(
+    (await acme.createBuild({ config: configFor('acme', uri) })).buildId,
+    first.buildId,
+    'a day later it is forgotten',
+  )
+  release()
 })
 
 test('a cancel in the middle ends the build, its process and its files, once', async t => {
@@ -398,31 +426,61 @@ test('logs: gap-free, followed to the end, continued from any cursor, the same o
   assert.equal(json.logs.length, lines.length)
 })
 
-test('pages of a list: newest first, complete, bound to tenant and filter', async t => {
-  const { builderd, uri } = await startWith(t, image, undefined, {
-    UNKEY_BUILDERD_TENANT_DEFAULT_MAX_DAILY_BUILDS: '50',
-    UNKEY_BUILDERD_MAX_CONCURRENT_BUILDS: '1',
-  })
+test('G28: lists page through everything, newest first, bound to tenant and filter; stats count what the window holds', async t => {
+  const builderd = await startBuilderd(t)
   const acme = builderd.as('acme')
-  const ids: string[] = []
-  for (let i = 0; i < 7; i++) ids.push((await create(builderd, 'acme', uri)).buildId)
-  for (const buildId of ids.slice(1)) await acme.cancelBuild({ buildId }).catch(() => {})
+  await acme.getTenantQuotas({})
+  const { sql } = builderd
+  await sql`insert into builderd.tenants (tenant_id, tier) values ('acme', 'free')`
+  await sql`insert into builderd.tenant_usage (tenant_id, stored_bytes) values ('acme', 7)`
+  // 1,060 builds, one a minute, backwards from a fixed time; every third failed, run for n ms.
+  const end = Date.UTC(2026, 0, 15, 12)
+  await sql`
+    insert into builderd.builds (build_id, tenant_id, customer_id, tier, name, config, labels, source_kind, image_ref, state, limits, builds_max, created_at, rootfs_path, running_ms)
+    select 'build_01JB5Q8W3M9ZK4T7XNE2R' || to_char(n, 'FM00000'), 'acme', '', 'free', '', '', '{}', 'docker_image', 'x', case when n % 3 = 0 then 'FAILED' else 'COMPLETED' end,
+           '{}', 1, ${new Date(end)}::timestamptz - n * interval '1 minute', '/x', n
+    from generate_series(1, 1060) n`
+  const first = await acme.listBuilds({})
+  assert.deepEqual([first.builds.length, first.totalCount], [50, 1_060])
+  assert.equal((await acme.listBuilds({ pageSize: 5_000 })).builds.length, 1_000)
+  const failed = [BuildState.FAILED]
+  assert.equal((await acme.listBuilds({ stateFilter: failed })).totalCount, 353)
+
   const seen: string[] = []
   for (let pageToken = ''; ; ) {
-    const page = await acme.listBuilds({ pageSize: 3, pageToken })
-    assert.equal(page.totalCount, 7)
+    const page = await acme.listBuilds({ pageSize: 400, pageToken })
     seen.push(...page.builds.map(b => b.buildId))
     pageToken = page.nextPageToken
     if (pageToken === '') break
   }
-  assert.deepEqual([...seen].sort(), [...ids].sort())
-  const { nextPageToken } = await acme.listBuilds({ pageSize: 3 })
+  assert.deepEqual(
+    seen,
+    Array.from({ length: 1_060 }, (_, i) => `build_01JB5Q8W3M9ZK4T7XNE2R${String(i + 1).padStart(5, '0')}`),
+  )
   for (const attempt of [
-    builderd.as('eve').listBuilds({ pageSize: 3, pageToken: nextPageToken }),
-    acme.listBuilds({ pageSize: 3, pageToken: nextPageToken, stateFilter: [BuildState.FAILED] }),
+    builderd.as('eve').listBuilds({ pageToken: first.nextPageToken }),
+    acme.listBuilds({ pageToken: first.nextPageToken, stateFilter: failed }),
     acme.listBuilds({ pageToken: 'nonsense' }),
   ])
     await assert.rejects(attempt, rejectsWith(Code.InvalidArgument, /page_token/))
+
+  // [end - 10 min, end - 1 min): builds 2…10; 3, 6 and 9 failed.
+  const window = { startTime: timestampFromMs(end - 10 * 60_000), endTime: timestampFromMs(end - 60_000) }
+  const stats = await acme.getBuildStats(window)
+  assert.deepEqual([stats.totalBuilds, stats.successfulBuilds, stats.failedBuilds], [9, 6, 3])
+  assert.equal(stats.avgBuildTimeMs, 6n, '(2+4+5+7+8+10)/6')
+  assert.deepEqual([stats.totalStorageBytes, stats.totalComputeMinutes], [7n, 0n])
+  assert.deepEqual(
+    stats.recentBuilds.map(b => b.buildId),
+    seen.slice(0, 10),
+  )
+  await sql`update builderd.builds set running_ms = 5 where build_id = ${seen[1] ?? ''}`
+  assert.equal((await acme.getBuildStats(window)).avgBuildTimeMs, 7n, '39/6 = 6.5 is rounded up')
+  await sql`update builderd.builds set running_ms = 119999 where build_id = ${seen[1] ?? ''}`
+  assert.equal((await acme.getBuildStats(window)).totalComputeMinutes, 2n, '119,999 + 52 ms')
+  await sql`update builderd.builds set created_at = now() - interval '23 hours' where build_id = ${seen[0] ?? ''}`
+  await sql`update builderd.builds set created_at = now() - interval '25 hours' where build_id = ${seen[1] ?? ''}`
+  assert.equal((await acme.getBuildStats({})).totalBuilds, 1, 'the last 24 hours unless said otherwise')
 })
 
 test('cached bytes of a private repository are not given to whoever merely names their digest', async t => {
@@ -463,7 +521,7 @@ test('cached bytes of a private repository are not given to whoever merely names
   assert.deepEqual(blobs, [], 'whoever may see the manifest there uses the cached bytes')
 })
 
-test('a password is found nowhere: not in rows, logs, answers or the files of a build', async t => {
+test('G32: a password is sealed while it is needed and found nowhere: rows, logs, answers, metrics, arguments, environments', async t => {
   const canary = 'canary-7f3a-password'
   const basic = `Basic ${Buffer.from(`user:${canary}`).toString('base64')}`
   const { manner, release } = holding()
@@ -493,7 +551,14 @@ test('a password is found nowhere: not in rows, logs, answers or the files of a 
   assert.equal((await builderd.sql`select from builderd.build_secrets`).length, 0, 'gone with the end')
   const dump = await builderd.sql<{ row: string }[]>`
     select b::text as row from builderd.builds b union all select l::text from builderd.build_logs l`
-  assert.ok(!JSON.stringify([dump, build.buildLogs, builderd.lines]).includes(canary))
+  const pages = await Promise.all(
+    ['/metrics', '/health', '/health/detailed'].map(async path => (await fetch(builderd.url + path)).text()),
+  )
+  assert.ok(
+    !JSON.stringify([dump, build, builderd.lines, pages], (_, v) => (typeof v === 'bigint' ? String(v) : v)).includes(
+      canary,
+    ),
+  )
   assert.ok(!dump.some(({ row }) => row.includes(Buffer.from(canary).toString('hex'))))
 })
 
@@ -504,6 +569,19 @@ function readSafely(path: string): string {
     return ''
   }
 }
+
+test('G32: known values and user info in addresses are scrubbed from log lines, and a seal opens for its own build only', () => {
+  const secrets = { username: 'user', password: 'pass-word', token: 'tok-en' }
+  assert.equal(
+    scrub('GET https://user:pass-word@host/x with pass-word and tok-en', secrets),
+    'GET https://***@host/x with *** and ***',
+  )
+  const key = Buffer.alloc(32, 1)
+  const sealed = seal(key, 'build_1', secrets)
+  assert.deepEqual(unseal(key, 'build_1', sealed), secrets)
+  assert.throws(() => unseal(key, 'build_2', sealed))
+  assert.throws(() => unseal(Buffer.alloc(32, 2), 'build_1', sealed))
+})
 
 test('usage is told once per build, in the transaction that ends it', async t => {
   const { builderd, uri } = await startWith(t, image, undefined, { PURSER_BILLAGED_URL: 'http://127.0.0.1:9' })
