@@ -36,6 +36,8 @@ export function createProgress({ clock }: { clock: Clock }): Progress {
   let quarantinedAtMs: number | undefined
   let imbalanceRows = 0
   let writer: Writer | undefined
+  /** What was noted before the last stop may be behind; what the writer says is not. */
+  let isHint = true
   const commits: { atMs: number; rows: number }[] = []
 
   const pending = () =>
@@ -53,6 +55,7 @@ export function createProgress({ clock }: { clock: Clock }): Progress {
     },
     committed({ rows, rowsBehind, receivedUs, quarantined }) {
       committedRows = rowsBehind
+      isHint = false
       lastCommittedUs = receivedUs
       if (quarantined > 0) quarantinedAtMs = clock.monotonicMs()
       const atMs = clock.monotonicMs()
@@ -60,7 +63,8 @@ export function createProgress({ clock }: { clock: Clock }): Progress {
       while (commits[0] && commits[0].atMs < atMs - speedWindowMs) commits.shift()
     },
     caughtUp(rows) {
-      if (committedRows === undefined || rows > committedRows) committedRows = rows
+      if (isHint || committedRows === undefined || rows > committedRows) committedRows = rows
+      isHint = false
     },
     get acceptedRows() {
       return acceptedRows
@@ -85,7 +89,7 @@ export function createProgress({ clock }: { clock: Clock }): Progress {
     },
     hasRecentQuarantine: () => quarantinedAtMs !== undefined && clock.monotonicMs() - quarantinedAtMs < recentMs,
     compare(accountedRows) {
-      imbalanceRows = committedRows === undefined ? 0 : Number(committedRows - accountedRows)
+      imbalanceRows = isHint || committedRows === undefined ? 0 : Number(committedRows - accountedRows)
     },
     get imbalanceRows() {
       return imbalanceRows

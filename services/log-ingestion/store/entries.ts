@@ -72,10 +72,13 @@ export async function searchEntries(sql: Sql, plan: SearchPlan, now: () => numbe
         const narrowing = narrow(tx, plan.query)
         const isExact = narrowing?.isExact ?? false
         const wanted = plan.limit + 1 - page.entries.length
+        let reached = window.edge
         try {
-          for await (const rows of selectWindow(tx, plan, window, isExact ? wanted : null).cursor(
-            isExact ? wanted : fetchRows,
-          )) {
+          // A cursor of the server, not of the driver: that one does not survive a lost connection.
+          await tx`declare found no scroll cursor for ${selectWindow(tx, plan, window, isExact ? wanted : null)}`
+          for (let isLast = false; !isLast; ) {
+            const rows = await tx<EntryRow[]>`fetch ${tx.unsafe(String(fetchRows))} from found`
+            isLast = rows.length < fetchRows
             for (const row of rows) {
               page.scannedRows++
               const entry = entryOf(row)
@@ -86,12 +89,15 @@ export async function searchEntries(sql: Sql, plan: SearchPlan, now: () => numbe
               page.entries.push(entry)
             }
             const last = rows.at(-1)
-            if (last && (page.scannedRows >= plan.rowsScannedMax || outOfTime())) return stop(page, placeOf(last))
+            if (!last) break
+            reached = placeOf(last)
+            if (page.scannedRows >= plan.rowsScannedMax || outOfTime()) return stop(page, reached)
           }
+          await tx`close found`
         } catch (error) {
           if (errorCode(error) !== '57014') throw error
-          // The server stopped at our time limit; nothing of this window is known beyond what we have.
-          return stop(page, window.edge)
+          // The server stopped at our time limit.
+          return stop(page, reached)
         }
       }
     })

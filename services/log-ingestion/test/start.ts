@@ -47,6 +47,8 @@ export async function startService(
     LOG_INGESTION_BATCH_FLUSH_INTERVAL: '20ms',
     LOG_INGESTION_RATELIMIT_ENABLED: 'false',
     LOG_INGESTION_SELF_LOGS: 'false',
+    // Tests that stop without a database must not wait for one.
+    LOG_INGESTION_SHUTDOWN_TIMEOUT: '1s',
     ...o.env,
   }
   let running: Running | undefined

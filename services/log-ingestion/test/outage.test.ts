@@ -1,0 +1,318 @@
+// The database away, silent, dying in a COMMIT, refusing an entry; the journal full; the disk full; kill -9.
+// After each: what was acknowledged is stored, once, and the counts agree.
+
+import assert from 'node:assert/strict'
+import { type ChildProcess, spawn } from 'node:child_process'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { type TestContext, test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import type { Sql } from '#platform/postgres'
+import { testDatabase } from '../../../test/kit/database.ts'
+import { smallDisk } from '../../../test/kit/full-disk.ts'
+import { roundsWanted } from '../../../test/kit/kill9.ts'
+import { pollUntil } from '../../../test/kit/poll.ts'
+import { batch, entry, startService, type TestService, writeKey } from './start.ts'
+import { tcpProxy } from './tcp-proxy.ts'
+
+/** Posts batches of ten with unique messages; collects those that got a 2xx. */
+async function load(s: TestService, requests: number, acknowledged: Set<string>, name = 'e'): Promise<void> {
+  for (let i = 0; i < requests; i++) {
+    const messages = Array.from({ length: 10 }, (_, k) => `${name} ${i}.${k}`)
+    const response = await s.post('/api/v1/logs/batch', batch(...messages.map(message => entry({ message }))))
+    if (response.status === 202) for (const message of messages) acknowledged.add(message)
+  }
+}
+
+/** Every acknowledged entry once, no entry twice, and the ledger agrees with what is there. */
+async function assertExact(sql: Sql, acknowledged: ReadonlySet<string>): Promise<void> {
+  const rows = await sql<{ message: string; count: bigint }[]>`select message, count(*) from logs group by 1`
+  const stored = new Map(rows.map(row => [row.message, row.count]))
+  assert.deepEqual(
+    [...acknowledged].filter(message => !stored.has(message)),
+    [],
+    'lost',
+  )
+  assert.deepEqual(
+    [...stored].filter(([, count]) => count !== 1n),
+    [],
+    'stored twice',
+  )
+  const [sums] = await sql<{ ledger: bigint; present: bigint; ranges: bigint; totals: bigint; accepted: bigint }[]>`
+    select (select coalesce(sum(stored), 0)::int8 from purser_logs.ledger) as ledger,
+           (select coalesce(sum(accepted - stored - quarantined), 0)::int8 from purser_logs.ledger) as accepted,
+           (select count(*) from logs) as present,
+           (select coalesce(sum(rows), 0)::int8 from purser_logs.commits) as ranges,
+           (select coalesce(sum(rows), 0)::int8 from purser_logs.totals) as totals`
+  assert.equal(sums?.ledger, sums?.present)
+  assert.equal(sums?.totals, sums?.present)
+  assert.equal(sums?.accepted, 0n)
+}
+
+test('while the database is away, intake goes on and health says so; when it is back, all is stored once', async t => {
+  const database = await testDatabase(t)
+  const proxy = await tcpProxy(t, database.url)
+  const s = await startService(t, { databaseUrl: proxy.url })
+  const acknowledged = new Set<string>()
+  await load(s, 5, acknowledged, 'before')
+  proxy.down()
+  await load(s, 20, acknowledged, 'away')
+  assert.equal(acknowledged.size, 250, 'every request was acknowledged')
+  const health = await pollUntil(
+    async () => {
+      const body = (await (await fetch(`${s.url}/health`)).json()) as {
+        status: string
+        checks?: { database?: { status: string } }
+      }
+      return body.status === 'degraded' && body
+    },
+    { what: 'health to notice' },
+  )
+  assert.equal(health.checks?.database?.status, 'down')
+  assert.equal((await fetch(`${s.url}/health`)).status, 200, 'a container check must pass')
+  assert.equal((await fetch(`${s.url}/health/ready`)).status, 200)
+  const search = await s.get('/api/v1/logs/search')
+  assert.deepEqual([search.status, search.headers.get('retry-after')], [503, '5'])
+  proxy.up()
+  await s.settled()
+  await assertExact(database.sql, acknowledged)
+  await pollUntil(async () => (await (await fetch(`${s.url}/health`)).text()) === '{"status":"healthy"}', {
+    what: 'health to recover',
+  })
+})
+
+test('a start without a database listens at once and stores what came meanwhile when it appears', async t => {
+  const database = await testDatabase(t)
+  const proxy = await tcpProxy(t, database.url)
+  const s = await startService(t, { databaseUrl: proxy.url })
+  const acknowledged = new Set<string>()
+  await load(s, 2, acknowledged, 'first life')
+  proxy.down()
+  // start() gives the database ten seconds before it returns; the port is open before that.
+  const restarting = s.restart({ LOG_INGESTION_SERVER_PORT: new URL(s.url).port })
+  await pollUntil(async () => (await s.post('/api/v1/logs/batch', batch(entry({ message: 'early' })))).status === 202, {
+    what: 'intake without a database',
+  })
+  acknowledged.add('early')
+  const unknown = await s.post('/api/v1/logs', JSON.stringify({ log: entry() }), {
+    'x-api-key': 'perhaps known to the directory',
+  })
+  assert.deepEqual(
+    [unknown.status, await unknown.json()],
+    [429, { error: 'Service overloaded', reason: 'DIRECTORY_UNAVAILABLE' }],
+  )
+  proxy.up()
+  await restarting
+  await s.settled()
+  await assertExact(database.sql, acknowledged)
+})
+
+test('a COMMIT whose answer is lost is settled by looking, never by guessing', async t => {
+  const database = await testDatabase(t)
+  const proxy = await tcpProxy(t, database.url)
+  const s = await startService(t, { databaseUrl: proxy.url })
+  const acknowledged = new Set<string>()
+  await load(s, 2, acknowledged, 'before')
+  proxy.cutAfterCommit(3)
+  await load(s, 30, acknowledged, 'in doubt')
+  await s.settled()
+  assert.equal(proxy.commitsCut, 3, 'the rude thing happened')
+  await assertExact(database.sql, acknowledged)
+})
+
+test('a database that falls silent is left at the statement timeout', async t => {
+  const database = await testDatabase(t)
+  const proxy = await tcpProxy(t, database.url)
+  const s = await startService(t, { databaseUrl: proxy.url, env: { LOG_INGESTION_DB_STATEMENT_TIMEOUT: '1s' } })
+  const acknowledged = new Set<string>()
+  proxy.silence()
+  await load(s, 5, acknowledged, 'silent')
+  proxy.up()
+  await s.settled()
+  await assertExact(database.sql, acknowledged)
+})
+
+test('an entry the database refuses goes to quarantine alone and is counted', async t => {
+  const s = await startService(t)
+  await s.sql`alter table logs add constraint no_poison check (message <> 'poison')`
+  const response = await s.post(
+    '/api/v1/logs/batch',
+    batch(entry({ message: 'a' }), entry({ message: 'poison' }), entry({ message: 'b' })),
+  )
+  assert.equal(response.status, 202)
+  await s.settled()
+  const rows = await s.sql<{ message: string }[]>`select message from logs order by id`
+  assert.deepEqual(
+    rows.map(row => row.message),
+    ['a', 'b'],
+  )
+  const [quarantined] = await s.sql<{ reason: string; message: string }[]>`
+    select reason, convert_from(entry, 'utf8')::jsonb->>'message' as message from purser_logs.quarantine`
+  assert.deepEqual({ ...quarantined }, { reason: '23514', message: 'poison' })
+  await assertExact(s.sql, new Set(['a', 'b']))
+  const health = (await (await fetch(`${s.url}/health`)).json()) as { status: string; checks: object }
+  assert.deepEqual([health.status, Object.keys(health.checks)], ['degraded', ['quarantine']])
+  const receipt = await (await s.get(`/api/v1/receipts/${response.headers.get('x-receipt')}`)).json()
+  assert.deepEqual([(receipt as { stored: number }).stored, (receipt as { quarantined: number }).quarantined], [2, 1])
+})
+
+test('a missing right is named and waited for; nothing is quarantined', async t => {
+  const s = await startService(t)
+  await s.sql`create or replace function refuse() returns trigger language plpgsql as $$ begin raise insufficient_privilege using message = 'permission denied for table logs'; end $$`
+  await s.sql`create trigger refuse before insert on logs for each row execute function refuse()`
+  await s.post('/api/v1/logs', JSON.stringify({ log: entry({ message: 'patient' }) }))
+  const detail = await pollUntil(
+    async () =>
+      ((await (await fetch(`${s.url}/health`)).json()) as { checks?: { database?: { detail: string } } }).checks
+        ?.database?.detail,
+    { what: 'health to name the right' },
+  )
+  assert.match(detail, /permission denied for table logs/)
+  await s.sql`drop trigger refuse on logs`
+  await s.settled()
+  await assertExact(s.sql, new Set(['patient']))
+})
+
+test('a full journal refuses with 429 and Retry-After and forgets nothing', async t => {
+  const database = await testDatabase(t)
+  const proxy = await tcpProxy(t, database.url)
+  const s = await startService(t, { databaseUrl: proxy.url, env: { LOG_INGESTION_JOURNAL_BYTES_MAX: '16MiB' } })
+  const acknowledged = new Set<string>()
+  proxy.down()
+  const filler = 'x'.repeat(9_900)
+  let refused: Response | undefined
+  for (let i = 0; !refused && i < 1_000; i++) {
+    // Large requests first, small ones towards the end.
+    const messages = Array.from({ length: i < 15 ? 100 : 2 }, (_, k) => `${i}.${k} ${filler}`)
+    const response = await s.post('/api/v1/logs/batch', batch(...messages.map(message => entry({ message }))))
+    if (response.status === 202) for (const message of messages) acknowledged.add(message)
+    else refused = response
+  }
+  assert.equal(refused?.status, 429)
+  assert.deepEqual(await refused.json(), { error: 'Service overloaded', reason: 'JOURNAL_FULL' })
+  assert.match(refused.headers.get('retry-after') ?? '', /^([1-9]|[1-5]\d|60)$/)
+  assert.equal((await fetch(`${s.url}/health/ready`)).status, 503)
+  proxy.up()
+  await s.settled()
+  await load(s, 1, acknowledged, 'after')
+  await s.settled()
+  await assertExact(database.sql, acknowledged)
+})
+
+test('a full disk refuses with 429 DISK_FULL, acknowledges nothing it did not keep, and recovers by itself', async t => {
+  const disk = await smallDisk(t, { bytes: 24 * 1024 * 1024 })
+  if (!disk) return
+  const s = await startService(t, { env: { LOG_INGESTION_DATA_DIR: disk.dir } })
+  const acknowledged = new Set<string>()
+  await load(s, 2, acknowledged, 'before')
+  await disk.fill()
+  // The journal has some space written ahead.
+  const filler = 'x'.repeat(9_900)
+  let refused: Response | undefined
+  for (let i = 0; !refused && i < 1_000; i++) {
+    const messages = Array.from({ length: 50 }, (_, k) => `full ${i}.${k} ${filler}`)
+    const response = await s.post('/api/v1/logs/batch', batch(...messages.map(message => entry({ message }))))
+    if (response.status === 202) for (const message of messages) acknowledged.add(message)
+    else refused = response
+  }
+  assert.deepEqual(
+    [refused?.status, await refused?.json(), refused?.headers.get('retry-after')],
+    [429, { error: 'Service overloaded', reason: 'DISK_FULL' }, '30'],
+  )
+  await disk.free()
+  await pollUntil(
+    async () =>
+      (await s.post('/api/v1/logs', JSON.stringify({ log: entry({ message: 'room again' }) }))).status === 202,
+    { what: 'intake to work again' },
+  )
+  acknowledged.add('room again')
+  await s.settled()
+  await assertExact(s.sql, acknowledged)
+})
+
+test('kill -9 at any moment under load: stored ⊇ acknowledged, nothing twice, the ledger balances', async t => {
+  const database = await testDatabase(t)
+  const dir = await mkdtemp(join(tmpdir(), 'purser-logs-kill9-'))
+  t.after(() => rm(dir, { recursive: true, force: true }))
+  const acknowledged = new Set<string>()
+  const rounds = roundsWanted(4)
+  for (let round = 0; round < rounds; round++) {
+    const child = await spawnService(t, dir, database.url)
+    const targets = Array.from({ length: 4 }, (_, sender) => hammer(child.url, `r${round}s${sender}`, acknowledged))
+    const before = acknowledged.size
+    // Somewhere between the first acknowledgements and a few commits later.
+    await pollUntil(() => acknowledged.size > before + 40 + ((round * 977) % 700), {
+      what: 'load to be acknowledged',
+      everyMs: 1,
+      timeoutMs: 20_000,
+    })
+    child.process.kill('SIGKILL')
+    await child.exited
+    await Promise.all(targets)
+  }
+  const last = await spawnService(t, dir, database.url)
+  const status = async () =>
+    (await fetch(`${last.url}/admin/health`, { headers: { 'x-api-key': 'admin' } })).json() as Promise<{
+      batcher: { current_batch: number }
+    }>
+  await pollUntil(async () => (await status()).batcher.current_batch === 0, { what: 'the rest to be stored' })
+  const metrics = await (await fetch(`${last.url}/metrics`)).text()
+  assert.equal(/^log_ingestion_ledger_imbalance_rows (\S+)/m.exec(metrics)?.[1], '0')
+  last.process.kill('SIGTERM')
+  assert.equal(await last.exited, 0)
+  await assertExact(database.sql, acknowledged)
+  assert.ok(acknowledged.size > rounds * 40)
+})
+
+async function hammer(url: string, name: string, acknowledged: Set<string>): Promise<void> {
+  for (let i = 0; ; i++) {
+    const messages = Array.from({ length: 10 }, (_, k) => `${name} ${i}.${k}`)
+    try {
+      const response = await fetch(`${url}/api/v1/logs/batch`, {
+        method: 'POST',
+        body: batch(...messages.map(message => entry({ message }))),
+        headers: { 'x-api-key': writeKey },
+      })
+      if (response.status === 202) for (const message of messages) acknowledged.add(message)
+    } catch {
+      return
+    }
+  }
+}
+
+async function spawnService(
+  t: TestContext,
+  dir: string,
+  databaseUrl: string,
+): Promise<{ url: string; process: ChildProcess; exited: Promise<number | null> }> {
+  const child = spawn(process.execPath, [fileURLToPath(new URL('../main.ts', import.meta.url))], {
+    env: {
+      PATH: process.env.PATH,
+      LOG_FORMAT: 'json',
+      LOG_INGESTION_SERVER_HOST: '127.0.0.1',
+      LOG_INGESTION_SERVER_PORT: '0',
+      LOG_INGESTION_DATA_DIR: dir,
+      LOG_INGESTION_DATABASE_URL: databaseUrl,
+      LOG_INGESTION_API_KEYS: writeKey,
+      LOG_INGESTION_ADMIN_API_KEYS: 'admin',
+      LOG_INGESTION_RATELIMIT_ENABLED: 'false',
+      LOG_INGESTION_SELF_LOGS: 'false',
+      LOG_INGESTION_BATCH_SIZE: '100',
+      LOG_INGESTION_BATCH_FLUSH_INTERVAL: '30ms',
+    },
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  t.after(() => void child.kill('SIGKILL'))
+  const exited = new Promise<number | null>(resolve => child.once('exit', code => resolve(code)))
+  let text = ''
+  child.stdout.setEncoding('utf8').on('data', chunk => {
+    text += chunk
+  })
+  const url = await pollUntil(() => /"url":"(http:[^"]+)"[^\n]*"msg":"ready"/.exec(text)?.[1], {
+    what: 'the service to be ready',
+    everyMs: 10,
+    timeoutMs: 20_000,
+  })
+  return { url, process: child, exited }
+}
