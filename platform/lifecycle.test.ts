@@ -94,8 +94,21 @@ test('TERM stops in order with exit code 0; a second one leaves at once', async 
   await hasty.until('ready')
   hasty.child.kill('SIGTERM')
   await hasty.until('stopping')
-  hasty.child.kill('SIGTERM')
+  await waitFor(() => {
+    hasty.child.kill('SIGTERM')
+    return hasty.child.exitCode !== null
+  })
   assert.equal(await hasty.exited, 130)
+})
+
+test('the same signal twice at once, as npm and a terminal send it together, is one', async t => {
+  const sample = startSample(t, { SAMPLE_CLOSE_DELAY: '100ms' })
+  await sample.until('ready')
+  sample.child.kill('SIGINT')
+  await sample.until('stopping')
+  sample.child.kill('SIGINT')
+  assert.equal(await sample.exited, 0)
+  assert.equal(sample.lines.at(-1)?.msg, 'stopped')
 })
 
 test('a supervised process stops itself when the supervisor’s pipe closes', async t => {

@@ -60,6 +60,8 @@ export interface Program<S extends Readonly<Record<string, Setting<unknown>>>> {
 }
 
 const exitConfig = 78
+/** npm passes a signal on to a child that the terminal has already given it to: within this time two are one. */
+export const repeatedSignalMs = 500
 
 export function version(): string {
   const manifest: unknown = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8'))
@@ -209,13 +211,16 @@ async function serve<S extends Readonly<Record<string, Setting<unknown>>>>(
   const startedAt = base.clock.monotonicMs()
   let running: Running | undefined
   let isStopping = false
+  let stoppingSinceMs = 0
 
   const stop = async (why: string) => {
     if (isStopping) {
+      if (base.clock.monotonicMs() - stoppingSinceMs < repeatedSignalMs) return
       log.warn({ why }, 'asked to stop twice, leaving at once')
       process.exit(130)
     }
     isStopping = true
+    stoppingSinceMs = base.clock.monotonicMs()
     log.info({ why }, 'stopping')
     notify.send('STOPPING=1')
     if (!running) process.exit(0) // Still starting: nothing was acknowledged, so nothing is owed.

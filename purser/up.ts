@@ -9,7 +9,7 @@ import { chmodSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { formatProblems } from '#platform/config'
-import { version } from '#platform/lifecycle'
+import { repeatedSignalMs, version } from '#platform/lifecycle'
 import { AlreadyLocked, lockFile } from '#platform/lock'
 import { resolveDatabase } from '#platform/postgres'
 import type { Logger } from '#platform/telemetry'
@@ -226,14 +226,15 @@ async function stopChildren(children: readonly Child[], roof: Roof) {
   await Promise.all(children.filter(isLogs).map(child => child.stop(childStopTimeoutMs)))
 }
 
-/** The first TERM, INT or HUP-less stop resolves `first`; a second one leaves at once, children follow through their pipes. */
+/** The first TERM or INT resolves `first`; a later one leaves at once, and the children follow through their pipes. */
 function waitForStop(log: Logger): { first: Promise<void> } {
   const { promise, resolve } = Promise.withResolvers<void>()
-  let count = 0
+  let firstMs: number | undefined
   const onSignal = (signal: string) => {
-    count += 1
-    log.info({ signal }, 'stopping')
-    if (count > 1) process.exit(130)
+    const nowMs = performance.now()
+    firstMs ??= nowMs
+    if (firstMs !== nowMs && nowMs - firstMs > repeatedSignalMs) process.exit(130)
+    if (firstMs === nowMs) log.info({ signal }, 'asked to stop')
     resolve()
   }
   process.on('SIGTERM', () => onSignal('SIGTERM'))
