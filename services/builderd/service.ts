@@ -36,7 +36,7 @@ import { storedRequest } from './rpc/create-build.ts'
 import { unseal } from './secrets.ts'
 import type { Build } from './store/build.ts'
 import { loadSealedSecrets } from './store/builds.ts'
-import { freeBytesMin, giveTo, isSystemRootWritable, makeFolders, spaceOf } from './store/disk.ts'
+import { freeBytesMin, giveTo, isSystemRootWritable, makeFolders, requireFile, spaceOf } from './store/disk.ts'
 import type { Ends } from './store/finish.ts'
 import { loadClusterId, openInstance, registerInstance } from './store/instance.ts'
 import { requeue } from './store/leases.ts'
@@ -58,6 +58,7 @@ export async function start(config: Config, base: Base): Promise<Running> {
     ...(config.platformSecret === undefined ? {} : { secret: config.platformSecret }),
     dataDir: config.dataDir,
   })
+  if (config.initBinary !== undefined) requireFile(config.initBinary, 'UNKEY_BUILDERD_INIT_BINARY')
   const instance = await parts.add('instance', () => openInstance(folders.root))
   const { user, isolation } = await chooseIsolation(config, folders, base)
   // What the life before left unfinished is rewritten anyway. Nothing else: the folder may be someone's /tmp.
@@ -317,6 +318,10 @@ export async function start(config: Config, base: Base): Promise<Running> {
       await port.close(2_000)
     },
   }))
+  // Last in, first out: while builds finish, their owners can still look at them.
+  parts.onClose('drain', () => scheduler.close(config.shutdownTimeoutMs), {
+    timeoutMs: config.shutdownTimeoutMs + 5_000,
+  })
   warn(config, access.mode(), base)
   log.info({ url, metricsUrl, auth: access.mode(), isolation, outputDir: folders.output }, 'builderd listens')
   return {

@@ -1,6 +1,6 @@
 // Commands of builderd for its operator: migrate, validate-db, tenant.
 
-import { readdir } from 'node:fs/promises'
+import { readdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Base, Command } from '#platform/lifecycle'
 import { migrate as applyMigrations, openSql, resolveDatabase, type Sql } from '#platform/postgres'
@@ -8,8 +8,9 @@ import type { Config } from '../config.ts'
 import { databaseUrlOf } from '../database.ts'
 import { foldersOf } from '../folders.ts'
 import { tierLimits, tiers } from '../quotas/limits.ts'
-import { isSystemRootWritable, makeFolders } from '../store/disk.ts'
+import { isSystemRootWritable, makeFolders, spaceOf } from '../store/disk.ts'
 import { findTenant, isTier, listTenants, setTier } from '../store/tenants.ts'
+import { formatBytes } from './format.ts'
 
 const folder = new URL('../migrations/', import.meta.url)
 
@@ -47,6 +48,34 @@ export const validateDb: Command<Config> = {
       for (const name of unknown) process.stdout.write(`unknown here: ${name} (a newer builderd was here)\n`)
       return 1
     }),
+}
+
+export const testDatabase: Command<Config> = {
+  summary: 'connect to the database and exit (the guide writes it --test-database)',
+  run: (_, { config, base }) =>
+    withDatabase(config, base, async sql => {
+      const [row] = await sql<{ version: string; schema: boolean }[]>`
+        select current_setting('server_version') as version, to_regclass('builderd.builds') is not null as schema`
+      process.stdout.write(
+        `builderd: connected to PostgreSQL ${row?.version}, ${row?.schema ? 'schema builderd is there' : 'no schema yet (builderd migrate)'}\n`,
+      )
+      return 0
+    }),
+}
+
+export const dryRun: Command<Config> = {
+  summary: 'check configuration, folders and database, and exit (also --dry-run)',
+  async run(args, context) {
+    const folders = makeFolders(foldersOf(context.config, isSystemRootWritable()))
+    for (const folder of [folders.scratch, folders.output, folders.cache]) {
+      const probe = join(folder, `.probe-${process.pid}`)
+      await writeFile(probe, '')
+      await rm(probe)
+      const { freeBytes } = await spaceOf(folder)
+      process.stdout.write(`${folder}: writable, ${formatBytes(freeBytes)} free\n`)
+    }
+    return testDatabase.run(args, context)
+  },
 }
 
 const tenantUsage = `Usage: builderd tenant list

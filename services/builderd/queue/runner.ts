@@ -122,7 +122,7 @@ async function live(build: Build, lease: Lease, o: RunnerOptions, stopping: Abor
           return await finish({ state: 'CANCELLED' })
         case 'drain':
           await writer.flush()
-          await requeue(o.ends, { lease }, 'drained', clock.now())
+          await untilLeaseEnds(clock, () => requeue(o.ends, { lease }, 'drained', clock.now()))
           return 'REQUEUED'
         case 'timeout': {
           const message = `The build ran ${Math.round(measure().runningMs / 1_000)} s; at most ${Math.round(o.runningMsMax / 1_000)} s are allowed (BUILD_TIMEOUT, the tier, or the request's limits).`
@@ -140,7 +140,7 @@ async function live(build: Build, lease: Lease, o: RunnerOptions, stopping: Abor
       }
       log.error({ buildId, how: ending.gone.how }, 'a build process died')
       await writer.flush()
-      await requeue(o.ends, { lease }, 'died', clock.now())
+      await untilLeaseEnds(clock, () => requeue(o.ends, { lease }, 'died', clock.now()))
       return 'REQUEUED'
     }
     if (ending.is === 'failed') {
@@ -174,7 +174,7 @@ async function live(build: Build, lease: Lease, o: RunnerOptions, stopping: Abor
     await rm(scratchDir, { recursive: true, force: true })
     await mkdir(scratchDir, { recursive: true, mode: 0o700 })
     if (o.user) await chown(scratchDir, o.user.uid, o.user.gid)
-    const job = await o.makeJob(build, scratchDir)
+    const job = await untilLeaseEnds(clock, () => o.makeJob(build, scratchDir))
     const credentials = job.source.kind === 'registry' ? job.source.credentials : undefined
     return runWorker(job, stopping.signal, o, {
       onMessage(message, worker) {
@@ -189,7 +189,8 @@ async function live(build: Build, lease: Lease, o: RunnerOptions, stopping: Abor
             spent.pulledBytes += message.bytes
             return
           case 'ask':
-            void answer(message.question, job).then(
+            // An answer is worth waiting for the database: a build is not failed by an outage it can outlive.
+            void untilLeaseEnds(clock, () => answer(message.question, job)).then(
               value => worker.send({ type: 'answer', id: message.id, value }),
               error => worker.send({ type: 'answer', id: message.id, failure: failureOf(error) }),
             )
@@ -280,14 +281,9 @@ function openStepJournal(build: Build, lease: Lease, { ends, clock, onStep }: Ru
     const { step, startedMs } = open
     open = undefined
     onStep(step, (clock.monotonicMs() - startedMs) / 1_000, error !== undefined)
-    await endStep(
-      ends.sql,
-      lease,
-      build.attempt,
-      step,
-      new Date(clock.now()),
-      error === undefined ? 'ok' : 'failed',
-      error,
+    const result = error === undefined ? 'ok' : 'failed'
+    await untilLeaseEnds(clock, () =>
+      endStep(ends.sql, lease, build.attempt, step, new Date(clock.now()), result, error),
     )
   }
   return {
@@ -295,7 +291,7 @@ function openStepJournal(build: Build, lease: Lease, { ends, clock, onStep }: Ru
     async start(step: Step) {
       await end(undefined)
       open = { step, startedMs: clock.monotonicMs() }
-      await startStep(ends.sql, lease, build.attempt, step, new Date(clock.now()))
+      await untilLeaseEnds(clock, () => startStep(ends.sql, lease, build.attempt, step, new Date(clock.now())))
     },
   }
 }

@@ -31,6 +31,7 @@ export interface Scheduler {
   running(): readonly Run[]
   /** The database answered the last heartbeat. */
   isConnected(): boolean
+  /** Again is the same stop. */
   close(drainMs: number): Promise<void>
 }
 
@@ -123,26 +124,33 @@ export async function openScheduler(o: SchedulerOptions): Promise<Scheduler> {
   const beating = setInterval(() => void beat(), heartbeatMs)
   await beat()
   fill()
+  let closing: Promise<void> | undefined
 
   return {
     running: () => [...runs.values()],
     isConnected: () => isConnected,
-    async close(drainMs) {
-      isClosing = true
-      clearInterval(polling)
-      await filling
-      const left = () => [...runs.values()].map(run => run.ended)
-      let timer: NodeJS.Timeout | undefined
-      const patience = new Promise<void>(resolve => {
-        timer = setTimeout(resolve, drainMs)
-      })
-      await Promise.race([Promise.all(left()), patience])
-      clearTimeout(timer)
-      for (const run of runs.values()) run.drain()
-      await Promise.all(left())
-      clearInterval(beating)
-      await wake.close()
-      await cancels.close()
+    close(drainMs) {
+      closing ??= drain(drainMs)
+      return closing
     },
+  }
+
+  /** No new builds; those that run may finish for `drainMs`, the rest goes back into the queue. */
+  async function drain(drainMs: number) {
+    isClosing = true
+    clearInterval(polling)
+    await filling
+    const ended = () => Promise.all([...runs.values()].map(run => run.ended))
+    let timer: NodeJS.Timeout | undefined
+    const patience = new Promise<void>(resolve => {
+      timer = setTimeout(resolve, drainMs)
+    })
+    await Promise.race([ended(), patience])
+    clearTimeout(timer)
+    for (const run of runs.values()) run.drain()
+    await ended()
+    clearInterval(beating)
+    await wake.close()
+    await cancels.close()
   }
 }

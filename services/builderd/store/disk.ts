@@ -15,6 +15,15 @@ export function isSystemRootWritable(): boolean {
   }
 }
 
+/** @throws Error that names the setting */
+export function requireFile(path: string, setting: string): void {
+  try {
+    accessSync(path, constants.R_OK)
+  } catch (error) {
+    throw new Error(`${path} cannot be read; ${setting} must name a readable file`, { cause: error })
+  }
+}
+
 /** Absolute, because rootfs_path is answered to clients. @throws Error that names the folder and the setting */
 export function makeFolders(folders: Folders): Folders {
   const make = (path: string, mode: number, setting: string) => {

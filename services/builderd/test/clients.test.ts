@@ -202,11 +202,13 @@ test('migrate, validate-db and tenant do what the guide says, from the file that
   const builderd = (...args: string[]) => runProgram(program, args)
   assert.equal((await builderd('validate-db', '--config', file)).code, 1)
   assert.match((await builderd('migrate', '--config', file)).out, /applied 0001-init\.sql/)
-  const [valid, set] = await Promise.all([
+  const [valid, set, connected] = await Promise.all([
     builderd('validate-db', `--config=${file}`),
     builderd('--config', file, 'tenant', 'set', 'acme', '--tier', 'pro'),
+    builderd('-test-database', '--config', file),
   ])
-  assert.deepEqual([valid.code, set.code], [0, 0])
+  assert.deepEqual([valid.code, set.code, connected.code], [0, 0, 0])
+  assert.match(connected.out, /connected to PostgreSQL \d+.*schema builderd is there/)
   const [row] = await sql<{ tier: string }[]>`select tier from builderd.tenants where tenant_id = 'acme'`
   assert.equal(row?.tier, 'pro')
   const bad = join(directory, 'bad.env')

@@ -7,7 +7,11 @@ import { dirname, join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { timestampFromMs } from '@bufbuild/protobuf/wkt'
 import { Code, ConnectError } from '@connectrpc/connect'
+import { openTenancy } from '#platform/tenancy/tenancy'
+import { mintToken } from '#platform/tenancy/token'
+import { systemClock } from '#platform/time'
 import { BuildState, QuotaViolationSchema } from '#proto/builder/v1/builder_pb'
+import { testBase } from '../../../test/kit/base.ts'
 import { pollUntil } from '../../../test/kit/poll.ts'
 import type { BuildList } from '../api.ts'
 import { scrub, seal, unseal } from '../secrets.ts'
@@ -670,9 +674,65 @@ test('with credentials the door is shut: a key speaks for its tenant and its sco
   assert.equal((await fetch(`${builderd.url}/v1/builds`, { headers: bearer('token-of-acme-0123456789') })).status, 401)
 })
 
+test('the first key with a builds scope shuts the door, and opens it for its own tenant', async t => {
+  const { builderd } = await startWith(t)
+  assert.equal(await codeOf(builderd.as('acme').listBuilds({})), 'ok')
+  const secret = Buffer.from('a secret of tests that is long enough')
+  const tenancy = await openTenancy({ sql: builderd.sql, secret, log: testBase(t).log, clock: systemClock })
+  t.after(() => tenancy.close())
+  const by = { kind: 'command', name: 'test' } as const
+  const tenant = await tenancy.tenants.ensure('acme', by)
+  const keyOf = (scopes: string[]) =>
+    tenancy.keys.create({ tenantId: tenant.id, name: 'ci', scopes, format: 'hex64' }, by)
+  const { key } = await keyOf(['builds:read'])
+  await pollUntil(async () => (await codeOf(builderd.as('acme').listBuilds({}))) === Code.Unauthenticated, {
+    what: 'the door to shut',
+  })
+  const bearer = { authorization: `Bearer ${key}` }
+  assert.equal(await codeOf(builderd.as('acme', bearer).listBuilds({})), 'ok')
+  assert.equal(await codeOf(builderd.as('eve', bearer).listBuilds({})), Code.PermissionDenied)
+  assert.equal(
+    await codeOf(builderd.as('acme', bearer).createBuild({ config: configFor('acme', 'alpine') })),
+    Code.PermissionDenied,
+  )
+  const { key: logsKey } = await keyOf(['logs:write'])
+  await pollUntil(
+    async () =>
+      (await codeOf(builderd.as('acme', { authorization: `Bearer ${logsKey}` }).listBuilds({}))) ===
+      Code.PermissionDenied,
+    { what: 'the other key to be known' },
+  )
+})
+
+test('a build outlives connections that are cut under it', async t => {
+  const { manner, release } = holding()
+  const { builderd, uri } = await startWith(t, image, manner)
+  const acme = builderd.as('acme')
+  const { buildId } = await create(builderd, 'acme', uri)
+  await untilState(acme, buildId, BuildState.PULLING)
+  const lines: string[] = []
+  const following = (async () => {
+    for await (const line of acme.streamBuildLogs({ buildId, follow: true })) lines.push(line.message)
+  })()
+  await pollUntil(() => lines.length > 0, { what: 'the first line' })
+  const cut = () => builderd.sql`
+    select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'builderd' and datname = current_database()`
+  await cut()
+  release()
+  for (let i = 0; i < 5; i++) await cut()
+  const build = await pollUntil(() => untilOver(acme, buildId), { what: 'the end' })
+  assert.equal(build.errorMessage, '')
+  await following
+  const stored = await builderd.sql<{ seq: bigint }[]>`select seq from builderd.build_logs order by seq`
+  assert.deepEqual(
+    stored.map(row => row.seq),
+    stored.map((_, i) => BigInt(i + 1)),
+    'no line is missing or doubled',
+  )
+  assert.equal(lines.length, stored.length, `who followed saw all of it: ${JSON.stringify(lines)}`)
+})
+
 test('the console’s token reads across tenants and acts as its role allows', async t => {
-  const { mintToken } = await import('#platform/tenancy/token')
-  const { systemClock } = await import('#platform/time')
   const { builderd, uri } = await startWith(t)
   const secret = Buffer.from('a secret of tests that is long enough')
   const token = (role: 'viewer' | 'owner', audience = 'builderd') =>
@@ -695,8 +755,6 @@ test('the console’s token reads across tenants and acts as its role allows', a
 })
 
 test('a local layout is built for admins only, and only below its folder', async t => {
-  const { mintToken } = await import('#platform/tenancy/token')
-  const { systemClock } = await import('#platform/time')
   const sources = temporaryDirectory(t)
   writeLayout(join(sources, 'app'), image, 'latest')
   writeFileSync(join(sources, 'outside'), '')
