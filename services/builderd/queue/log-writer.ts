@@ -37,9 +37,11 @@ export function openLogWriter(o: {
   let step = 'resolve'
   let hasMoved = false
   let flushing: Promise<boolean> | undefined
+  let batches = 0
+  let sending: { batch: number; lines: readonly NewLine[] } | undefined
 
   const timer = setInterval(() => {
-    if (waiting.length > 0 || hasMoved) void flush()
+    if (sending || waiting.length > 0 || hasMoved) void flush()
   }, flushEveryMs)
 
   function add(line: LogLine) {
@@ -66,30 +68,39 @@ export function openLogWriter(o: {
   }
 
   async function write(): Promise<boolean> {
+    try {
+      // What was sent before and may or may not have arrived goes first, exactly as it was.
+      while (sending || waiting.length > 0 || hasMoved) {
+        sending ??= nextBatch()
+        const isOurs = await appendOwnedLines(o.sql, o.lease, sending.batch, sending.lines, {
+          progress: percent,
+          step,
+          ...o.spent(),
+        })
+        sending = undefined
+        if (!isOurs) {
+          o.onLost()
+          return false
+        }
+      }
+    } catch (error) {
+      // The lease decides what becomes of the build; the lines wait for the next try.
+      o.log.debug({ err: error, buildId: o.lease.buildId }, 'log lines wait')
+    }
+    return true
+  }
+
+  function nextBatch() {
     if (droppedLines > 0) {
-      waiting.push({
-        level: 'warn',
-        component: 'scheduler',
-        message: `${droppedLines} lines were dropped while the database was away`,
-        atMs: o.clock.now(),
-      })
+      const message = `${droppedLines} lines were dropped while the database was away`
+      waiting.push({ level: 'warn', component: 'scheduler', message, atMs: o.clock.now() })
       droppedLines = 0
     }
     const lines = waiting
     waiting = []
     waitingBytes = 0
     hasMoved = false
-    try {
-      const isOurs = await appendOwnedLines(o.sql, o.lease, lines, { progress: percent, step, ...o.spent() })
-      if (!isOurs) o.onLost()
-      return isOurs
-    } catch (error) {
-      // The lease decides what becomes of the build; the lines wait for the next try.
-      o.log.debug({ err: error, buildId: o.lease.buildId }, 'log lines wait')
-      waiting = [...lines, ...waiting]
-      waitingBytes += lines.reduce((sum, line) => sum + Buffer.byteLength(line.message), 0)
-      return true
-    }
+    return { batch: ++batches, lines }
   }
 
   /** One write at a time, so that lines stay in order. */

@@ -68,7 +68,7 @@ async function claimOnce(
   if (taken.count === 0) return 'raced'
   const [row] = await tx<BuildRow[]>`
     update builderd.builds
-    set state = 'PULLING', step = 'resolve', lease_owner = ${owner}, lease_epoch = lease_epoch + 1,
+    set state = 'PULLING', step = 'resolve', lease_owner = ${owner}, lease_epoch = lease_epoch + 1, log_batch = 0,
         lease_until = now() + ${`${leaseS}s`}::interval, attempt = attempt + 1,
         started_at = coalesce(started_at, ${new Date(nowMs)})
     where build_id = ${next.buildId} returning ${buildColumns(tx)}`

@@ -23,26 +23,34 @@ export const logBytesMax = 10 * 1024 * 1024
 export const logChannel = 'builderd_log'
 
 /**
- * Appends in order and moves what else the owner has to say. @returns false when the lease is not the caller's any
- * more, and then nothing was written.
+ * Appends in order and moves what else the owner has to say. Batches of one lease are numbered from 1: one that comes
+ * again, because a cut connection lost the answer, is stored once. @returns false when the lease is not the caller's
+ * any more, and then nothing was written.
  */
 export async function appendOwnedLines(
   sql: Sql,
   lease: Lease,
+  batch: number,
   lines: readonly NewLine[],
   moved: { progress: number; step: string; runningMs: number; pulledBytes: number },
 ): Promise<boolean> {
   return sql.begin(async tx => {
     const [row] = await tx<{ logSeq: bigint }[]>`
       update builderd.builds
-      set log_seq = log_seq + ${lines.length}, log_bytes = log_bytes + ${bytesOf(lines)},
+      set log_seq = log_seq + ${lines.length}, log_bytes = log_bytes + ${bytesOf(lines)}, log_batch = ${batch},
           progress = greatest(progress, ${moved.progress}), step = ${moved.step},
           running_ms = greatest(running_ms, ${moved.runningMs}), pulled_bytes = greatest(pulled_bytes, ${moved.pulledBytes})
       where build_id = ${lease.buildId} and lease_owner = ${lease.owner} and lease_epoch = ${lease.epoch}
+        and log_batch = ${batch - 1}
       returning log_seq as "logSeq"`
-    if (!row) return false
-    await insertLines(tx, lease.buildId, row.logSeq - BigInt(lines.length), lines)
-    return true
+    if (row) {
+      await insertLines(tx, lease.buildId, row.logSeq - BigInt(lines.length), lines)
+      return true
+    }
+    const [known] = await tx<{ is: boolean }[]>`
+      select log_batch = ${batch} as is from builderd.builds
+      where build_id = ${lease.buildId} and lease_owner = ${lease.owner} and lease_epoch = ${lease.epoch}`
+    return known?.is ?? false
   })
 }
 
