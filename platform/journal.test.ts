@@ -278,6 +278,19 @@ test('the oldest age is that of the oldest batch some reader still needs', async
   await until(() => again.oldestAgeMs === 0)
 })
 
+test('the oldest age starts anew each time a reader has caught up', async t => {
+  const clock = drivenClock()
+  const journal = await openTest(t, await tempDir(t), { clock })
+  for (let round = 0; round < 3; round++) {
+    const { segment, to } = await journal.append(Buffer.from('one'))
+    clock.advance(1_000)
+    assert.equal(journal.oldestAgeMs, 1_000)
+    journal.release('r', { segment, offset: to })
+    await until(() => journal.oldestAgeMs === 0)
+    clock.advance(60_000)
+  }
+})
+
 test('a reader that follows the writer through segments sees everything in order and once, while they are deleted', async t => {
   const dir = await tempDir(t)
   const journal = await openTest(t, dir, { segmentBytes: 32 * 1024, bytesMax: 256 * 1024 })

@@ -238,12 +238,15 @@ async function startJournal(options: JournalOptions, lock: Lock): Promise<Journa
       // Unreadable: what was known before is older, which is the right side to err on.
       oldestMs = pendingBytes === 0 ? undefined : (readMs ?? oldestMs ?? clock.now())
     }
-    refreshing = undefined
   }
 
   const wantRefresh = () => {
     isRefreshWanted = true
-    refreshing ??= refreshOldest()
+    // Cleared from outside: a pass that never waits would otherwise end before it is assigned, and look under way for ever.
+    refreshing ??= refreshOldest().finally(() => {
+      refreshing = undefined
+      if (isRefreshWanted) wantRefresh()
+    })
   }
 
   const oldestAgeMs = () => (oldestMs === undefined || pendingBytes === 0 ? 0 : Math.max(0, clock.now() - oldestMs))
