@@ -16,6 +16,9 @@ const wanted = [
   { name: 'globex', monthlyUsd: '0.0025' },
 ]
 
+/** Below the 100 requests a minute that a new tenant may make. */
+const callEveryMs = 700
+
 const questions = [
   'Summarise the incident of last night for the customer, in three sentences, without blaming anyone.',
   'Which of our machines were idle for more than an hour this week, and what did that cost?',
@@ -67,7 +70,7 @@ export async function aiTraffic(caller: Caller, tenants: readonly AiTenant[], en
             ? 'refused by budget (402)'
             : `answered ${response.status}`
         counts[outcome] = (counts[outcome] ?? 0) + 1
-        await sleep(response.ok ? 400 : 1_500, ends).catch(() => {})
+        await sleep(callEveryMs, ends).catch(() => {})
       }
       return { what: 'AI calls', tenant: name, counts }
     }),

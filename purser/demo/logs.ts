@@ -1,4 +1,5 @@
-// Log lines of a small shop, as its services would write them.
+// Log lines of a small shop, as its services would write them: half are initech's, metered and seen by initech alone, half
+// are the operator's own, so that the console's Logs screen moves.
 
 import { sleep } from '#platform/time'
 import type { Tally } from '../demo.ts'
@@ -7,20 +8,19 @@ import type { Caller } from './caller.ts'
 const routes = ['/cart', '/checkout', '/products/1834', '/products/77', '/login', '/search?q=lamp']
 const batchEveryMs = 500
 
+/** `public` is the tenant whose lines an operator sees first. */
+const tenants = ['initech', 'public']
+
 export async function logTraffic(caller: Caller, ends: AbortSignal): Promise<Tally[]> {
-  const counts: Record<string, number> = { 'lines accepted': 0 }
+  const accepted = new Map(tenants.map(tenant => [tenant, 0]))
   for (let n = 0; !ends.aborted; n++) {
+    const tenant = tenants[n % tenants.length] ?? 'public'
     const logs = Array.from({ length: 5 + (n % 7) }, (_, i) => entry(n * 31 + i))
-    const { accepted } = await caller.post<{ accepted: number }>(
-      'log-ingestion',
-      '/api/v1/logs/batch',
-      { logs },
-      { tenant: 'initech' },
-    )
-    counts['lines accepted'] = (counts['lines accepted'] ?? 0) + accepted
+    const answer = await caller.post<{ accepted: number }>('log-ingestion', '/api/v1/logs/batch', { logs }, { tenant })
+    accepted.set(tenant, (accepted.get(tenant) ?? 0) + answer.accepted)
     await sleep(batchEveryMs, ends).catch(() => {})
   }
-  return [{ what: 'log lines', tenant: 'initech', counts }]
+  return [...accepted].map(([tenant, lines]) => ({ what: 'log lines', tenant, counts: { 'lines accepted': lines } }))
 }
 
 function entry(n: number) {
