@@ -93,3 +93,23 @@ test('losing the connection in the middle of a statement ends in one error and a
   const [row] = await sql`select 1 as one`
   assert.equal(row?.one, 1)
 })
+
+test('a transaction that is over keeps nothing of its function alive', async t => {
+  const { sql } = await singleConnection(t)
+  setFlagsFromString('--expose-gc')
+  const collectGarbage: () => void = runInNewContext('gc')
+  const run = async () => {
+    const held = { bytes: new Uint8Array(1024 * 1024) }
+    await sql.begin(async tx => {
+      await tx`select ${held.bytes.length}`
+      await tx.savepoint(inner => inner`select ${held.bytes.length}`)
+    })
+    return new WeakRef(held)
+  }
+  const refs = []
+  for (let i = 0; i < 10; i++) refs.push(await run())
+  await new Promise(resolve => setImmediate(resolve))
+  collectGarbage()
+  // The connection remembers its last query until the next one.
+  assert.ok(refs.filter(ref => ref.deref() !== undefined).length <= 1)
+})

@@ -94,9 +94,12 @@ function isFunction(value: unknown): value is Anything {
   return typeof value === 'function'
 }
 
-/** A query that is never run shows the handler of its scope. */
+/** A query that is never run shows the handler of its scope. One template for all: the driver keeps an Error for every
+ *  template it ever saw, and that Error would keep the transaction. */
+const noQuery = Object.assign([''], { raw: [''] })
+
 function remember(life: Life, tx: object): void {
-  const probe = Reflect.apply(tx as Anything, undefined, [Object.assign([''], { raw: [''] })])
+  const probe = Reflect.apply(tx as Anything, undefined, [noQuery])
   const handler: unknown = Reflect.get(Object(probe), 'handler')
   if (!isFunction(handler)) throw new Error('BUG: the postgres driver changed; see transactions.ts')
   life.handlers.push(handler)
