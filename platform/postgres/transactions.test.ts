@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import { testBase } from '../../test/kit/base.ts'
 import { testDatabase } from '../../test/kit/database.ts'
 import { isUnavailable, openSql, type Sql, type Tx } from '../postgres.ts'
@@ -18,18 +20,21 @@ async function singleConnection(t: TestContext) {
   return { sql, admin, kill }
 }
 
-/** Begins a transaction, loses its connection, and lets its function go on afterwards. */
-async function loseInside(sql: Sql, kill: () => Promise<void>, after: (tx: Tx) => Promise<unknown>) {
+/** A transaction whose function waits after its first query, and goes on when told, its connection lost by then. */
+async function startTransaction(sql: Sql, after: (tx: Tx) => Promise<unknown>) {
+  const hasInserted = Promise.withResolvers<void>()
   const lost = Promise.withResolvers<void>()
   const afterwards = Promise.withResolvers<unknown>()
   const transaction = sql.begin(async tx => {
     await tx`insert into made values ('the lost transaction')`
+    hasInserted.resolve()
     await lost.promise
     await after(tx).then(afterwards.resolve, afterwards.reject)
   })
   transaction.catch(() => undefined)
   afterwards.promise.catch(() => undefined)
-  return { transaction, afterwards: afterwards.promise, goOn: lost.resolve, kill }
+  await hasInserted.promise
+  return { transaction, afterwards: afterwards.promise, goOn: lost.resolve }
 }
 
 for (const [what, ask] of [
@@ -38,14 +43,8 @@ for (const [what, ask] of [
   ['a savepoint', (tx: Tx) => tx.savepoint(inner => inner`insert into made values ('a ghost')`)],
 ] as const) {
   test(`${what} after the connection was lost is an unavailability, and the pool goes on`, async t => {
-    const { sql, admin, kill } = await singleConnection(t)
-    const { transaction, afterwards, goOn } = await loseInside(sql, kill, async tx => ask(tx))
-    // The transaction must have begun before it can lose its connection.
-    while (
-      (
-        await admin`select from pg_stat_activity where datname = current_database() and application_name = 'victim' and state = 'idle in transaction'`
-      ).length === 0
-    );
+    const { sql, kill } = await singleConnection(t)
+    const { transaction, afterwards, goOn } = await startTransaction(sql, async tx => ask(tx))
     await kill()
     await assert.rejects(transaction, isUnavailable)
     goOn()
@@ -55,12 +54,7 @@ for (const [what, ask] of [
 
   test(`${what} never ends up in the transaction that got the connection next`, async t => {
     const { sql, admin, kill } = await singleConnection(t)
-    const { transaction, afterwards, goOn } = await loseInside(sql, kill, async tx => ask(tx))
-    while (
-      (
-        await admin`select from pg_stat_activity where datname = current_database() and application_name = 'victim' and state = 'idle in transaction'`
-      ).length === 0
-    );
+    const { transaction, afterwards, goOn } = await startTransaction(sql, async tx => ask(tx))
     await kill()
     await assert.rejects(transaction, isUnavailable)
     await sql.begin(async tx => {
