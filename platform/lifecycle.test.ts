@@ -147,6 +147,9 @@ test('HUP applies a valid configuration and keeps the running one otherwise', as
   sample.child.kill('SIGHUP')
   const refused = await waitFor(() => sample.lines.find(l => l.level === 'ERROR'))
   assert.match(refused.msg, /sample\.yaml.*\n.*The running configuration stays|The running configuration stays/s)
+  rmSync(path)
+  sample.child.kill('SIGHUP')
+  await waitFor(() => sample.lines.some(l => l.level === 'ERROR' && /cannot be read/.test(l.msg)))
   assert.equal((await fetch(`${String(url)}/health`)).status, 200)
 })
 

@@ -15,6 +15,7 @@ import {
   formatProblems,
   type Loaded,
   loadConfig,
+  type Problem,
   printConfig,
   type Setting,
   type Sources,
@@ -84,7 +85,15 @@ export async function runMain<S extends Readonly<Record<string, Setting<unknown>
   if ('help' in flags && flags.help) return void process.stdout.write(usage(program))
   if ('version' in flags && flags.version) return void process.stdout.write(`${spec.service} ${version()}\n`)
 
-  const load = () => loadConfig(spec, readSources(program, flags.config))
+  const load = (): Loaded<ConfigSpec<S>> => {
+    try {
+      return loadConfig(spec, readSources(program, flags.config))
+    } catch (error) {
+      // Also on a reload: a file that cannot be read then must not end what runs.
+      if (error instanceof UnreadableFile) return { ok: false, problems: [error.problem] }
+      throw error
+    }
+  }
   const loaded = load()
   if (!loaded.ok) {
     process.stderr.write(`${formatProblems(spec.service, loaded.problems)}\n`)
@@ -158,20 +167,27 @@ function readSources<S extends Readonly<Record<string, Setting<unknown>>>>(
   const envFile = program.envFileVariable === undefined ? undefined : process.env[program.envFileVariable]
   return {
     env: process.env,
-    ...(path === undefined ? {} : { file: { path, text: readOrExit(program, path) } }),
+    ...(path === undefined ? {} : { file: { path, text: readOrThrow(path) } }),
     // A unit names its file whether or not it exists; only a file that is there and unreadable is an error.
-    ...(envFile === undefined || !existsSync(envFile) ? {} : { envFileText: readOrExit(program, envFile) }),
+    ...(envFile === undefined || !existsSync(envFile) ? {} : { envFileText: readOrThrow(envFile) }),
   }
 }
 
-function readOrExit(program: { spec: { service: string }; configExitCode?: number }, path: string): string {
+class UnreadableFile extends Error {
+  readonly problem: Problem
+
+  constructor(path: string, cause: unknown) {
+    const problem = `cannot be read: ${cause instanceof Error ? cause.message : String(cause)}`
+    super(`${path} ${problem}`, { cause })
+    this.problem = { name: path, problem }
+  }
+}
+
+function readOrThrow(path: string): string {
   try {
     return readFileSync(path, 'utf8')
   } catch (error) {
-    process.stderr.write(
-      `${program.spec.service}: cannot read ${path}: ${error instanceof Error ? error.message : String(error)}\n`,
-    )
-    return process.exit(program.configExitCode ?? exitConfig)
+    throw new UnreadableFile(path, error)
   }
 }
 
