@@ -18,7 +18,18 @@ const headerBytesMax = fixedHeaderBytes + 3 * 256
 const rowHeaderBytes = 22
 const noMetadata = 0xffff_ffff
 
-export const protocols = ['native', 'lines', 'self'] as const
+/** Stored by index in journal records, so this list only ever grows at its end. */
+export const protocols = [
+  'native',
+  'lines',
+  'self',
+  'loki',
+  'elasticsearch',
+  'otlp',
+  'datadog',
+  'syslog',
+  'replay',
+] as const
 export type Protocol = (typeof protocols)[number]
 
 export interface RecordHeader {

@@ -196,6 +196,8 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     clientAddress: request => clientAddress(trusted, request),
     isDraining: () => isDraining,
     drainRetryS: () => progress.drainRetryS(),
+    // Nothing expires yet.
+    oldestAllowedMs: () => undefined,
     observe: (route, status, seconds) => observe(route, status, seconds),
     log,
   })

@@ -14,7 +14,7 @@ export function nativeCredential(headers: IncomingHttpHeaders): string | undefin
 }
 
 /** The newer protocols also take `ApiKey base64(id:K)`, `ApiKey K`, Basic with K as password, and Datadog's header. */
-export function protocolCredential(headers: IncomingHttpHeaders): string | undefined {
+export function protocolCredential({ headers }: { headers: IncomingHttpHeaders }): string | undefined {
   const own = single(headers['x-api-key'])
   if (own) return own
   const match = /^(apikey|basic) +(\S+)$/i.exec(headers.authorization ?? '')

@@ -1,34 +1,35 @@
 // The routes logs come in by, on the raw listener: for a request of one row a framework would cost more than the row.
 //
-// Their answers are those of the guide, to the byte. Load is never a 5xx here: existing clients keep what they have on
-// 429 and drop it on anything else.
+// Every protocol passes through `take`. What holds for all of them is a step there; what one protocol reads and answers
+// is in protocols/. Load is never a 5xx here: existing clients keep what they have on 429 and drop it on anything else.
 
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { setImmediate } from 'node:timers/promises'
 import { JournalClosed, JournalDiskError, JournalFull } from '#platform/journal'
 import type { Clock } from '#platform/time'
 import type { Buckets, Verdict } from '../access/buckets.ts'
-import { nativeCredential, protocolCredential } from '../access/credentials.ts'
 import type { Caller, Directory } from '../access/directory.ts'
 import type { IntakeRules } from '../intake-rules.ts'
-import { newTally, type Tally } from '../json/metadata.ts'
-import { decodeLines } from '../lines.ts'
-import { DecodeError, decodeNative, TooManyEntries } from '../native.ts'
+import { newTally } from '../json/metadata.ts'
+import { DecodeError, TooManyEntries } from '../native.ts'
 import type { Acceptance } from '../pipeline/acceptance.ts'
 import type { IntakeMetrics } from '../pipeline/metrics.ts'
+import { type Answer, type Fault, type IntakeRoute, jsonType, Refusal, type Target } from '../protocols/protocol.ts'
 import type { Receipts } from '../receipt.ts'
-import { noDedupe, type Protocol, RecordBuilder } from '../record.ts'
+import { noDedupe, RecordBuilder } from '../record.ts'
 import {
   BadCompression,
   BodyTooLarge,
   encodingOf,
   type InflightBytes,
+  type Reservation,
   readBody,
   reserve,
   SenderGone,
   TooMuchInFlight,
   UnsupportedEncoding,
 } from './body.ts'
+import { routeOf } from './intake-routes.ts'
 
 export interface IntakeContext {
   clock: Clock
@@ -50,43 +51,39 @@ export interface IntakeContext {
   isDraining: () => boolean
   /** How long until a full journal may have room again, from what the writer gets done. Seconds. */
   drainRetryS: () => number
+  /** Entries older than this have outlived the tenant's retention. Undefined: no limit. */
+  oldestAllowedMs: (tenant: string) => number | undefined
   observe: (route: string, status: number, seconds: number) => void
   log: { error(fields: object, message: string): void }
 }
 
-type Route = 'single' | 'batch' | 'lines'
-
-const routes: Readonly<Record<string, Route>> = {
-  '/api/v1/logs': 'single',
-  '/api/v1/logs/batch': 'batch',
-  '/api/v1/logs/ndjson': 'lines',
-  '/insert/jsonline': 'lines',
-}
-
-const json = 'application/json; charset=utf-8'
-
-interface Answer {
-  status: number
-  body: string
-  headers?: Record<string, string>
+/** One request on its way. */
+interface Exchange {
+  route: IntakeRoute
+  target: Target
+  request: IncomingMessage
+  caller: Caller
+  tenant: string
+  /** Decoded bytes it holds; given back when it is answered. */
+  reservation: Reservation
 }
 
 /** Takes the request and returns true, or leaves it to the other routes. */
 export function createIntake(context: IntakeContext): (request: IncomingMessage, response: ServerResponse) => boolean {
   return (request, response) => {
-    if (request.method !== 'POST') return false
-    const url = request.url ?? ''
+    const { url = '', method = '' } = request
     const query = url.indexOf('?')
     const path = (query < 0 ? url : url.slice(0, query)).replace(/(?<=.)\/$/, '')
-    const route = Object.hasOwn(routes, path) ? routes[path] : undefined
+    const route = routeOf(method, path)
     if (route === undefined) return false
     const startedMs = context.clock.monotonicMs()
     const parameters = new URLSearchParams(query < 0 ? '' : url.slice(query + 1))
-    handle(context, route, request, parameters)
-      .catch(error => failure(context, error))
+    const target = { method, path, parameters, headers: request.headers }
+    handle(context, route, target, request)
+      .catch(error => worded(route, target, faultOf(context, error)))
       .then(answer => {
         send(request, response, answer)
-        context.observe(path, answer.status, (context.clock.monotonicMs() - startedMs) / 1_000)
+        context.observe(route.label, answer.status, (context.clock.monotonicMs() - startedMs) / 1_000)
       })
       .catch(error => {
         context.log.error({ err: error }, 'BUG: an answer could not be written')
@@ -100,7 +97,7 @@ function send(request: IncomingMessage, response: ServerResponse, { status, body
   if (response.destroyed) return
   const requestId = request.headers['x-request-id']
   const fields: Record<string, string | number> = {
-    'Content-Type': json,
+    'Content-Type': jsonType,
     'Content-Length': Buffer.byteLength(body),
     ...headers,
   }
@@ -112,34 +109,94 @@ function send(request: IncomingMessage, response: ServerResponse, { status, body
   if (!request.complete) request.resume()
 }
 
+/** Who asks, and may they ask now? Then `take`. */
 async function handle(
   context: IntakeContext,
-  route: Route,
+  route: IntakeRoute,
+  target: Target,
   request: IncomingMessage,
-  parameters: URLSearchParams,
 ): Promise<Answer> {
-  const caller = authenticate(context, route, request)
-  if ('status' in caller) return caller
-  if (context.isDraining())
-    return { ...overloaded('DRAINING', 1), headers: { 'Retry-After': '1', Connection: 'close' } }
-  const verdict = context.buckets?.take(caller.key)
-  const limits = verdict ? limitHeaders(context, verdict) : undefined
-  if (verdict && !verdict.allowed) {
-    context.metrics.limited(caller.keyName, 'requests')
-    return answer(429, { error: 'Rate limit exceeded' }, { ...limits, 'Retry-After': String(verdict.retryAfterS) })
+  const caller = authenticate(context, route, target, request)
+  if (context.isDraining()) {
+    const answer = worded(route, target, overloaded('DRAINING', 1))
+    return { ...answer, headers: { ...answer.headers, Connection: 'close' } }
   }
+  const verdict = context.buckets?.take(caller.key)
+  const answer = await admitted(context, route, target, request, caller, verdict)
+  return verdict ? { ...answer, headers: { ...limitHeaders(context, verdict), ...answer.headers } } : answer
+}
+
+async function admitted(
+  context: IntakeContext,
+  route: IntakeRoute,
+  target: Target,
+  request: IncomingMessage,
+  caller: Caller,
+  verdict: Verdict | undefined,
+): Promise<Answer> {
   const reservation = reserve(context.inflight)
   try {
-    const encoding = encodingOf(request.headers['content-encoding'])
-    const body = await readBody(request, encoding, context.bodyBytesMax, reservation)
-    const result = await take(context, route, request, parameters, caller, body)
-    return { ...result, headers: { ...limits, ...result.headers } }
+    if (verdict && !verdict.allowed) {
+      context.metrics.limited(caller.keyName, 'requests')
+      throw new Refusal(rateLimited(verdict.retryAfterS))
+    }
+    const tenant = (caller.anyTenant && route.askedTenant?.(target)) || caller.tenant
+    return await take(context, { route, target, request, caller, tenant, reservation })
   } catch (error) {
-    const result = failure(context, error)
-    return { ...result, headers: { ...limits, ...result.headers } }
+    return worded(route, target, faultOf(context, error))
   } finally {
     reservation.release()
   }
+}
+
+/** One request from its body to its answer, the same steps for every protocol. Throws what `faultOf` knows. */
+async function take(context: IntakeContext, exchange: Exchange): Promise<Answer> {
+  const { route, target, request, tenant, caller, reservation } = exchange
+
+  // read
+  const encoding = encodingOf(request.headers['content-encoding'])
+  const body = await readBody(request, encoding, context.bodyBytesMax, reservation)
+
+  // decode
+  const nowMs = context.clock.now()
+  const tally = newTally()
+  const builder = new RecordBuilder(Math.min(body.length + 64, 1024 * 1024))
+  const decoded = await finish(
+    route.decode(target, body, builder, {
+      rules: context.rules,
+      lineBytesMax: context.lineBytesMax,
+      entriesMax: context.entriesMax,
+      bodyBytesMax: context.bodyBytesMax,
+      batchErrors: context.batchErrors,
+      nowMs,
+      tally,
+      keyName: caller.keyName,
+      oldestAllowedMs: context.oldestAllowedMs(tenant),
+    }),
+  )
+  const { protocol } = route
+  const { rows } = builder
+  const answer = decoded.answer()
+  if (rows === 0) {
+    context.metrics.accepted(protocol, 0, decoded.rejectedCount, body.length)
+    return answer
+  }
+
+  // accept
+  const accepted = await context.acceptance.accept(builder, {
+    protocol,
+    receivedUs: BigInt(nowMs) * 1_000n,
+    tenant,
+    key: caller.key,
+    idempotencyKey: '',
+    dedupeHash: noDedupe,
+  })
+  context.metrics.accepted(protocol, rows, decoded.rejectedCount, body.length)
+  context.metrics.cleaned(tally)
+
+  // answer
+  const receipt = { 'X-Ack': 'disk', 'X-Receipt': context.receipts.issue(accepted, tenant) }
+  return { ...answer, headers: { ...receipt, ...answer.headers } }
 }
 
 function limitHeaders({ buckets }: IntakeContext, verdict: Verdict): Record<string, string> {
@@ -150,84 +207,19 @@ function limitHeaders({ buckets }: IntakeContext, verdict: Verdict): Record<stri
   }
 }
 
-function authenticate(context: IntakeContext, route: Route, request: IncomingMessage): Caller | Answer {
-  const credential = route === 'lines' ? protocolCredential(request.headers) : nativeCredential(request.headers)
+function authenticate(context: IntakeContext, route: IntakeRoute, target: Target, request: IncomingMessage): Caller {
+  const credential = route.credential(target)
   const caller = credential === undefined ? 'none' : context.directory.authenticate(credential)
   if (typeof caller === 'object' && caller.scopes.has('logs:write')) return caller
   // Known keys never get here, so an address that guesses cannot lock them out.
   const verdict = context.refusals.take(context.clientAddress(request))
   if (!verdict.allowed) {
     context.metrics.limited('unknown', 'auth')
-    return answer(429, { error: 'Rate limit exceeded' }, { 'Retry-After': String(verdict.retryAfterS) })
+    throw new Refusal(rateLimited(verdict.retryAfterS))
   }
-  if (caller === 'none') return answer(401, { error: 'API key is required' })
-  if (caller === 'unavailable') return overloaded('DIRECTORY_UNAVAILABLE', 5)
-  return answer(401, { error: 'Invalid API key' })
-}
-
-async function take(
-  context: IntakeContext,
-  route: Route,
-  request: IncomingMessage,
-  parameters: URLSearchParams,
-  caller: Caller,
-  body: Buffer,
-): Promise<Answer> {
-  const nowMs = context.clock.now()
-  const tally = newTally()
-  const builder = new RecordBuilder(Math.min(body.length + 64, 1024 * 1024))
-  if (route === 'lines') {
-    const result = await finish(
-      decodeLines(body, builder, {
-        rules: context.rules,
-        lineBytesMax: context.lineBytesMax,
-        entriesMax: context.entriesMax,
-        nowMs,
-        tally,
-        service: parameters.get('service') ?? undefined,
-        level: parameters.get('level') ?? undefined,
-        messageField: parameters.get('_msg_field') || undefined,
-        timeField: parameters.get('_time_field') || undefined,
-        keyName: caller.keyName,
-      }),
-    )
-    const headers = await accept(context, 'lines', caller, builder, tally, nowMs, result.rejectedCount, body.length)
-    return processed(result.total, result.rejectedCount, result.rejected, headers)
-  }
-  const asked = request.headers['x-batch-errors']
-  const result = await finish(
-    decodeNative(body, builder, {
-      shape: route,
-      errors: asked === 'entry' || asked === 'whole' ? asked : context.batchErrors,
-      rules: context.rules,
-      entriesMax: context.entriesMax,
-      nowMs,
-      tally,
-    }),
-  )
-  const { total, rejected } = result
-  if (route === 'single') {
-    const [details] = total === 0 ? ['timestamp is required'] : rejected
-    if (details !== undefined) {
-      context.metrics.accepted('native', 0, 1, body.length)
-      return answer(400, { error: 'Validation failed', details })
-    }
-    const headers = await accept(context, 'native', caller, builder, tally, nowMs, 0, body.length)
-    return { status: 202, body: '{"message":"Log accepted"}', headers }
-  }
-  if (total === 0) return answer(400, { error: 'Empty batch' })
-  const headers = await accept(context, 'native', caller, builder, tally, nowMs, rejected.length, body.length)
-  return processed(total, rejected.length, rejected, headers)
-}
-
-function processed(
-  total: number,
-  rejectedCount: number,
-  errors: readonly string[],
-  headers: Record<string, string>,
-): Answer {
-  const counts = { message: 'Batch processed', accepted: total - rejectedCount, total }
-  return answer(202, rejectedCount === 0 ? counts : { ...counts, rejected: rejectedCount, errors }, headers)
+  if (caller === 'unavailable') throw new Refusal(overloaded('DIRECTORY_UNAVAILABLE', 5))
+  if (caller === 'none') throw new Refusal({ kind: 'keyMissing', status: 401, detail: 'API key is required' })
+  throw new Refusal({ kind: 'keyInvalid', status: 401, detail: 'Invalid API key' })
 }
 
 /** Runs a decoder to its end, letting others have a turn whenever it pauses. */
@@ -240,70 +232,45 @@ async function finish<T>(steps: Generator<void, T>): Promise<T> {
   return step.value
 }
 
-async function accept(
-  context: IntakeContext,
-  protocol: Protocol,
-  caller: Caller,
-  builder: RecordBuilder,
-  tally: Tally,
-  nowMs: number,
-  rejectedCount: number,
-  bodyBytes: number,
-): Promise<Record<string, string>> {
-  const { metrics, acceptance, receipts } = context
-  const { rows } = builder
-  if (rows === 0) {
-    metrics.accepted(protocol, 0, rejectedCount, bodyBytes)
-    return {}
-  }
-  const { tenant, key } = caller
-  const accepted = await acceptance.accept(builder, {
-    protocol,
-    receivedUs: BigInt(nowMs) * 1_000n,
-    tenant,
-    key,
-    idempotencyKey: '',
-    dedupeHash: noDedupe,
-  })
-  metrics.accepted(protocol, rows, rejectedCount, bodyBytes)
-  metrics.cleaned(tally)
-  return { 'X-Ack': 'disk', 'X-Receipt': receipts.issue(accepted, tenant) }
+/** The fault in the protocol's words, with what every 429 carries. */
+function worded(route: IntakeRoute, target: Target, fault: Fault): Answer {
+  const answer = route.fault(fault, target)
+  if (fault.retryAfterS === undefined) return answer
+  return { ...answer, headers: { 'Retry-After': String(fault.retryAfterS), ...answer.headers } }
 }
 
-function failure(context: IntakeContext, error: unknown): Answer {
+function faultOf(context: IntakeContext, error: unknown): Fault {
+  if (error instanceof Refusal) return error.fault
   if (error instanceof DecodeError || error instanceof BadCompression)
-    return answer(400, { error: 'Invalid request body', details: error.message })
+    return { kind: 'malformed', status: 400, detail: error.message }
   if (error instanceof BodyTooLarge)
-    return answer(413, {
-      error: 'Request body too large',
-      details: `the decoded body exceeds ${error.bytesMax} bytes; send less at once`,
-    })
+    return tooLarge(`the decoded body exceeds ${error.bytesMax} bytes; send less at once`)
   if (error instanceof TooManyEntries)
-    return answer(413, {
-      error: 'Request body too large',
-      details: `the request has more than ${error.entriesMax} entries; send fewer at once`,
-    })
-  if (error instanceof UnsupportedEncoding)
-    return answer(415, { error: 'Unsupported content encoding', details: error.message })
+    return tooLarge(`the request has more than ${error.entriesMax} entries; send fewer at once`)
+  if (error instanceof UnsupportedEncoding) return { kind: 'encoding', status: 415, detail: error.message }
   if (error instanceof TooMuchInFlight) return shed(context, 'INFLIGHT', 1)
   if (error instanceof JournalFull) return shed(context, 'JOURNAL_FULL', Math.max(1, context.drainRetryS()))
   if (error instanceof JournalDiskError) return shed(context, error.reason, 30)
   if (error instanceof JournalClosed) return shed(context, 'DRAINING', 1)
   // Nobody is there to read it.
-  if (error instanceof SenderGone) return answer(400, { error: 'Invalid request body', details: 'unexpected EOF' })
+  if (error instanceof SenderGone) return { kind: 'malformed', status: 400, detail: 'unexpected EOF' }
   context.log.error({ err: error }, 'BUG: intake failed')
-  return answer(500, { error: 'Internal error' })
+  return { kind: 'internal', status: 500, detail: 'Internal error' }
 }
 
-function shed(context: IntakeContext, reason: string, retryAfterS: number): Answer {
+function tooLarge(detail: string): Fault {
+  return { kind: 'tooLarge', status: 413, detail }
+}
+
+function rateLimited(retryAfterS: number): Fault {
+  return { kind: 'rateLimited', status: 429, detail: 'Rate limit exceeded', retryAfterS }
+}
+
+function shed(context: IntakeContext, reason: string, retryAfterS: number): Fault {
   context.metrics.limited('all', 'overload')
   return overloaded(reason, retryAfterS)
 }
 
-function overloaded(reason: string, retryAfterS: number): Answer {
-  return answer(429, { error: 'Service overloaded', reason }, { 'Retry-After': String(retryAfterS) })
-}
-
-function answer(status: number, body: object, headers?: Record<string, string>): Answer {
-  return { status, body: JSON.stringify(body), ...(headers ? { headers } : {}) }
+function overloaded(reason: string, retryAfterS: number): Fault {
+  return { kind: 'overloaded', status: 429, detail: `Service overloaded: ${reason}`, reason, retryAfterS }
 }
