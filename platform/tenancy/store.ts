@@ -118,6 +118,7 @@ export async function deleteTenant(sql: Queryable, id: number): Promise<Tenant |
   return row
 }
 
+/** Undefined when this very key is there already. */
 export async function insertKey(
   sql: Queryable,
   o: {
@@ -129,12 +130,16 @@ export async function insertKey(
     createdBy: string
     expiresAt: Date | null
   },
-): Promise<ApiKey> {
+): Promise<ApiKey | undefined> {
   const [row] = await sql<ApiKey[]>`
     insert into tenancy.api_key as k (tenant_id, hash, prefix, name, scopes, created_by, expires_at)
     values (${o.tenantId}, ${o.hash}, ${o.prefix}, ${o.name}, ${arrayLiteral([...o.scopes])}::text[], ${o.createdBy}, ${o.expiresAt})
-    returning ${keyColumns(sql)}`
-  if (!row) throw new Error('BUG: insert returned no row')
+    on conflict (hash) do nothing returning ${keyColumns(sql)}`
+  return row
+}
+
+export async function findKeyByHash(sql: Queryable, hash: Buffer): Promise<ApiKey | undefined> {
+  const [row] = await sql<ApiKey[]>`select ${keyColumns(sql)} from tenancy.api_key k where hash = ${hash}`
   return row
 }
 

@@ -241,3 +241,15 @@ test('masking reaches every depth and never a name that merely resembles', () =>
     token: null,
   })
 })
+
+test('a key of an older installation is adopted once, however many processes find it', async t => {
+  const { url } = await testDatabase(t)
+  const [{ tenancy: one }, { tenancy: two }] = await Promise.all([open(t, url), open(t, url)])
+  const tenantId = one.tenants.bySlug('public')?.id ?? 0
+  const old = { tenantId, name: 'old', scopes: ['logs:write'], key: 'somebody-chose-this' }
+  const adopted = await Promise.all([one.keys.adopt(old, by), two.keys.adopt(old, by), one.keys.adopt(old, by)])
+  assert.equal(new Set(adopted.map(key => key.id)).size, 1)
+  const principal = one.authenticate(old.key)
+  assert.equal(typeof principal === 'object' && principal.keyName, 'old')
+  assert.equal((await one.keys.list(tenantId)).length, 1)
+})

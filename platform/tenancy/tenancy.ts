@@ -16,6 +16,7 @@ import {
   type ApiKey,
   appendAudit,
   deleteTenant,
+  findKeyByHash,
   findTenant,
   insertKey,
   insertTenant,
@@ -91,6 +92,8 @@ export interface Tenancy {
       },
       by: Actor,
     ): Promise<ApiKey & { key: string }>
+    /** A key that exists already, from an older installation's table: from now on known here, by its hash. Again is the same. */
+    adopt(o: { tenantId: number; name: string; scopes: readonly string[]; key: string }, by: Actor): Promise<ApiKey>
     list(tenantId: number): Promise<ApiKey[]>
     /** False when there is no such living key. */
     revoke(id: bigint, by: Actor): Promise<boolean>
@@ -308,6 +311,7 @@ export async function openTenancy(o: TenancyOptions): Promise<Tenancy> {
             createdBy: by.name,
             expiresAt: expiresAt ?? null,
           })
+          if (!row) throw new Error('BUG: 256 random bits came twice')
           return {
             result: { ...row, key },
             entry: {
@@ -319,6 +323,18 @@ export async function openTenancy(o: TenancyOptions): Promise<Tenancy> {
           }
         })
       },
+      adopt: ({ key, ...input }, by) =>
+        audited(async tx => {
+          const hash = Buffer.from(hashOf(key), 'base64')
+          // Not its first characters: what a person chose may be short.
+          const made = await insertKey(tx, { ...input, hash, prefix: 'adopted', createdBy: by.name, expiresAt: null })
+          const row = made ?? (await findKeyByHash(tx, hash))
+          if (!row) throw new Error('BUG: a key was taken and is not there')
+          return {
+            result: row,
+            entry: made && { actor: by, action: 'key.adopt', object: `key ${row.id} (${row.name})`, after: input },
+          }
+        }),
       list: tenantId => listKeys(sql, tenantId),
       revoke: (id, by) =>
         audited(async tx => {
