@@ -24,6 +24,8 @@ export const refusals = {
   metadataTooDeep: `metadata nesting exceeds ${metadataDepthMax} levels`,
   timestampFuture: (maxMs: number) => `timestamp cannot be more than ${inWords(maxMs)} in the future`,
   timestampPast: (maxMs: number) => `timestamp cannot be more than ${inWords(maxMs)} in the past`,
+  outlived: (sent: string, oldestMs: number) =>
+    `timestamp ${sent} is older than the retention of this tenant, which keeps entries from ${new Date(oldestMs).toISOString()} on`,
   level: (sent: string) => `invalid log level: ${sent.length > 256 ? `${sent.slice(0, 256)}…` : sent}`,
   messageTooLong: (bytesMax: number) => `message exceeds maximum length of ${bytesMax}`,
   metadataTooLarge: (bytesMax: number) => `metadata exceeds maximum size of ${bytesMax}`,

@@ -83,6 +83,18 @@ const synonyms: readonly (readonly [RegExp, Level])[] = [
   [/^(DEBUG|VERBOSE)$/, 'DEBUG'],
 ]
 
+/** Words and numbers of all protocols but syslog's. */
+export function levelOfText(text: string): Level | undefined {
+  return /^\d+(\.0*)?$/.test(text) ? levelOfNumber(Number(text)) : levelOfWord(text)
+}
+
+const bySyslogSeverity = ['FATAL', 'CRITICAL', 'CRITICAL', 'ERROR', 'WARN', 'INFO', 'INFO', 'DEBUG'] as const
+
+/** RFC 5424 severities 0…7. */
+export function levelOfSyslog(severity: number): Level | undefined {
+  return bySyslogSeverity[severity]
+}
+
 /** Pino and bunyan number their levels 10…60 and allow values in between. */
 export function levelOfNumber(n: number): Level | undefined {
   if (!(n >= 10 && n <= 60)) return undefined

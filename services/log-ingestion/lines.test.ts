@@ -23,6 +23,7 @@ function decode(body: string | Buffer, o: Partial<LineOptions> = {}): LineResult
   const steps = decodeLines(Buffer.from(body), builder, {
     rules,
     lineBytesMax: 100,
+    oldestAllowedMs: undefined,
     entriesMax: 1_000,
     nowMs,
     tally: newTally(),
