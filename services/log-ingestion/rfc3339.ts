@@ -70,6 +70,12 @@ export function formatMoment(seconds: number, nanos: number): string {
   return `${date}.${String(nanos).padStart(9, '0').replace(/0+$/, '')}Z`
 }
 
+/** The same from nanoseconds since 1970. */
+export function formatNanos(ns: bigint): string {
+  const seconds = ns / 1_000_000_000n - (ns % 1_000_000_000n < 0n ? 1n : 0n)
+  return formatMoment(Number(seconds), Number(ns - seconds * 1_000_000_000n))
+}
+
 /** The same from microseconds since 1970, as the database keeps them. */
 export function formatMicros(us: bigint): string {
   const seconds = us / 1_000_000n - (us % 1_000_000n < 0n ? 1n : 0n)

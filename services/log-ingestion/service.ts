@@ -34,6 +34,7 @@ import { createTailHub } from './pipeline/tail-hub.ts'
 import { startUpkeep } from './pipeline/upkeep.ts'
 import { journalReader } from './pipeline/writer.ts'
 import { createReceipts } from './receipt.ts'
+import { createVisibility } from './store/visibility.ts'
 
 const headerBytesMax = 16 * 1024
 /** Longer than the idle time of usual load balancers, so that it is they who close. */
@@ -109,12 +110,14 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
   )
   progress.begin(acceptance.rows, acceptance.committedRowsHint)
 
+  const visibility = createVisibility(() => clock.now())
   const database = openDatabase({
     url: databaseUrl,
     dir: join(dir, 'postgres'),
     poolMax: config.dbPoolMax,
     statementTimeoutMs: config.dbStatementTimeoutMs,
     indexProfile: config.indexProfile,
+    visibility,
     tenants: [...new Set(staticKeys.map(key => key.tenant))],
     secret,
     journal,
@@ -255,6 +258,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     hub,
     receipts,
     replica,
+    store: () => database.parts?.store,
     reads: () => database.parts?.reads,
     watermarkUs: () => progress.watermarkUs(),
     intake: () => ({

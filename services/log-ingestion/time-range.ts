@@ -5,20 +5,20 @@ import { type Moment, parseRfc3339 } from './rfc3339.ts'
 
 export class TimeError extends Error {}
 
-/** Microseconds since 1970. `-15m`, `now`, `now-1d`, `2026-01-02T03:04:05Z`. @throws TimeError */
+/** Nanoseconds since 1970. `-15m`, `now`, `now-1d`, `2026-01-02T03:04:05Z`. @throws TimeError */
 export function parseTime(text: string, nowMs: number): bigint {
   const relative = /^(?:now)?(?:([+-])(.+))?$/.exec(text)
   if (text !== '' && relative) {
     const [, sign, amount] = relative
-    if (sign === undefined || amount === undefined) return BigInt(nowMs) * 1_000n
+    if (sign === undefined || amount === undefined) return BigInt(nowMs) * 1_000_000n
     const ms = parseAmount(amount)
-    if (ms !== undefined) return BigInt(nowMs + (sign === '-' ? -ms : ms)) * 1_000n
+    if (ms !== undefined) return BigInt(nowMs + (sign === '-' ? -ms : ms)) * 1_000_000n
   }
   const moment: Moment = { seconds: 0, nanos: 0 }
   const bytes = new TextEncoder().encode(text)
   if (!parseRfc3339(bytes, 0, bytes.length, moment))
     throw new TimeError(`${JSON.stringify(text)} is not a time; write 2026-01-02T15:04:05Z, -15m, now or now-1d`)
-  return BigInt(moment.seconds) * 1_000_000n + BigInt(Math.floor(moment.nanos / 1_000))
+  return BigInt(moment.seconds) * 1_000_000_000n + BigInt(moment.nanos)
 }
 
 /** A Go duration, days (`7d`) or weeks (`2w`). @throws TimeError */
@@ -49,16 +49,16 @@ export const bucketsMax = 1_000
 const bucketsWanted = 60
 
 /** The shortest easy interval that cuts the range into about sixty. */
-export function defaultInterval(rangeUs: bigint): number {
-  return niceIntervals.find(ms => bucketsOf(rangeUs, ms) <= bucketsWanted) ?? longestInterval
+export function defaultInterval(rangeNs: bigint): number {
+  return niceIntervals.find(ms => bucketsOf(rangeNs, ms) <= bucketsWanted) ?? longestInterval
 }
 
 /** The shortest easy interval that stays inside the bound on buckets. */
-export function smallestInterval(rangeUs: bigint): number {
-  return niceIntervals.find(ms => bucketsOf(rangeUs, ms) < bucketsMax) ?? longestInterval
+export function smallestInterval(rangeNs: bigint): number {
+  return niceIntervals.find(ms => bucketsOf(rangeNs, ms) < bucketsMax) ?? longestInterval
 }
 const longestInterval = 315_360_000_000
 
-function bucketsOf(rangeUs: bigint, intervalMs: number): number {
-  return Number(rangeUs / (BigInt(intervalMs) * 1_000n)) + 1
+function bucketsOf(rangeNs: bigint, intervalMs: number): number {
+  return Number(rangeNs / (BigInt(intervalMs) * 1_000_000n)) + 1
 }

@@ -9,11 +9,11 @@ import { type Scope, writeScopes } from '../access/directory.ts'
 import { directoryUnavailable, rateLimited, storeUnavailable } from '../errors.ts'
 import { errorLevels, rankOf } from '../level.ts'
 import type { Query } from '../query/query.ts'
-import { countBuckets, findEntry, type StoredEntry, searchEntries } from '../store/entries.ts'
+import type { StoredEntry } from '../store/store.ts'
 import { loadTotals, type Totals } from '../store/totals.ts'
 import { parseInterval, TimeError } from '../time-range.ts'
 import type { Asker } from './caller.ts'
-import { type QueryContext, withReads } from './context.ts'
+import { type QueryContext, withReads, withSql } from './context.ts'
 import { guideEntryJson } from './entry-json.ts'
 
 const json = 'application/json; charset=utf-8'
@@ -69,27 +69,28 @@ export function addAdmin(app: FastifyInstance, context: AdminContext): void {
     const intervalMs = ['1m', '5m', '15m', '1h'].includes(asked) ? parseInterval(asked) : 300_000
     const state = context.intake()
     const nowMs = clock.now()
-    const intervalUs = BigInt(Math.max(intervalMs, Math.ceil(rangeMs / 1_000))) * 1_000n
-    const fromUs = BigInt(nowMs - rangeMs) * 1_000n
-    const { totals, recent, series } = await withReads(context, async sql => ({
+    const intervalNs = BigInt(Math.max(intervalMs, Math.ceil(rangeMs / 1_000))) * 1_000_000n
+    const fromNs = BigInt(nowMs - rangeMs) * 1_000_000n
+    const { totals, recent } = await withSql(context, async sql => ({
       totals: await loadTotals(sql, tenant, nowMs - rangeMs),
       recent: await loadTotals(sql, tenant, nowMs - hourMs),
-      series: await countBuckets(
-        sql,
+    }))
+    const series = await withReads(context, store =>
+      store.count(
         {
           tenant,
           query: { kind: 'all' },
-          fromUs,
-          toUs: BigInt(nowMs) * 1_000n,
-          originUs: fromUs - (fromUs % intervalUs),
-          intervalUs,
+          fromNs,
+          toNs: BigInt(nowMs) * 1_000_000n,
+          originNs: fromNs - (fromNs % intervalNs),
+          intervalNs,
           by: null,
           timeoutMs,
           rowsScannedMax,
         },
         () => clock.monotonicMs(),
       ),
-    }))
+    )
     const upMs = clock.monotonicMs() - state.startedMonotonicMs
     return {
       time_range: formatDuration(rangeMs),
@@ -111,7 +112,7 @@ export function addAdmin(app: FastifyInstance, context: AdminContext): void {
       time_series: [...series.counts]
         .sort(([a], [b]) => a - b)
         .map(([bucket, values]) => ({
-          time: rfc3339(Number((fromUs - (fromUs % intervalUs) + BigInt(bucket) * intervalUs) / 1_000n)),
+          time: rfc3339(Number((fromNs - (fromNs % intervalNs) + BigInt(bucket) * intervalNs) / 1_000_000n)),
           count: Number([...values.values()].reduce((sum, count) => sum + count, 0n)),
         })),
     }
@@ -121,11 +122,11 @@ export function addAdmin(app: FastifyInstance, context: AdminContext): void {
     const { tenant } = authorizeAdmin(context, request, 'logs:read')
     const rangeMs = intervalOr((request.query as Record<string, unknown>).range, 24 * hourMs)
     const nowMs = clock.now()
-    const { totals, recent, errors } = await withReads(context, async sql => ({
+    const { totals, recent } = await withSql(context, async sql => ({
       totals: await loadTotals(sql, tenant, nowMs - rangeMs),
       recent: await loadTotals(sql, tenant, nowMs - hourMs),
-      errors: await newest(context, tenant, { kind: 'level', op: '>=', rank: rankOf('ERROR') ?? 0 }, hourMs, 50),
     }))
+    const errors = await newest(context, tenant, { kind: 'level', op: '>=', rank: rankOf('ERROR') ?? 0 }, hourMs, 50)
     const head = JSON.stringify({
       total_logs: Number(totals.rows),
       time_range: formatDuration(rangeMs),
@@ -146,7 +147,7 @@ export function addAdmin(app: FastifyInstance, context: AdminContext): void {
     const { tenant } = authorizeAdmin(context, request, 'logs:read')
     const { id } = request.params as { id: string }
     if (!/^\d{1,19}$/.test(id)) return guideError(reply, 400, 'Invalid log ID')
-    const entry = await withReads(context, sql => findEntry(sql, tenant, BigInt(id)))
+    const entry = await withReads(context, store => store.find(tenant, BigInt(id)))
     if (!entry) return guideError(reply, 404, 'Log not found', `there is no log ${id}`)
     return reply.type(json).send(guideEntryJson(entry))
   })
@@ -250,14 +251,13 @@ async function newest(
   limit: number,
 ): Promise<StoredEntry[]> {
   const nowMs = context.clock.now()
-  const page = await withReads(context, sql =>
-    searchEntries(
-      sql,
+  const page = await withReads(context, store =>
+    store.search(
       {
         tenant,
         query,
-        fromUs: rangeMs === null ? 0n : BigInt(nowMs - rangeMs) * 1_000n,
-        toUs: BigInt(nowMs + hourMs) * 1_000n + 1n,
+        fromNs: rangeMs === null ? 0n : BigInt(nowMs - rangeMs) * 1_000_000n,
+        toNs: BigInt(nowMs + hourMs) * 1_000_000n + 1_000n,
         order: 'desc',
         after: undefined,
         limit,

@@ -7,6 +7,7 @@ import { storeUnavailable } from '../errors.ts'
 import type { IntakeMetrics } from '../pipeline/metrics.ts'
 import type { TailHub } from '../pipeline/tail-hub.ts'
 import type { Receipts } from '../receipt.ts'
+import type { Store } from '../store/store.ts'
 import type { Access } from './caller.ts'
 import type { Gate } from './gate.ts'
 
@@ -19,7 +20,9 @@ export interface QueryContext {
   hub: TailHub
   receipts: Receipts
   replica: string
-  /** The pool for reading; undefined until the database was there once. */
+  /** What is stored, whichever sink holds it; undefined until the database was there once. */
+  store: () => Store | undefined
+  /** The pool for reading; as above. */
   reads: () => Sql | undefined
   /** Everything accepted before this time can be found. */
   watermarkUs: () => bigint
@@ -40,12 +43,20 @@ export interface IntakeState {
   rateLimitRps: number
 }
 
-/** Runs work on the database; an absent one is a 503 that says so. */
-export async function withReads<T>(context: QueryContext, work: (sql: Sql) => Promise<T>): Promise<T> {
-  const sql = context.reads()
-  if (!sql) throw storeUnavailable(context.intake().problem ?? 'it was not reached yet')
+/** Runs work on the stored entries; an absent database is a 503 that says so. */
+export async function withReads<T>(context: QueryContext, work: (store: Store) => Promise<T>): Promise<T> {
+  return await reading(context, context.store(), work)
+}
+
+/** The same for tables beside them: totals, ranges, settings. */
+export async function withSql<T>(context: QueryContext, work: (sql: Sql) => Promise<T>): Promise<T> {
+  return await reading(context, context.reads(), work)
+}
+
+async function reading<P, T>(context: QueryContext, part: P | undefined, work: (part: P) => Promise<T>): Promise<T> {
+  if (part === undefined) throw storeUnavailable(context.intake().problem ?? 'it was not reached yet')
   try {
-    return await work(sql)
+    return await work(part)
   } catch (error) {
     if (isUnavailable(error)) throw storeUnavailable(error instanceof Error ? error.message : String(error))
     throw error

@@ -1,7 +1,7 @@
 // Entries as JSON text. Metadata goes out as the database wrote it: parsing it would cost digits.
 
-import { formatMicros } from '../rfc3339.ts'
-import type { StoredEntry } from '../store/entries.ts'
+import { formatMicros, formatNanos } from '../rfc3339.ts'
+import type { StoredEntry } from '../store/store.ts'
 
 export const entryFields = ['id', 'timestamp', 'service', 'level', 'message', 'metadata', 'created_at'] as const
 export type EntryField = (typeof entryFields)[number]
@@ -13,7 +13,7 @@ export function entryJson(entry: StoredEntry, fields: readonly EntryField[] = en
 /** The guide's own shape: the id is a JSON number, `metadata` is left out when there is none. */
 export function guideEntryJson(entry: StoredEntry): string {
   const { id, service, level, message, metadata } = entry
-  const fixed = JSON.stringify({ timestamp: formatMicros(entry.timestampUs), service, level, message })
+  const fixed = JSON.stringify({ timestamp: formatNanos(entry.timestampNs), service, level, message })
   return `{"id":${id},${fixed.slice(1, -1)}${metadata === null ? '' : `,"metadata":${metadata}`}}`
 }
 
@@ -22,7 +22,7 @@ function memberJson(entry: StoredEntry, field: EntryField): string {
     case 'id':
       return `"${entry.id}"`
     case 'timestamp':
-      return `"${formatMicros(entry.timestampUs)}"`
+      return `"${formatNanos(entry.timestampNs)}"`
     case 'created_at':
       return `"${formatMicros(entry.createdUs)}"`
     case 'metadata':

@@ -3,8 +3,7 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { formatDuration } from '#platform/time'
 import type { HistogramAnswer, HistogramBucket } from '../api.ts'
-import { formatMicros } from '../rfc3339.ts'
-import { countBuckets } from '../store/entries.ts'
+import { formatNanos } from '../rfc3339.ts'
 import { authorize } from './caller.ts'
 import { type QueryContext, withReads } from './context.ts'
 import { bucketCount, bucketOrigin, histogramParameters, parametersOf } from './parameters.ts'
@@ -18,22 +17,22 @@ export function addHistogram(app: FastifyInstance, context: QueryContext): void 
   const histogram = async (request: FastifyRequest): Promise<HistogramAnswer> => {
     const { caller, tenant } = authorize(context.access, request, 'logs:read')
     const { intervalMs, ...wanted } = histogramParameters(parametersOf(request), clock.now())
-    const intervalUs = BigInt(intervalMs) * 1_000n
-    const originUs = bucketOrigin(wanted.fromUs, intervalUs)
+    const intervalNs = BigInt(intervalMs) * 1_000_000n
+    const originNs = bucketOrigin(wanted.fromNs, intervalNs)
     const startedMs = clock.monotonicMs()
     const { counts, isPartial, scannedRows } = await context.gate.run(caller.key, () =>
-      withReads(context, sql =>
-        countBuckets(sql, { ...wanted, tenant, originUs, intervalUs, rowsScannedMax }, () => clock.monotonicMs()),
+      withReads(context, store =>
+        store.count({ ...wanted, tenant, originNs, intervalNs, rowsScannedMax }, () => clock.monotonicMs()),
       ),
     )
     metrics.queried('histogram', (clock.monotonicMs() - startedMs) / 1_000, scannedRows)
     const kept = wanted.by === null ? null : frequent(counts)
     const buckets = Array.from(
-      { length: bucketCount(wanted.fromUs, wanted.toUs, intervalUs) },
+      { length: bucketCount(wanted.fromNs, wanted.toNs, intervalNs) },
       (_, i): HistogramBucket => {
         const values = counts.get(i) ?? new Map<string, bigint>()
         const total = [...values.values()].reduce((sum, count) => sum + count, 0n)
-        const time = formatMicros(originUs + BigInt(i) * intervalUs)
+        const time = formatNanos(originNs + BigInt(i) * intervalNs)
         return { time, count: String(total), ...(kept ? { by: grouped(values, kept) } : {}) }
       },
     )

@@ -6,11 +6,11 @@ import { formatDuration } from '#platform/time'
 import { badParameter, badQuery, notFound } from '../errors.ts'
 import { parseQuery, QueryError } from '../query/parse.ts'
 import type { Query } from '../query/query.ts'
-import type { Place } from '../store/entries.ts'
+import type { Place } from '../store/store.ts'
 import { bucketsMax, defaultInterval, parseInterval, parseTime, smallestInterval, TimeError } from '../time-range.ts'
 import { type EntryField, entryFields } from './entry-json.ts'
 
-const defaultRangeUs = 3_600_000_000n
+const defaultRangeNs = 3_600_000_000_000n
 const limitDefault = 100
 const limitMax = 1_000
 const timeoutDefaultMs = 10_000
@@ -40,16 +40,16 @@ export function queryOf(parameters: Parameters): Query {
   }
 }
 
-export function rangeOf(parameters: Parameters, nowMs: number): { fromUs: bigint; toUs: bigint } {
+export function rangeOf(parameters: Parameters, nowMs: number): { fromNs: bigint; toNs: bigint } {
   const read = (name: 'from' | 'to', standard: bigint) => {
     const text = parameters[name]
     return text === undefined || text === '' ? standard : timeParameter(name, () => parseTime(text, nowMs))
   }
-  // The end is exclusive: an entry of this very microsecond is still found.
-  const toUs = read('to', BigInt(nowMs) * 1_000n + 1_000n)
-  const fromUs = read('from', toUs - defaultRangeUs)
-  if (fromUs >= toUs) throw badParameter('from', 'must be before `to`')
-  return { fromUs, toUs }
+  // The end is exclusive: an entry of this very millisecond is still found.
+  const toNs = read('to', (BigInt(nowMs) + 1n) * 1_000_000n)
+  const fromNs = read('from', toNs - defaultRangeNs)
+  if (fromNs >= toNs) throw badParameter('from', 'must be before `to`')
+  return { fromNs, toNs }
 }
 
 function timeParameter<T>(name: string, read: () => T): T {
@@ -63,8 +63,8 @@ function timeParameter<T>(name: string, read: () => T): T {
 
 export interface SearchParameters {
   query: Query
-  fromUs: bigint
-  toUs: bigint
+  fromNs: bigint
+  toNs: bigint
   order: 'asc' | 'desc'
   limit: number
   timeoutMs: number
@@ -85,8 +85,8 @@ export function searchParameters(parameters: Parameters, tenant: string, nowMs: 
   const range = cursor ?? rangeOf(parameters, nowMs)
   return {
     query: queryOf(parameters),
-    fromUs: range.fromUs,
-    toUs: range.toUs,
+    fromNs: range.fromNs,
+    toNs: range.toNs,
     order,
     limit: whole(parameters, 'limit', limitDefault, limitMax),
     timeoutMs: timeoutOf(parameters),
@@ -97,53 +97,53 @@ export function searchParameters(parameters: Parameters, tenant: string, nowMs: 
 }
 
 export function writeCursor(search: SearchParameters, at: Place): string {
-  const { binding, fromUs, toUs } = search
-  return Buffer.from([binding, fromUs, toUs, at.timestampUs, at.id].join('|')).toString('base64url')
+  const { binding, fromNs, toNs } = search
+  return Buffer.from([binding, fromNs, toNs, at.timestampNs, at.id].join('|')).toString('base64url')
 }
 
-function readCursor(text: string, binding: string): { fromUs: bigint; toUs: bigint; after: Place } {
-  const match = /^([\w-]{16})\|(-?\d{1,19})\|(-?\d{1,19})\|(-?\d{1,19})\|(-?\d{1,19})$/.exec(
+function readCursor(text: string, binding: string): { fromNs: bigint; toNs: bigint; after: Place } {
+  const match = /^([\w-]{16})\|(-?\d{1,22})\|(-?\d{1,22})\|(-?\d{1,22})\|(-?\d{1,19})$/.exec(
     Buffer.from(text, 'base64url').toString('latin1'),
   )
   if (match?.[1] !== binding) throw notFound('This cursor does not belong to this search; begin without one.')
-  const [fromUs = 0n, toUs = 0n, timestampUs = 0n, id = 0n] = match.slice(2).map(BigInt)
-  return { fromUs, toUs, after: { timestampUs, id } }
+  const [fromNs = 0n, toNs = 0n, timestampNs = 0n, id = 0n] = match.slice(2).map(BigInt)
+  return { fromNs, toNs, after: { timestampNs, id } }
 }
 
 export interface HistogramParameters {
   query: Query
-  fromUs: bigint
-  toUs: bigint
+  fromNs: bigint
+  toNs: bigint
   intervalMs: number
   by: 'level' | 'service' | null
   timeoutMs: number
 }
 
 export function histogramParameters(parameters: Parameters, nowMs: number): HistogramParameters {
-  const { fromUs, toUs } = rangeOf(parameters, nowMs)
+  const { fromNs, toNs } = rangeOf(parameters, nowMs)
   const { interval } = parameters
   const intervalMs =
     interval === undefined || interval === ''
-      ? defaultInterval(toUs - fromUs)
+      ? defaultInterval(toNs - fromNs)
       : timeParameter('interval', () => parseInterval(interval))
-  const intervalUs = BigInt(intervalMs) * 1_000n
-  if (bucketCount(fromUs, toUs, intervalUs) > bucketsMax)
+  const intervalNs = BigInt(intervalMs) * 1_000_000n
+  if (bucketCount(fromNs, toNs, intervalNs) > bucketsMax)
     throw badParameter(
       'interval',
-      `${formatDuration(intervalMs)} cuts this range into more than ${bucketsMax} buckets; the smallest that fits is ${formatDuration(smallestInterval(toUs - fromUs))}`,
+      `${formatDuration(intervalMs)} cuts this range into more than ${bucketsMax} buckets; the smallest that fits is ${formatDuration(smallestInterval(toNs - fromNs))}`,
     )
   const by = parameters.by === undefined || parameters.by === '' ? null : oneOf(parameters, 'by', ['level', 'service'])
-  return { query: queryOf(parameters), fromUs, toUs, intervalMs, by, timeoutMs: timeoutOf(parameters) }
+  return { query: queryOf(parameters), fromNs, toNs, intervalMs, by, timeoutMs: timeoutOf(parameters) }
 }
 
 /** Buckets begin at UTC multiples of the interval. */
-export function bucketOrigin(fromUs: bigint, intervalUs: bigint): bigint {
-  const rest = fromUs % intervalUs
-  return fromUs - (rest < 0n ? rest + intervalUs : rest)
+export function bucketOrigin(fromNs: bigint, intervalNs: bigint): bigint {
+  const rest = fromNs % intervalNs
+  return fromNs - (rest < 0n ? rest + intervalNs : rest)
 }
 
-export function bucketCount(fromUs: bigint, toUs: bigint, intervalUs: bigint): number {
-  return Number((toUs - 1n - bucketOrigin(fromUs, intervalUs)) / intervalUs) + 1
+export function bucketCount(fromNs: bigint, toNs: bigint, intervalNs: bigint): number {
+  return Number((toNs - 1n - bucketOrigin(fromNs, intervalNs)) / intervalNs) + 1
 }
 
 function timeoutOf(parameters: Parameters): number {

@@ -6,7 +6,7 @@ import { notFound } from '../errors.ts'
 import { formatMicros } from '../rfc3339.ts'
 import { findRange } from '../store/commits.ts'
 import { authorize } from './caller.ts'
-import { type QueryContext, withReads } from './context.ts'
+import { type QueryContext, withSql } from './context.ts'
 
 export function addReceipts(app: FastifyInstance, context: QueryContext): void {
   app.get('/api/v1/receipts/:id', async (request): Promise<ReceiptAnswer> => {
@@ -15,7 +15,7 @@ export function addReceipts(app: FastifyInstance, context: QueryContext): void {
     const { id } = request.params as { id: string }
     const receipt = context.receipts.read(id, tenant)
     if (!receipt) throw notFound('There is no such receipt.')
-    const { isStored, quarantined } = await withReads(context, sql => findRange(sql, receipt.segment, receipt.from))
+    const { isStored, quarantined } = await withSql(context, sql => findRange(sql, receipt.segment, receipt.from))
     return {
       id,
       received_at: formatMicros(receipt.receivedUs),

@@ -3,7 +3,6 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { notFound } from '../errors.ts'
 import { formatMicros } from '../rfc3339.ts'
-import { findEntry, searchEntries } from '../store/entries.ts'
 import { authorize } from './caller.ts'
 import { type QueryContext, withReads } from './context.ts'
 import { entryJson } from './entry-json.ts'
@@ -23,8 +22,8 @@ export function addSearch(app: FastifyInstance, context: QueryContext): void {
     // Read before the query: what is committed while it runs is a bonus, not a promise.
     const watermark = formatMicros(context.watermarkUs())
     const page = await context.gate.run(caller.key, () =>
-      withReads(context, sql =>
-        searchEntries(sql, { ...wanted, tenant, bytesMax: pageBytesMax, rowsScannedMax }, () => clock.monotonicMs()),
+      withReads(context, store =>
+        store.search({ ...wanted, tenant, bytesMax: pageBytesMax, rowsScannedMax }, () => clock.monotonicMs()),
       ),
     )
     const tookMs = Math.round(clock.monotonicMs() - startedMs)
@@ -32,7 +31,12 @@ export function addSearch(app: FastifyInstance, context: QueryContext): void {
     const rest = JSON.stringify({
       cursor: page.resume ? writeCursor(wanted, page.resume) : null,
       partial: page.isPartial,
-      stats: { scanned_rows: page.scannedRows, scanned_blocks: 0, skipped_blocks: 0, took_ms: tookMs },
+      stats: {
+        scanned_rows: page.scannedRows,
+        scanned_blocks: page.scannedBlocks,
+        skipped_blocks: page.skippedBlocks,
+        took_ms: tookMs,
+      },
       watermark,
     })
     const logs = page.entries.map(entry => entryJson(entry, wanted.fields)).join(',')
@@ -45,9 +49,7 @@ export function addSearch(app: FastifyInstance, context: QueryContext): void {
     const { tenant } = authorize(context.access, request, 'logs:read')
     const { id } = request.params as { id: string }
     // Not a number is not an entry either; the path may as well be a mistyped route.
-    const entry = /^\d{1,19}$/.test(id)
-      ? await withReads(context, sql => findEntry(sql, tenant, BigInt(id)))
-      : undefined
+    const entry = /^\d{1,19}$/.test(id) ? await withReads(context, store => store.find(tenant, BigInt(id))) : undefined
     if (!entry) throw notFound(`There is no log entry ${id.slice(0, 40)}.`)
     return reply.type('application/json; charset=utf-8').send(entryJson(entry))
   })

@@ -11,8 +11,11 @@ import { isUnavailable, migrate, openSql, resolveDatabase, type Sql } from '#pla
 import type { Logger, Registry } from '#platform/telemetry'
 import { openTenancy, type Tenancy } from '#platform/tenancy/tenancy'
 import { type Clock, rfc3339, sleep } from '#platform/time'
-import { attachLogsTable } from '../store/logs-table.ts'
-import { openPartitions, type Partitions } from '../store/partitions.ts'
+import { openStore } from '../store/open-store.ts'
+import { attachLogsTable } from '../store/rows/logs-table.ts'
+import { openPartitions, type Partitions } from '../store/rows/partitions.ts'
+import type { Store } from '../store/store.ts'
+import type { Visibility } from '../store/visibility.ts'
 import type { IntakeMetrics } from './metrics.ts'
 import { openWriter, type Writer, type WriterOptions } from './writer.ts'
 
@@ -24,6 +27,7 @@ export interface DatabaseOptions {
   poolMax: number
   statementTimeoutMs: number
   indexProfile: 'fast' | 'compat'
+  visibility: Visibility
   /** Slugs that environment keys are mapped to; made when missing. */
   tenants: readonly string[]
   secret: Buffer
@@ -45,6 +49,7 @@ export interface DatabaseOptions {
 export interface ReadyDatabase {
   reads: Sql
   writes: Sql
+  store: Store
   writer: Writer
   partitions: Partitions
   tenancy: Tenancy
@@ -121,7 +126,8 @@ export function openDatabase(o: DatabaseOptions): Database {
       onCaughtUp: o.onCaughtUp,
       acceptedRows: o.acceptedRows,
     })
-    return { reads, writes, writer, partitions, tenancy }
+    const store = openStore({ sql: reads, writes, table, visibility: o.visibility })
+    return { reads, writes, store, writer, partitions, tenancy }
   }
 
   const keepConnecting = async () => {

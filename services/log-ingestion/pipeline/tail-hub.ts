@@ -100,7 +100,7 @@ function candidateOf(walk: RowWalk): Candidate {
   let metadata: string | null | undefined
   return {
     id: undefined,
-    timestampUs: BigInt(walk.seconds) * 1_000_000n + BigInt(Math.floor(walk.nanos / 1_000)),
+    timestampNs: BigInt(walk.seconds) * 1_000_000_000n + BigInt(walk.nanos),
     service: walk.service,
     level: levelAt(walk.level),
     get message() {

@@ -8,7 +8,7 @@ import { foldMessage, holds, type Query } from './query.ts'
 export interface Candidate {
   /** Undefined before the commit gave it one: an `id:` term then matches nothing. */
   readonly id: bigint | undefined
-  readonly timestampUs: bigint
+  readonly timestampNs: bigint
   readonly service: string
   readonly level: string
   readonly message: string
@@ -55,8 +55,8 @@ export function compile(query: Query): Matcher {
       return entry => entry.id !== undefined && holds(order(entry.id, id), op)
     }
     case 'timestamp': {
-      const { op, us } = query
-      return entry => holds(order(entry.timestampUs, us), op)
+      const { op, ns } = query
+      return entry => holds(order(entry.timestampNs, ns), op)
     }
     case 'exists': {
       const { name } = query

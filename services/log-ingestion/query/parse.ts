@@ -290,7 +290,7 @@ function fieldQuery(name: string, op: Comparison, value: Value, position: number
       return {
         kind: 'timestamp',
         op,
-        us: BigInt(moment.seconds) * 1_000_000n + BigInt(Math.floor(moment.nanos / 1_000)),
+        ns: BigInt(moment.seconds) * 1_000_000_000n + BigInt(moment.nanos),
       }
     }
   }

@@ -8,7 +8,7 @@ import type { Query } from './query.ts'
 
 const entry: Candidate = {
   id: 42n,
-  timestampUs: 1_768_478_400_000_000n,
+  timestampNs: 1_768_478_400_000_000_000n,
   service: 'api-eu',
   level: 'WARNING',
   message: 'GET /cart failed: Connection RESET by "peer"',

@@ -11,8 +11,8 @@ export type Query =
   | { kind: 'service'; pieces: readonly string[] }
   | { kind: 'level'; op: Comparison; rank: number }
   | { kind: 'id'; op: Comparison; id: bigint }
-  /** Microseconds since 1970, which is what both sinks can tell apart in answers. */
-  | { kind: 'timestamp'; op: Comparison; us: bigint }
+  /** Nanoseconds since 1970; entries of the `rows` sink are at multiples of 1000. */
+  | { kind: 'timestamp'; op: Comparison; ns: bigint }
   | { kind: 'exists'; name: string }
   | { kind: 'equals'; name: string; value: string }
   /** `value` is a JSON number; only fields that are numbers can match. */

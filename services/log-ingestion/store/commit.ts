@@ -7,9 +7,8 @@ import { arrayLiteral, copyBinary, isDataError, type Sql, type Tx } from '#platf
 import { levelAt } from '../level.ts'
 import { type LogRecord, RowWalk } from '../record.ts'
 import { formatMoment } from '../rfc3339.ts'
-import { BinaryRows } from './binary-rows.ts'
-
-export const defaultTenant = 'public'
+import { BinaryRows } from './rows/binary-rows.ts'
+import { defaultTenant } from './tenant.ts'
 
 /** A request as the journal gives it back. */
 export interface PendingRecord {

@@ -12,12 +12,15 @@ import { levelIndex, levels } from '../level.ts'
 import { compile } from '../query/evaluate.ts'
 import { parseQuery } from '../query/parse.ts'
 import { noDedupe, RecordBuilder, readRecord } from '../record.ts'
-import { type Batch, commitBatch, defaultTenant, type PendingRecord } from './commit.ts'
+import { type Batch, commitBatch, type PendingRecord } from './commit.ts'
 import { drawIds, loadAccountedRows, loadCommitted, mergeCommitted, storedUntil } from './commits.ts'
-import { countBuckets, findEntry, type Place, type SearchPlan, type StoredEntry, searchEntries } from './entries.ts'
-import { addTenantColumn, attachLogsTable } from './logs-table.ts'
-import { dayOf, openPartitions } from './partitions.ts'
+import { openStore as openEntries } from './open-store.ts'
+import { addTenantColumn, attachLogsTable } from './rows/logs-table.ts'
+import { dayOf, openPartitions } from './rows/partitions.ts'
+import type { Place, SearchPlan, StoredEntry } from './store.ts'
+import { defaultTenant } from './tenant.ts'
 import { reportHours } from './usage.ts'
+import { createVisibility } from './visibility.ts'
 
 const log = (t: TestContext) => testBase(t).log
 
@@ -29,7 +32,9 @@ async function openStore(t: TestContext, indexProfile: 'fast' | 'compat' = 'fast
     folder: new URL('../migrations/purser_logs/', import.meta.url),
     log: log(t),
   })
-  return { sql, table, partitions: openPartitions(sql, table), replica: randomUUID(), segment: randomUUID() }
+  const visibility = createVisibility(() => 0)
+  const entries = openEntries({ sql, writes: sql, table, visibility })
+  return { sql, table, entries, partitions: openPartitions(sql, table), replica: randomUUID(), segment: randomUUID() }
 }
 type Store = Awaited<ReturnType<typeof openStore>>
 
@@ -141,17 +146,17 @@ test('what was committed is read back equal, to the microsecond and the last dig
   const { ids } = await commit(store, [
     pending(store, 0, [plain({ nanos: 123_456_789, metadata, message: 'tab\tüñí' }), plain({ metadata: '{}' })]),
   ])
-  const entry = await findEntry(store.sql, defaultTenant, ids[0] ?? 0n)
+  const entry = await store.entries.find(defaultTenant, ids[0] ?? 0n)
   assert.deepEqual(entry, {
     id: ids[0],
-    timestampUs: BigInt(daySeconds) * 1_000_000n + 123_456n,
+    timestampNs: BigInt(daySeconds) * 1_000_000_000n + 123_456_000n,
     service: 'shop',
     level: 'INFO',
     message: 'tab\tüñí',
     metadata: '{"a": [1, null, {"b": true}], "n": 12345678901234567890.123, "s": "é\u2028"}',
     createdUs: receivedUs,
   })
-  assert.equal((await findEntry(store.sql, defaultTenant, ids[1] ?? 0n))?.metadata, '{}')
+  assert.equal((await store.entries.find(defaultTenant, ids[1] ?? 0n))?.metadata, '{}')
 })
 
 test('a second commit of the same range does nothing, whatever became of the first answer', async t => {
@@ -261,17 +266,17 @@ test('a tenant sees its own entries only, whether the column is there or not', a
   const other = await commit(store, [pending(store, 100, [plain({ message: 'theirs' })], 'acme')])
   assert.deepEqual(await seen('public'), ['ours'])
   assert.deepEqual(await seen('acme'), ['theirs'])
-  assert.equal(await findEntry(store.sql, 'acme', ids[0] ?? 0n), undefined)
-  assert.equal(await findEntry(store.sql, 'public', other.ids[0] ?? 0n), undefined)
-  assert.equal((await findEntry(store.sql, 'acme', other.ids[0] ?? 0n))?.message, 'theirs')
+  assert.equal(await store.entries.find('acme', ids[0] ?? 0n), undefined)
+  assert.equal(await store.entries.find('public', other.ids[0] ?? 0n), undefined)
+  assert.equal((await store.entries.find('acme', other.ids[0] ?? 0n))?.message, 'theirs')
 })
 
-const dayUs = BigInt(daySeconds) * 1_000_000n
+const dayNs = BigInt(daySeconds) * 1_000_000_000n
 const basePlan: SearchPlan = {
   tenant: defaultTenant,
   query: { kind: 'all' },
-  fromUs: dayUs - 86_400_000_000n,
-  toUs: dayUs + 86_400_000_000n,
+  fromNs: dayNs - 86_400_000_000_000n,
+  toNs: dayNs + 86_400_000_000_000n,
   order: 'desc',
   after: undefined,
   limit: 1_000,
@@ -281,7 +286,7 @@ const basePlan: SearchPlan = {
 }
 
 async function search(store: Store, o: Partial<SearchPlan> = {}): Promise<StoredEntry[]> {
-  return (await searchEntries(store.sql, { ...basePlan, ...o }, () => performance.now())).entries
+  return (await store.entries.search({ ...basePlan, ...o }, () => performance.now())).entries
 }
 
 test('searches answer as the evaluator does over plain arrays; pages add up to the whole; buckets to the count', async t => {
@@ -314,10 +319,10 @@ test('searches answer as the evaluator does over plain arrays; pages add up to t
     .map((r, i) => ({
       ...r,
       id: ids[i] ?? 0n,
-      timestampUs: BigInt(r.seconds) * 1_000_000n + BigInt(Math.floor(r.nanos / 1_000)),
+      timestampNs: BigInt(r.seconds) * 1_000_000_000n + BigInt(Math.floor(r.nanos / 1_000)) * 1_000n,
       createdUs: receivedUs,
     }))
-    .sort((a, b) => (a.timestampUs === b.timestampUs ? Number(a.id - b.id) : a.timestampUs < b.timestampUs ? -1 : 1))
+    .sort((a, b) => (a.timestampNs === b.timestampNs ? Number(a.id - b.id) : a.timestampNs < b.timestampNs ? -1 : 1))
 
   const term = fc.constantFrom(
     'timeout',
@@ -361,14 +366,14 @@ test('searches answer as the evaluator does over plain arrays; pages add up to t
         const parsed = parseQuery(text)
         const matches = compile(parsed)
         const inRange = oracle.filter(
-          entry => entry.timestampUs >= basePlan.fromUs && entry.timestampUs < basePlan.toUs && matches(entry),
+          entry => entry.timestampNs >= basePlan.fromNs && entry.timestampNs < basePlan.toNs && matches(entry),
         )
         const expected = (order === 'asc' ? inRange : inRange.toReversed()).map(entry => entry.id)
 
         const found: bigint[] = []
         let after: Place | undefined
         do {
-          const page = await searchEntries(store.sql, { ...basePlan, query: parsed, order, limit, after }, () =>
+          const page = await store.entries.search({ ...basePlan, query: parsed, order, limit, after }, () =>
             performance.now(),
           )
           assert.ok(page.entries.length <= limit)
@@ -377,9 +382,8 @@ test('searches answer as the evaluator does over plain arrays; pages add up to t
         } while (after)
         assert.deepEqual(found, expected, text)
 
-        const counted = await countBuckets(
-          store.sql,
-          { ...basePlan, query: parsed, originUs: basePlan.fromUs, intervalUs: 3_600_000_000n, by: 'level' },
+        const counted = await store.entries.count(
+          { ...basePlan, query: parsed, originNs: basePlan.fromNs, intervalNs: 3_600_000_000_000n, by: 'level' },
           () => performance.now(),
         )
         const sum = [...counted.counts.values()].flatMap(values => [...values.values()]).reduce((a, b) => a + b, 0n)
@@ -400,11 +404,9 @@ test('entries that arrive while someone pages neither repeat nor shift a page', 
       Array.from({ length: 10 }, (_, i) => plain({ seconds: daySeconds + i, message: `m${i}` })),
     ),
   ])
-  const first = await searchEntries(store.sql, { ...basePlan, limit: 4 }, () => performance.now())
+  const first = await store.entries.search({ ...basePlan, limit: 4 }, () => performance.now())
   await commit(store, [pending(store, 100, [plain({ seconds: daySeconds + 20, message: 'late and new' })])])
-  const second = await searchEntries(store.sql, { ...basePlan, limit: 100, after: first.resume }, () =>
-    performance.now(),
-  )
+  const second = await store.entries.search({ ...basePlan, limit: 100, after: first.resume }, () => performance.now())
   assert.deepEqual(
     [...first.entries, ...second.entries].map(entry => entry.message),
     ['m9', 'm8', 'm7', 'm6', 'm5', 'm4', 'm3', 'm2', 'm1', 'm0'],
@@ -421,7 +423,7 @@ test('a page that would be too large ends early and says where to go on', async 
       Array.from({ length: 10 }, (_, i) => plain({ message: `${i}`.repeat(9_000) })),
     ),
   ])
-  const page = await searchEntries(store.sql, { ...basePlan, bytesMax: 30_000 }, () => performance.now())
+  const page = await store.entries.search({ ...basePlan, bytesMax: 30_000 }, () => performance.now())
   assert.equal(page.entries.length, 3)
   assert.equal(page.isPartial, true)
   assert.equal((await search(store, { after: page.resume })).length, 7)
@@ -432,7 +434,7 @@ test('a search without time left is partial and goes on from its cursor', async 
   await store.partitions.ensure([dayOf(daySeconds)])
   await commit(store, [pending(store, 0, [plain()])])
   let clock = 0
-  const page = await searchEntries(store.sql, { ...basePlan, timeoutMs: 50 }, () => clock++ * 30)
+  const page = await store.entries.search({ ...basePlan, timeoutMs: 50 }, () => clock++ * 30)
   assert.equal(page.isPartial, true)
   assert.equal(page.entries.length, 0)
   assert.equal((await search(store, { after: page.resume })).length, 1)

@@ -11,7 +11,7 @@ export interface LogsTable {
   sequence: string
 }
 
-const migration = new URL('../migrations/001_create_logs_table.sql', import.meta.url)
+const migration = new URL('../../migrations/001_create_logs_table.sql', import.meta.url)
 
 /** @throws Error naming the GRANT that is missing, or the column that is not what the guide says */
 export async function attachLogsTable(

@@ -3,10 +3,10 @@
 
 import type { PendingQuery, Row } from 'postgres'
 import type { Queryable } from '#platform/postgres'
-import { levels, rankOf } from '../level.ts'
-import { isJsonNumber } from '../query/decimal.ts'
-import { type Comparison, holds, type Query } from '../query/query.ts'
-import { formatMicros } from '../rfc3339.ts'
+import { levels, rankOf } from '../../level.ts'
+import { isJsonNumber } from '../../query/decimal.ts'
+import { type Comparison, holds, type Query } from '../../query/query.ts'
+import { formatMicros } from '../../rfc3339.ts'
 
 type Fragment = PendingQuery<Row[]>
 
@@ -63,8 +63,15 @@ export function narrow(sql: Queryable, query: Query): Narrowing | null {
     case 'id':
       // Ids of the table end where int8 ends; larger ones in a query are compared as what they are.
       return exact(sql`l.id::numeric ${comparison(sql, query.op)} ${String(query.id)}::numeric`)
-    case 'timestamp':
-      return exact(sql`l.timestamp ${comparison(sql, query.op)} ${timestampText(query.us)}::timestamptz`)
+    case 'timestamp': {
+      // The table's times are whole microseconds: a bound between two of them is rounded to the side that changes nothing.
+      const { op, ns } = query
+      const floor = ns / 1_000n - (ns % 1_000n < 0n ? 1n : 0n)
+      const isWhole = floor * 1_000n === ns
+      if (op === '=' && !isWhole) return exact(sql`false`)
+      const us = !isWhole && (op === '>=' || op === '<') ? floor + 1n : floor
+      return exact(sql`l.timestamp ${comparison(sql, op)} ${timestampText(us)}::timestamptz`)
+    }
     case 'equals': {
       const { value } = query
       const isPlainText =

@@ -1,8 +1,8 @@
 // Journal rows in PostgreSQL's binary COPY format: slices go from the journal to the socket without becoming strings.
 
 import { Buffer } from 'node:buffer'
-import { levels } from '../level.ts'
-import type { RowWalk } from '../record.ts'
+import { levels } from '../../level.ts'
+import type { RowWalk } from '../../record.ts'
 
 export const logColumns = ['id', 'timestamp', 'service', 'level', 'message', 'metadata', 'created_at'] as const
 
