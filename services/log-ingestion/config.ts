@@ -163,6 +163,18 @@ export const spec = defineConfig({
       doc: 'Keys that may also read and administer. No fall-back to API_KEYS: a key inside an app must not administer.',
     }),
 
+    jwtSecret: setting(secret, {
+      env: 'JWT_SECRET',
+      bare: ['JWT_SECRET'],
+      yaml: 'auth.jwt_secret',
+      doc: 'Signs tokens of people who sign in, at least 16 bytes; made at the first start and kept in the database when absent.',
+    }),
+    registration: setting(oneOf('off', 'open'), {
+      env: 'REGISTRATION',
+      default: 'off',
+      doc: '`open`: anybody may make an account with POST /auth/register.',
+    }),
+
     storage: setting(oneOf('rows', 'columnar'), {
       env: 'STORAGE',
       doc: 'Where entries are stored; `rows` is the guide’s logs table.',
@@ -264,6 +276,18 @@ export const spec = defineConfig({
         name: 'LOG_INGESTION_STORAGE',
         value: 'columnar',
         problem: 'is not there yet; write rows, or leave it out',
+      })
+    if (values.jwtSecret !== undefined && /^dev-secret-change-me/.test(values.jwtSecret))
+      problems.push({
+        name: 'LOG_INGESTION_JWT_SECRET',
+        value: '***',
+        problem: 'is the published default, which anybody can sign with; leave it out and one is made',
+      })
+    else if (values.jwtSecret !== undefined && Buffer.byteLength(values.jwtSecret) < 16)
+      problems.push({
+        name: 'LOG_INGESTION_JWT_SECRET',
+        value: '***',
+        problem: 'must have at least 16 bytes, better 32 (openssl rand -hex 32); leave it out and one is made',
       })
     if (values.inflightBytesMax < values.bodyBytesMax)
       problems.push({

@@ -14,20 +14,24 @@ import { createBuckets } from './access/buckets.ts'
 import { clientAddress, trustedProxies } from './access/client-address.ts'
 import { adminScopes, createDirectory, parseStaticKey, type StaticKey, writeScopes } from './access/directory.ts'
 import { type Config, databaseUrlOf, stateDirOf } from './config.ts'
-import { type AdminContext, addAdmin } from './http/admin.ts'
+import { addAdmin } from './http/admin.ts'
 import { createInflightBytes } from './http/body.ts'
 import { authorize } from './http/caller.ts'
+import type { QueryContext } from './http/context.ts'
 import { createGate } from './http/gate.ts'
 import { addHealth } from './http/health.ts'
 import { addHistogram } from './http/histogram.ts'
 import { createIntake } from './http/intake.ts'
+import { addKeys } from './http/keys.ts'
 import { addReceipts } from './http/receipts.ts'
 import { addSearch } from './http/search.ts'
+import { addSignIn } from './http/sign-in.ts'
 import { addTail } from './http/tail.ts'
 import { createRedaction } from './json/metadata.ts'
 import { openAcceptance } from './pipeline/acceptance.ts'
 import { openDatabase } from './pipeline/database.ts'
 import { createMetrics } from './pipeline/metrics.ts'
+import { createPeople } from './pipeline/people.ts'
 import { createProgress } from './pipeline/progress.ts'
 import { captureSelfLogs } from './pipeline/self-logs.ts'
 import { createTailHub } from './pipeline/tail-hub.ts'
@@ -111,6 +115,11 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
   progress.begin(acceptance.rows, acceptance.committedRowsHint)
 
   const visibility = createVisibility(() => clock.now())
+  const people = createPeople({
+    jwtSecret: config.jwtSecret,
+    onOpen: jwtSecret => directory.trustTokens(jwtSecret),
+    log,
+  })
   const database = openDatabase({
     url: databaseUrl,
     dir: join(dir, 'postgres'),
@@ -134,8 +143,9 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     },
     onCaughtUp: rows => progress.caughtUp(rows),
     acceptedRows: () => progress.acceptedRows,
-    onReady({ tenancy, writer }) {
+    async onReady({ tenancy, writer, reads }) {
       directory.connect(tenancy)
+      await people.connect({ reads, tenancy })
       progress.follow(writer)
     },
   })
@@ -153,6 +163,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     registry,
   })
   parts.onClose('upkeep', () => upkeep.close())
+  parts.onClose('users and keys', () => people.close())
 
   const isJournalNearlyFull = () => journal.bytes >= config.journalBytesMax * 0.95
   const health = createHealth({ clock })
@@ -233,7 +244,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     formatError(problem, request, reply) {
       const error = problem.extra.error ?? problem.message
       if (problem.reason === 'NOT_FOUND' && request.is404) void reply.send({ error: 'Not found' })
-      else if (request.url.startsWith('/admin/')) void reply.send({ error })
+      else if (/^\/(admin|auth)\//.test(request.url)) void reply.send({ error })
       else
         void reply.type('application/problem+json').send({
           type: `docs/errors.md#${problem.reason.toLowerCase()}`,
@@ -248,8 +259,8 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     },
   })
   const observe = httpObserver(base)
-  addHealth(app, { health, isReady: () => !isDraining && !isJournalNearlyFull() })
-  const context: AdminContext = {
+  addHealth(app, { health, notice: () => people.notice, isReady: () => !isDraining && !isJournalNearlyFull() })
+  const context: QueryContext = {
     access,
     gate: createGate(),
     clock,
@@ -274,13 +285,14 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
       isRateLimited: config.isRateLimited,
       rateLimitRps: config.rateLimitRps,
     }),
-    tenancy: () => database.parts?.tenancy,
   }
   addSearch(app, context)
   addHistogram(app, context)
   addTail(app, context)
   addReceipts(app, context)
   addAdmin(app, context)
+  addKeys(app, { access, tenancy: () => database.parts?.tenancy, apiKeys: () => people.open?.apiKeys })
+  addSignIn(app, { clock, people: () => people.open, isRegistrationOpen: () => config.registration === 'open' })
 
   const heartbeat = setInterval(() => hub.heartbeat(), heartbeatEveryMs)
   heartbeat.unref()

@@ -6,6 +6,7 @@ import { deriveKey } from '#platform/tenancy/secret'
 import type { Principal, Tenancy } from '#platform/tenancy/tenancy'
 import { type Role, verifyToken } from '#platform/tenancy/token'
 import type { Clock } from '#platform/time'
+import { looksLikeJwt, type UserClaims, verifyJwt } from './jwt.ts'
 
 export const scopes = ['logs:write', 'logs:read', 'logs:admin', 'faults:write', 'faults:read', 'tenants:any'] as const
 export type Scope = (typeof scopes)[number]
@@ -20,6 +21,8 @@ export interface Caller {
   key: string
   /** For metrics and logs. */
   keyName: string
+  /** Somebody who signed in. */
+  user?: UserClaims
 }
 
 export interface StaticKey {
@@ -35,6 +38,10 @@ export interface Directory {
   authenticate(credential: string): Caller | 'unknown' | 'unavailable'
   /** From here on stored keys are known too. */
   connect(tenancy: Tenancy): void
+  /** From here on tokens of people who signed in are known. */
+  trustTokens(secret: Buffer): void
+  /** Replaces the keys of the environment; the next request is judged by the new ones. */
+  setStatic(keys: readonly StaticKey[]): void
 }
 
 export const writeScopes: readonly Scope[] = ['logs:write', 'faults:write', 'faults:read']
@@ -43,22 +50,10 @@ export const adminScopes: readonly Scope[] = ['logs:write', 'logs:read', 'logs:a
 export function createDirectory(o: { secret: Buffer; clock: Clock; staticKeys: readonly StaticKey[] }): Directory {
   const hashKey = deriveKey(o.secret, 'log key')
   const hashOf = (key: string) => createHmac('sha256', hashKey).update(key).digest('hex')
-  const fixed = new Map<string, Caller>()
-  for (const { key, tenant, name, scopes: granted } of o.staticKeys) {
-    const hash = hashOf(key)
-    const keyName = name ?? `env-${hash.slice(0, 6)}`
-    // One key given twice has the rights of both.
-    const before = fixed.get(hash)
-    fixed.set(hash, {
-      tenant,
-      anyTenant: false,
-      scopes: new Set([...granted, ...(before?.scopes ?? [])]),
-      key: keyName,
-      keyName,
-    })
-  }
+  let fixed = fixedOf(o.staticKeys, hashOf)
   const callers = new WeakMap<Principal, Caller>()
   let tenancy: Tenancy | undefined
+  let jwtSecret: Buffer | undefined
 
   return {
     authenticate(credential) {
@@ -73,6 +68,11 @@ export function createDirectory(o: { secret: Buffer; clock: Clock; staticKeys: r
           key: `token:${claims.subject}`,
           keyName: claims.subject,
         }
+      }
+      if (looksLikeJwt(credential)) {
+        if (!jwtSecret) return 'unavailable'
+        const user = verifyJwt(jwtSecret, credential, o.clock)
+        return user ? callerOf(user) : 'unknown'
       }
       const known = fixed.get(hashOf(credential))
       if (known) return known
@@ -94,8 +94,46 @@ export function createDirectory(o: { secret: Buffer; clock: Clock; staticKeys: r
     connect(opened) {
       tenancy = opened
     },
+    trustTokens(secret) {
+      jwtSecret = secret
+    },
+    setStatic(keys) {
+      fixed = fixedOf(keys, hashOf)
+    },
   }
 }
+
+function fixedOf(keys: readonly StaticKey[], hashOf: (key: string) => string): ReadonlyMap<string, Caller> {
+  const fixed = new Map<string, Caller>()
+  for (const { key, tenant, name, scopes: granted } of keys) {
+    const hash = hashOf(key)
+    const keyName = name ?? `env-${hash.slice(0, 6)}`
+    // One key given twice has the rights of both.
+    const before = fixed.get(hash)
+    fixed.set(hash, {
+      tenant,
+      anyTenant: false,
+      scopes: new Set([...granted, ...(before?.scopes ?? [])]),
+      key: keyName,
+      keyName,
+    })
+  }
+  return fixed
+}
+
+/** People read, administrators administer; sending is what keys are for. */
+function callerOf(user: UserClaims): Caller {
+  return {
+    tenant: user.tenant,
+    anyTenant: user.isPlatformAdmin,
+    scopes: user.isAdmin ? userAdmin : userOnly,
+    key: `user:${user.userId}`,
+    keyName: `user ${user.userId}`,
+    user,
+  }
+}
+const userOnly: ReadonlySet<string> = new Set(['logs:read', 'faults:write', 'faults:read'])
+const userAdmin: ReadonlySet<string> = new Set([...userOnly, 'logs:admin'])
 
 function scopesOf(role: Role): ReadonlySet<string> {
   switch (role) {

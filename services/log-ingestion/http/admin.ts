@@ -1,18 +1,13 @@
 // The guide's admin routes, in the guide's shapes: ids are JSON numbers, errors are {"error", "details"?}.
 
-import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
-import { Problem } from '#platform/http'
-import type { Tenancy } from '#platform/tenancy/tenancy'
+import type { FastifyInstance } from 'fastify'
 import { formatDuration, rfc3339 } from '#platform/time'
-import { adminCredential } from '../access/credentials.ts'
-import { type Scope, writeScopes } from '../access/directory.ts'
-import { directoryUnavailable, rateLimited, storeUnavailable } from '../errors.ts'
 import { errorLevels, rankOf } from '../level.ts'
 import type { Query } from '../query/query.ts'
 import type { StoredEntry } from '../store/store.ts'
 import { loadTotals, type Totals } from '../store/totals.ts'
 import { parseInterval, TimeError } from '../time-range.ts'
-import type { Asker } from './caller.ts'
+import { authorizeAdmin, guideError } from './admin-caller.ts'
 import { type QueryContext, withReads, withSql } from './context.ts'
 import { guideEntryJson } from './entry-json.ts'
 
@@ -22,15 +17,11 @@ const pageBytesMax = 8 * 1024 * 1024
 const rowsScannedMax = 50_000_000
 const timeoutMs = 10_000
 
-export interface AdminContext extends QueryContext {
-  tenancy: () => Tenancy | undefined
-}
-
-export function addAdmin(app: FastifyInstance, context: AdminContext): void {
+export function addAdmin(app: FastifyInstance, context: QueryContext): void {
   const { clock } = context
 
   app.get('/admin/health', async request => {
-    authorizeAdmin(context, request, 'logs:read')
+    authorizeAdmin(context.access, request, 'logs:read')
     const state = context.intake()
     const sql = context.reads()
     const error = sql
@@ -62,7 +53,7 @@ export function addAdmin(app: FastifyInstance, context: AdminContext): void {
   })
 
   app.get('/admin/metrics', async request => {
-    const { tenant } = authorizeAdmin(context, request, 'logs:read')
+    const { tenant } = authorizeAdmin(context.access, request, 'logs:read')
     const query = request.query as Record<string, unknown>
     const rangeMs = intervalOr(query.range, hourMs)
     const asked = typeof query.interval === 'string' ? query.interval : ''
@@ -119,7 +110,7 @@ export function addAdmin(app: FastifyInstance, context: AdminContext): void {
   })
 
   app.get('/admin/stats', async (request, reply) => {
-    const { tenant } = authorizeAdmin(context, request, 'logs:read')
+    const { tenant } = authorizeAdmin(context.access, request, 'logs:read')
     const rangeMs = intervalOr((request.query as Record<string, unknown>).range, 24 * hourMs)
     const nowMs = clock.now()
     const { totals, recent } = await withSql(context, async sql => ({
@@ -136,7 +127,7 @@ export function addAdmin(app: FastifyInstance, context: AdminContext): void {
   })
 
   app.get('/admin/logs/recent', async (request, reply) => {
-    const { tenant } = authorizeAdmin(context, request, 'logs:read')
+    const { tenant } = authorizeAdmin(context.access, request, 'logs:read')
     const asked = Number((request.query as Record<string, unknown>).limit)
     const limit = Number.isInteger(asked) && asked >= 1 ? Math.min(asked, 1_000) : 100
     const logs = await newest(context, tenant, { kind: 'all' }, null, limit)
@@ -144,102 +135,13 @@ export function addAdmin(app: FastifyInstance, context: AdminContext): void {
   })
 
   app.get('/admin/logs/:id', async (request, reply) => {
-    const { tenant } = authorizeAdmin(context, request, 'logs:read')
+    const { tenant } = authorizeAdmin(context.access, request, 'logs:read')
     const { id } = request.params as { id: string }
     if (!/^\d{1,19}$/.test(id)) return guideError(reply, 400, 'Invalid log ID')
     const entry = await withReads(context, store => store.find(tenant, BigInt(id)))
     if (!entry) return guideError(reply, 404, 'Log not found', `there is no log ${id}`)
     return reply.type(json).send(guideEntryJson(entry))
   })
-
-  addKeys(app, context)
-}
-
-function addKeys(app: FastifyInstance, context: AdminContext): void {
-  /** The tenant's keys live in the directory; without it nothing can be said about them. */
-  const open = (slug: string) => {
-    const tenancy = context.tenancy()
-    const tenant = tenancy?.tenants.bySlug(slug)
-    if (!tenancy || !tenant) throw storeUnavailable('the directory of keys was not reached yet')
-    return { tenancy, tenant }
-  }
-
-  app.get('/admin/api/keys', async request => {
-    const { tenancy, tenant } = open(authorizeAdmin(context, request, 'logs:admin').tenant)
-    const keys = await tenancy.keys.list(tenant.id)
-    return {
-      keys: keys.map(key => ({
-        id: Number(key.id),
-        name: key.name,
-        description: '',
-        created_at: key.createdAt.toISOString(),
-        is_active: key.revokedAt === null,
-        created_by_user_id: null,
-      })),
-    }
-  })
-
-  app.post('/admin/api/keys', async (request, reply) => {
-    const { tenant: slug, caller } = authorizeAdmin(context, request, 'logs:admin')
-    const { name, description } = (request.body ?? {}) as Record<string, unknown>
-    if (typeof name !== 'string' || name.trim() === '' || name.length > 200)
-      return guideError(reply, 400, 'Invalid request', 'name must be a text of 1 to 200 characters')
-    const { tenancy, tenant } = open(slug)
-    const key = await tenancy.keys.create(
-      { tenantId: tenant.id, name: name.trim(), scopes: writeScopes, format: 'base64url44' },
-      { kind: 'key', name: caller.keyName, address: request.ip },
-    )
-    return {
-      id: Number(key.id),
-      key: key.key,
-      name: key.name,
-      description: typeof description === 'string' ? description : '',
-      created_at: key.createdAt.toISOString(),
-      is_active: true,
-      created_by_user_id: null,
-      message: 'API key created successfully. Save this key - it will not be shown again!',
-    }
-  })
-
-  app.delete('/admin/api/keys/:id', async (request, reply) => {
-    const { tenant: slug, caller } = authorizeAdmin(context, request, 'logs:admin')
-    const { id } = request.params as { id: string }
-    if (!/^\d{1,18}$/.test(id)) return guideError(reply, 400, 'Invalid API key ID')
-    const { tenancy, tenant } = open(slug)
-    const isOurs = (await tenancy.keys.list(tenant.id)).some(key => key.id === BigInt(id))
-    const isGone =
-      isOurs && (await tenancy.keys.revoke(BigInt(id), { kind: 'key', name: caller.keyName, address: request.ip }))
-    if (!isGone) return guideError(reply, 404, 'Failed to delete API key', `there is no active key ${id}`)
-    return { message: 'API key deleted successfully' }
-  })
-}
-
-/** @throws Problem in the words of the guide's middleware */
-function authorizeAdmin(context: AdminContext, request: FastifyRequest, scope: Scope): Asker {
-  const credential = adminCredential(request.headers)
-  if (credential === undefined) throw unauthenticated('Authentication required')
-  const caller = context.access.directory.authenticate(credential)
-  if (caller === 'unavailable') throw directoryUnavailable()
-  if (caller === 'unknown' || !caller.scopes.has(scope)) {
-    const refused = context.access.refusals.take(request.ip)
-    if (!refused.allowed) throw rateLimited(refused.retryAfterS)
-    throw unauthenticated('Invalid or expired token')
-  }
-  const verdict = context.access.buckets?.take(caller.key)
-  if (verdict && !verdict.allowed) throw rateLimited(verdict.retryAfterS)
-  const { tenant } = request.query as Record<string, unknown>
-  return { caller, tenant: caller.anyTenant && typeof tenant === 'string' ? tenant : caller.tenant }
-}
-
-function unauthenticated(error: string): Problem {
-  return new Problem({ status: 401, reason: 'UNAUTHENTICATED', detail: error, extra: { error } })
-}
-
-function guideError(reply: FastifyReply, status: number, error: string, details?: string): FastifyReply {
-  return reply
-    .code(status)
-    .type(json)
-    .send(JSON.stringify({ error, ...(details === undefined ? {} : { details }) }))
 }
 
 /** Newest first; without a range, everything there is up to an hour ahead. */

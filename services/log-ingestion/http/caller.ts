@@ -5,6 +5,7 @@ import type { Buckets } from '../access/buckets.ts'
 import { nativeCredential } from '../access/credentials.ts'
 import type { Caller, Directory, Scope } from '../access/directory.ts'
 import { badParameter, directoryUnavailable, keyInvalid, keyRequired, rateLimited, scopeMissing } from '../errors.ts'
+import { cookieToken } from './cookie.ts'
 
 export interface Access {
   directory: Directory
@@ -21,7 +22,7 @@ export interface Asker {
 
 /** @throws Problem */
 export function authorize(access: Access, request: FastifyRequest, scope: Scope): Asker {
-  const credential = nativeCredential(request.headers)
+  const credential = nativeCredential(request.headers) ?? cookieToken(request)
   const caller = credential === undefined ? 'none' : access.directory.authenticate(credential)
   if (typeof caller === 'string') {
     const refused = access.refusals.take(request.ip)
@@ -35,7 +36,7 @@ export function authorize(access: Access, request: FastifyRequest, scope: Scope)
 }
 
 /** `?tenant=` is for callers of no single tenant; for others it changes nothing they may see. */
-function tenantOf(caller: Caller, request: FastifyRequest): string {
+export function tenantOf(caller: Caller, request: FastifyRequest): string {
   const { tenant } = request.query as Record<string, unknown>
   if (tenant === undefined || !caller.anyTenant) return caller.tenant
   if (typeof tenant !== 'string' || !/^[a-z0-9][a-z0-9._-]{0,62}$/.test(tenant))
