@@ -3,6 +3,7 @@
 import { rankOf } from '../level.ts'
 import { compareNumbers, isJsonNumber } from './decimal.ts'
 import { foldMessage, holds, type Query } from './query.ts'
+import { compileRegex } from './regex.ts'
 
 /** What a query may look at. Getters are fine: parts that no query asks for are not computed. */
 export interface Candidate {
@@ -74,15 +75,46 @@ export function compile(query: Query): Matcher {
           field => field instanceof Digits && holds(compareNumbers(field.text, value), op),
         )
     }
+    case 'regex': {
+      const { of, name, pattern } = query
+      const test = compileRegex(pattern)
+      if (of !== 'metadata') return entry => test(entry[of])
+      return entry => anyElement(lookUp(entry.metadata, name), field => typeof field === 'string' && test(field))
+    }
     default:
       return query satisfies never
   }
 }
 
-/** Metadata has to be parsed; everything else is at hand. */
+/** Metadata has to be parsed, messages have to be searched; everything else is at hand. */
 function cheapFirst(terms: readonly Query[]): readonly Query[] {
-  const isDear = (query: Query) => query.kind === 'exists' || query.kind === 'equals' || query.kind === 'compare'
-  return [...terms.filter(term => !isDear(term)), ...terms.filter(isDear)]
+  return terms.toSorted((a, b) => costOf(a) - costOf(b))
+}
+
+function costOf(query: Query): number {
+  switch (query.kind) {
+    case 'exists':
+    case 'equals':
+    case 'compare':
+      return 3
+    case 'regex':
+      return query.of === 'metadata' ? 4 : 2
+    case 'message':
+      return 1
+    case 'not':
+      return costOf(query.term)
+    case 'and':
+    case 'or':
+      return Math.max(...query.terms.map(costOf))
+    case 'all':
+    case 'service':
+    case 'level':
+    case 'id':
+    case 'timestamp':
+      return 0
+    default:
+      return query satisfies never
+  }
 }
 
 /** `pieces` are what stands between the wildcards of a pattern. */

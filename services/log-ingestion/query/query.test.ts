@@ -63,6 +63,20 @@ const matching = [
   'peer "\\"peer\\""',
   '"by \\"peer\\""',
   '- OR failed',
+  '/RESET by "peer"$/',
+  '/(?i)reset BY/',
+  '/cart [a-z]+:/ failed',
+  '-/cart$/',
+  '(/nope/ OR /fail(ed)?/)',
+  '/GET \\/cart/',
+  'service:~"^api-(eu|us)$"',
+  'service:~-eu$',
+  'level:~"^WARN"',
+  'text:~"^\\d{3}$"',
+  "text:~'5.0'",
+  'text:~/50+/',
+  'user.tags:~"^b$"',
+  '-missing:~"."',
 ]
 for (const q of matching) test(`matches: ${q}`, () => assert.equal(compile(parseQuery(q))(entry), true))
 
@@ -86,39 +100,71 @@ const missing = [
   'missing:*',
   'user:7',
   'user.tags:c',
+  '/reset/',
+  'status:~"500"',
+  'missing:~"."',
+  'service:~"^eu"',
 ]
 for (const q of missing) test(`does not match: ${q}`, () => assert.equal(compile(parseQuery(q))(entry), false))
 
-const wrong: [string, number, RegExp][] = [
-  ['a )', 2, /found "\)" without "\("/],
-  ['(a', 2, /parenthesis is not closed/],
-  ['a OR', 4, /ends where a word or field should be/],
-  ['OR a', 0, /found OR where/],
-  ['level:loud', 6, /"loud" is not a level; levels are TRACE, DEBUG/],
-  ['status>high', 0, /"high" is not a number/],
-  ['id:x', 3, /is not an id/],
-  ['timestamp>yesterday', 0, /RFC 3339/],
-  ['service>a', 0, /compared with ":" only/],
-  ['"open', 0, /quote is not closed/],
-  ['/re/', 0, /regular expressions are not there yet/],
-  ['name:~"re"', 5, /regular expressions are not there yet/],
-  ['name:', 5, /a value is missing after name:/],
-  [':x', 0, /without a field name/],
-  ['a:[1 5]', 5, /no TO/],
-  ['a:(1 2)', 5, /joined by OR/],
+/** Query, position, what the message says, and the query that is suggested instead. */
+const wrong: [string, number, RegExp, string][] = [
+  ['a )', 2, /found "\)" without "\("/, 'a ")"'],
+  ['(a', 2, /parenthesis is not closed/, '(a)'],
+  ['(a OR (b c)', 11, /parenthesis is not closed/, '(a OR (b c))'],
+  ['a OR', 4, /ends too early/, 'a OR timeout'],
+  ['OR a', 0, /found OR at/, '"OR" a'],
+  ['level:loud', 6, /"loud" is not a level at position 6; expected one of TRACE, DEBUG/, 'level:warn'],
+  ['level>=eror', 7, /is not a level/, 'level>=error'],
+  ['status>high', 7, /"high" is not a number/, 'status>500'],
+  ['id:x', 3, /is not an id/, 'id:1234'],
+  ['timestamp>yesterday', 10, /RFC 3339/, 'timestamp>2026-01-02T00:00:00Z'],
+  ['service>a', 7, /compared with ":" only/, 'service:a'],
+  ['service:[a TO b]', 9, /compared with ":" only/, 'level>=warn service:api "connection reset"'],
+  ['"open', 0, /quote is not closed/, '"open"'],
+  ['"open\\', 0, /quote is not closed/, '"open"'],
+  ["a 'open", 2, /quote is not closed/, "a 'open'"],
+  ['/open', 0, /regular expression is not closed/, '/open/'],
+  ['/a(b/', 0, /missing closing \)/, '/a\\(b/'],
+  ['/api/v1 x', 0, /ends before the word does/, '"/api/v1" x'],
+  ['// x', 0, /is empty/, '"//" x'],
+  ['name:~"(?=x)"', 6, /no look-around/, 'name:~"\\(\\?=x\\)"'],
+  ['name:~', 6, /is missing after name:~/, 'name:~"^a.*z$"'],
+  ['id:~5', 2, /id is no text/, 'id:5'],
+  ['name:', 5, /a value is missing after name:/, 'name:500'],
+  ['level:', 6, /a value is missing after level:/, 'level:warn'],
+  [':x', 0, /found : without a field name/, 'service:x'],
+  ['>x', 0, /found > without a field name/, 'status>500'],
+  ['a:[1 5]', 5, /no TO/, 'a:[1 TO 5]'],
+  ['a:[1 TO 5', 9, /range is not closed/, 'a:[1 TO 5]'],
+  ['a:(1 2)', 5, /joined by OR/, 'a:(1 OR 2)'],
+  ['a:(1 OR 2', 9, /list of values is not closed/, 'a:(1 OR 2)'],
+  ['a:(1 2) level:loud "x', 5, /joined by OR/, 'a:(1 OR 2) level:warn "x"'],
 ]
-for (const [q, position, message] of wrong)
+for (const [q, position, message, example] of wrong)
   test(`refused: ${q}`, () =>
     assert.throws(
       () => parseQuery(q),
       (error: unknown) => {
         assert.ok(error instanceof QueryError)
         assert.match(error.message, message)
-        assert.match(error.message, /; for example: ./)
         assert.equal(error.position, position)
+        assert.equal(error.example, example)
+        assert.ok(error.expected !== '' && error.message.endsWith(`; for example: ${example}`))
         return true
       },
     ))
+
+test('a regular expression is bounded in bytes and in what it unrolls to', () => {
+  parseQuery(`/${'a'.repeat(1_024)}/`)
+  for (const [q, message] of [
+    [`/${'a'.repeat(1_025)}/`, /has 1025 bytes, at most 1024/],
+    [`/${'é'.repeat(513)}/`, /has 1026 bytes, at most 1024/],
+    ['/a{900}b{900}c{900}/', /unrolls to \d+ steps, at most 2000/],
+    ['x:~"(a{1000}){1000}"', /invalid repeat count/],
+  ] as const)
+    assert.throws(() => parseQuery(q), { message })
+})
 
 test('numbers compare by value as integers of any size do', () => {
   const decimal = fc.tuple(fc.bigInt({ min: -(10n ** 30n), max: 10n ** 30n }), fc.integer({ min: 0, max: 25 }))
@@ -189,6 +235,9 @@ test('any text is a query or a QueryError, and evaluates without trouble', () =>
     '\\',
     '5',
     'é',
+    '/',
+    '~',
+    '{',
   )
   fc.assert(
     fc.property(
@@ -203,6 +252,7 @@ test('any text is a query or a QueryError, and evaluates without trouble', () =>
         } catch (error) {
           assert.ok(error instanceof QueryError, String(error))
           assert.ok(error.position >= 0 && error.position <= text.length)
+          assert.doesNotThrow(() => parseQuery(error.example), error.example)
           return
         }
         assert.equal(typeof compile(query)(entry), 'boolean')

@@ -17,6 +17,8 @@ export type Query =
   | { kind: 'equals'; name: string; value: string }
   /** `value` is a JSON number; only fields that are numbers can match. */
   | { kind: 'compare'; name: string; op: Comparison; value: string }
+  /** RE2, anywhere in the text; `name` is that of a metadata field and empty for the others. Only texts can match. */
+  | { kind: 'regex'; of: 'message' | 'service' | 'level' | 'metadata'; name: string; pattern: string }
 
 export type Comparison = '=' | '>' | '>=' | '<' | '<='
 

@@ -81,6 +81,7 @@ export function narrow(sql: Queryable, query: Query): Narrowing | null {
     }
     case 'exists':
     case 'compare':
+    case 'regex':
       return null
     default:
       return query satisfies never
