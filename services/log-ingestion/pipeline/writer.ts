@@ -68,6 +68,8 @@ const batchBytesMax = 8 * 1024 * 1024
 const readBytes = 1024 * 1024
 const backoffMinMs = 100
 const backoffMaxMs = 10_000
+/** Tries of a batch, counted from its first, before a stop leaves it to the next process when the database is away. */
+const attemptsWhileDraining = 3
 /** Commits between two merges of the stored ranges. */
 const mergeEvery = 256
 /** While a batch gathers, how often the journal is asked for more; a wake-up per request would cost more than this. */
@@ -269,6 +271,9 @@ export async function openWriter(o: WriterOptions): Promise<Writer> {
         }
         fail(isUnavailable(error) ? `the database is away: ${messageOf(error)}` : messageOf(error))
         if (!isUnavailable(error)) log.debug({ err: error }, 'commit failed')
+        // Often it is our own end that took the database with it; what is left is safe in the journal, and the next
+        // process waits for our lock on it.
+        if (isUnavailable(error) && draining.signal.aborted && attempt >= attemptsWhileDraining) throw new Stopped()
         await pause(attempt)
       }
     }
@@ -276,8 +281,11 @@ export async function openWriter(o: WriterOptions): Promise<Writer> {
 
   const pause = async (attempt: number) => {
     const ms = Math.min(backoffMaxMs, backoffMinMs * 2 ** attempt) * (0.75 + Math.random() / 2)
-    await sleep(ms, stopping.signal).catch(() => {
-      throw new Stopped()
+    const isDraining = draining.signal.aborted
+    // A pause that a drain finds under way ends at once; those within it take their time.
+    const until = isDraining ? stopping.signal : AbortSignal.any([stopping.signal, draining.signal])
+    await sleep(isDraining ? Math.min(ms, 1_000) : ms, until).catch(() => {
+      if (stopping.signal.aborted) throw new Stopped()
     })
   }
 

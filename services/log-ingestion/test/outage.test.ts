@@ -82,6 +82,22 @@ test('while the database is away, intake goes on and health says so; when it is 
   })
 })
 
+test('a stop does not wait for a database that is away, and loses nothing', async t => {
+  const database = await testDatabase(t)
+  const proxy = await tcpProxy(t, database.url)
+  // Longer than any test may take.
+  const s = await startService(t, { databaseUrl: proxy.url, env: { LOG_INGESTION_SHUTDOWN_TIMEOUT: '10m' } })
+  const acknowledged = new Set<string>()
+  proxy.down()
+  await load(s, 3, acknowledged, 'left behind')
+  await s.stop()
+  proxy.up()
+  await s.restart()
+  await s.settled()
+  assert.equal(acknowledged.size, 30)
+  await assertExact(database.sql, acknowledged)
+})
+
 test('a start without a database listens at once and stores what came meanwhile when it appears', async t => {
   const database = await testDatabase(t)
   const proxy = await tcpProxy(t, database.url)
