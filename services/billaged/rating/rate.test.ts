@@ -13,8 +13,9 @@ const used = (meter: string, quantity: bigint, group: Record<string, string> = {
   group,
   quantityE9: quantity * e9,
 })
+const plan = { id: 'std', version: 1 }
 const rate = (v: PlanVersion, usage: MeterUsage[], segment = january) =>
-  ratePeriod(january, [{ segment, version: v, usage }])
+  ratePeriod(january, [{ segment, plan, version: v, usage }])
 
 const tiersOf = (bounds: bigint[], amounts: bigint[], flats: bigint[]) =>
   [...bounds, null].map((upTo, i) => ({
@@ -81,7 +82,7 @@ test('a charge is one exact rational, floored once, and its parts stay with the 
       (quantityE9, per, amountNano) => {
         const v = version([{ id: 'p', model: 'per_unit', meter: 'm', per: `${per}`, amountNano: `${amountNano}` }])
         const { lines, totalNano } = ratePeriod(january, [
-          { segment: january, version: v, usage: [{ meter: 'm', group: {}, quantityE9 }] },
+          { segment: january, plan, version: v, usage: [{ meter: 'm', group: {}, quantityE9 }] },
         ])
         for (const line of lines) {
           assert.equal(line.amountNano * line.divisor + line.remainder, line.dividend)
@@ -134,8 +135,8 @@ test('flat fees, free allowance and minimum are shared over the segments of a ch
   )
   const cut = january.from + 100
   const segments = [
-    { segment: { from: january.from, to: cut }, version: v, usage: [used('m', 150n)] },
-    { segment: { from: cut, to: january.to }, version: v, usage: [used('m', 644n)] },
+    { segment: { from: january.from, to: cut }, plan, version: v, usage: [used('m', 150n)] },
+    { segment: { from: cut, to: january.to }, plan, version: v, usage: [used('m', 644n)] },
   ]
   const { lines, totalNano } = ratePeriod(january, segments)
   assert.deepEqual(

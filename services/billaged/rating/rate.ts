@@ -20,12 +20,18 @@ export interface Hours {
 
 export interface Line {
   kind: 'usage' | 'flat' | 'minimum'
+  /** Whose price it is; null for a minimum, which a change of plan may have made of several. */
+  plan: PlanRef | null
   priceId: string | null
   meter: string | null
   model: Price['model'] | 'minimum'
   group: Readonly<Record<string, string>>
   segment: Hours
   quantityE9: bigint
+  /** The segment's share of the allowance: so much of the quantity costs nothing. */
+  freeE9: bigint
+  /** What each tier took, for the tiered models. */
+  tiers: readonly TierUse[]
   amountNano: bigint
   /** dividend ÷ divisor = amountNano, remainder left over. */
   dividend: bigint
@@ -33,8 +39,25 @@ export interface Line {
   remainder: bigint
 }
 
+export interface PlanRef {
+  id: string
+  version: number
+}
+
+export interface TierUse {
+  /** Place in the price's list, from 0. */
+  tier: number
+  /** The segment's share of the bound; null for the last tier. */
+  upTo: bigint | null
+  quantityE9: bigint
+  amountNano: bigint
+  /** The segment's share of the tier's flat fee. */
+  flatNano: bigint
+}
+
 export interface SegmentUsage {
   segment: Hours
+  plan: PlanRef
   version: PlanVersion
   usage: readonly MeterUsage[]
 }
@@ -53,10 +76,10 @@ export function ratePeriod(period: Hours, segments: readonly SegmentUsage[]): Ra
   const lines: Line[] = []
   const unrated: MeterUsage[] = []
   let minimumNano = 0n
-  for (const { segment, version, usage } of segments) {
+  for (const { segment, plan, version, usage } of segments) {
     const taken = assign(version, usage)
     for (const price of version.prices) {
-      const line = rateLine(price, taken.get(price) ?? 0n, segment, period)
+      const line = rateLine(price, plan, taken.get(price) ?? 0n, segment, period)
       if (line !== null) lines.push(line)
     }
     unrated.push(...unmatched(version, usage))
@@ -103,42 +126,49 @@ function unmatched(version: PlanVersion, usage: readonly MeterUsage[]): MeterUsa
   )
 }
 
-function rateLine(price: Price, quantityE9: bigint, segment: Hours, period: Hours): Line | null {
-  const line = (scaledDividend: bigint, scaledDivisor: bigint): Line => {
+function rateLine(price: Price, plan: PlanRef, quantityE9: bigint, segment: Hours, period: Hours): Line | null {
+  const line = (scaledDividend: bigint, scaledDivisor: bigint, more: Partial<Line> = {}): Line => {
     // Whole quantities are the rule: their billion cancels, and the line reads as one would write it by hand.
     const isWhole = scaledDividend % e9 === 0n && scaledDivisor % e9 === 0n
     const [dividend, divisor] = isWhole ? [scaledDividend / e9, scaledDivisor / e9] : [scaledDividend, scaledDivisor]
     return {
       kind: price.model === 'flat' ? 'flat' : 'usage',
+      plan,
       priceId: price.id,
       meter: price.model === 'flat' ? null : price.meter,
       model: price.model,
       group: price.model === 'flat' ? {} : price.match,
       segment,
       quantityE9,
+      freeE9: 0n,
+      tiers: [],
       amountNano: dividend / divisor,
       dividend,
       divisor,
       remainder: dividend % divisor,
+      ...more,
     }
   }
   if (price.model === 'flat') return line(share(price.amountNano, segment, period), 1n)
   // A correction can make an event meter's sum negative; there is nothing to charge and nothing to pay back here.
   if (quantityE9 <= 0n) return null
   if (price.model === 'cost_plus') return line(quantityE9 * BigInt(1_000_000 + price.markupPpm), e9 * 1_000_000n)
-  const free = share(price.freeQuantity, segment, period) * e9
-  const billable = quantityE9 > free ? quantityE9 - free : 0n
+  const freeE9 = share(price.freeQuantity, segment, period) * e9
+  const billable = quantityE9 > freeE9 ? quantityE9 - freeE9 : 0n
   switch (price.model) {
     case 'per_unit':
-      return line(billable * price.amountNano, price.per * e9)
+      return line(billable * price.amountNano, price.per * e9, { freeE9 })
     case 'package': {
       const size = price.packageSize * e9
-      return line(((billable + size - 1n) / size) * price.amountNano, 1n)
+      return line(((billable + size - 1n) / size) * price.amountNano, 1n, { freeE9 })
     }
     case 'graduated':
-      return line(graduated(price, billable, segment, period), price.per * e9)
-    case 'volume':
-      return line(volume(price, billable, segment, period), price.per * e9)
+    case 'volume': {
+      const tiers = (price.model === 'graduated' ? graduated : volume)(price, billable, segment, period)
+      let dividend = 0n
+      for (const tier of tiers) dividend += tier.quantityE9 * tier.amountNano + tier.flatNano * price.per * e9
+      return line(dividend, price.per * e9, { freeE9, tiers })
+    }
     default:
       return price satisfies never
   }
@@ -147,35 +177,43 @@ function rateLine(price: Price, quantityE9: bigint, segment: Hours, period: Hour
 type TieredPrice = Extract<Price, { model: 'graduated' | 'volume' }>
 
 /** Each slice at its own tier, a bound belonging to the tier below it; a tier's flat fee once it is entered. */
-function graduated(price: TieredPrice, billable: bigint, segment: Hours, period: Hours): bigint {
-  let dividend = 0n
+function graduated(price: TieredPrice, billable: bigint, segment: Hours, period: Hours): TierUse[] {
+  const uses: TierUse[] = []
   let below = 0n
-  for (const tier of price.tiers) {
-    const upper = tier.upTo === null ? billable : smaller(billable, share(tier.upTo, segment, period) * e9)
+  for (const [tier, { upTo, amountNano, flatNano }] of price.tiers.entries()) {
+    const bound = upTo === null ? null : share(upTo, segment, period)
+    const upper = bound === null ? billable : smaller(billable, bound * e9)
     if (upper <= below) continue
-    dividend += (upper - below) * tier.amountNano + share(tier.flatNano, segment, period) * price.per * e9
+    const flat = share(flatNano, segment, period)
+    uses.push({ tier, upTo: bound, quantityE9: upper - below, amountNano, flatNano: flat })
     below = upper
   }
-  return dividend
+  return uses
 }
 
 /** All units at the tier that holds the quantity. */
-function volume(price: TieredPrice, billable: bigint, segment: Hours, period: Hours): bigint {
-  if (billable === 0n) return 0n
-  const tier = price.tiers.find(({ upTo }) => upTo === null || billable <= share(upTo, segment, period) * e9)
-  if (tier === undefined) throw new Error('BUG: the last tier has no bound')
-  return billable * tier.amountNano + share(tier.flatNano, segment, period) * price.per * e9
+function volume(price: TieredPrice, billable: bigint, segment: Hours, period: Hours): TierUse[] {
+  if (billable === 0n) return []
+  for (const [tier, { upTo, amountNano, flatNano }] of price.tiers.entries()) {
+    const bound = upTo === null ? null : share(upTo, segment, period)
+    if (bound !== null && billable > bound * e9) continue
+    return [{ tier, upTo: bound, quantityE9: billable, amountNano, flatNano: share(flatNano, segment, period) }]
+  }
+  throw new Error('BUG: the last tier has no bound')
 }
 
 function minimumLine(period: Hours, amountNano: bigint): Line {
   return {
     kind: 'minimum',
+    plan: null,
     priceId: null,
     meter: null,
     model: 'minimum',
     group: {},
     segment: period,
     quantityE9: 0n,
+    freeE9: 0n,
+    tiers: [],
     amountNano,
     dividend: amountNano,
     divisor: 1n,

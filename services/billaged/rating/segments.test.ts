@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
 import fc from 'fast-check'
+import { hourMs } from './periods.ts'
 import { type PlanVersion, versionSchema } from './plan.ts'
-import { hourMs, segmentsOf } from './segments.ts'
+import { segmentsOf } from './segments.ts'
 
 const version = (hour: number): PlanVersion =>
   versionSchema.parse({ effectiveFrom: new Date(hour * hourMs).toISOString(), prices: [] })

@@ -1,17 +1,37 @@
 import type { Meter } from '../events/meter.ts'
+import { hourMs } from '../rating/periods.ts'
 import type { PlanVersion } from '../rating/plan.ts'
-import { type Hours, type MeterUsage, type Rating, ratePeriod, type SegmentUsage } from '../rating/rate.ts'
-import { hourMs, type PlannedSegment, segmentsOf } from '../rating/segments.ts'
+import {
+  type Hours,
+  type MeterUsage,
+  type PlanRef,
+  type Rating,
+  ratePeriod,
+  type SegmentUsage,
+} from '../rating/rate.ts'
+import { type PlannedSegment, segmentsOf } from '../rating/segments.ts'
 import type { FoldRules } from '../usage/fold.ts'
-import { meterUsage, unitOf } from '../usage/rows.ts'
+import { type EventUsage, meterUsage, unitOf, type VmUsage } from '../usage/rows.ts'
 import { listSubscriptions, loadPlan, type Plan } from './plans.ts'
 import type { PartReader } from './series.ts'
 import { loadEventUsage, loadVmUsage } from './usage.ts'
 
+/** A period cut at every change of plan, before anything is measured. */
+export interface PlannedPeriod {
+  period: Hours
+  segments: PlannedSegment<NumberedVersion>[]
+  currency: string
+  /** More than one when a subscription changed to a plan of another currency: no invoice can be written over both. */
+  currencies: string[]
+}
+
+type NumberedVersion = PlanVersion & { version: number }
+
 export interface PricedPeriod extends Rating {
   planId: string | null
   currency: string
-  unrated: (MeterUsage & { unit: string })[]
+  currencies: string[]
+  unrated: (MeterUsage & { unit: string; segment: Hours; planId: string | null })[]
 }
 
 /** Rates a customer's period up to now: under its own subscriptions, or all of it under `plan`. */
@@ -23,32 +43,60 @@ export async function pricePeriod(
   period: Hours,
   plan: Plan | null,
 ): Promise<PricedPeriod> {
-  const { segments, currency } = await plannedSegments(reader, customerId, period, plan)
-  const edges = [...segments.map(({ segment }) => hourNs(segment.from)), hourNs(period.to)]
+  const planned = await planPeriod(reader, customerId, period, plan)
+  const edges = edgesOf(planned)
   const vms = await loadVmUsage(reader, customerId, edges, rules)
   const events = await loadEventUsage(reader.sql, meters, customerId, edges)
-  const rated: SegmentUsage[] = []
-  const unplanned: MeterUsage[] = []
-  for (const [i, { segment, version }] of segments.entries()) {
-    const usage = meterUsage(vms, events, i, version?.gapPolicy ?? 'zero')
-    if (version === null)
-      unplanned.push(...usage.filter(item => item.quantityE9 > 0n && item.meter !== 'vm_memory_peak'))
-    else rated.push({ segment, version, usage })
-  }
-  const rating = ratePeriod(period, rated)
-  const unrated = [...rating.unrated, ...unplanned].map(item => ({ ...item, unit: unitOf(item.meter, events) }))
-  return { ...rating, unrated, currency, planId: segments.findLast(({ planId }) => planId !== null)?.planId ?? null }
+  return rateUsage(planned, vms, events)
 }
 
-async function plannedSegments(
+/** `vms` and `events` are by segment of the planned period. */
+export function rateUsage(
+  planned: PlannedPeriod,
+  vms: readonly VmUsage[],
+  events: readonly EventUsage[],
+): PricedPeriod {
+  const rated: SegmentUsage[] = []
+  const unrated: PricedPeriod['unrated'] = []
+  const isNothing = { lines: [], unrated: [], totalNano: 0n }
+  const segmentOf = new Map<MeterUsage, { segment: Hours; planId: string | null }>()
+  for (const [i, { segment, planId, version }] of planned.segments.entries()) {
+    const usage = meterUsage(vms, events, i, version?.gapPolicy ?? 'zero')
+    for (const item of usage) segmentOf.set(item, { segment, planId })
+    if (version !== null) rated.push({ segment, plan: planRef(planId, version), version, usage })
+    else
+      for (const item of usage)
+        if (item.quantityE9 > 0n && !restatements.has(item.meter))
+          unrated.push({ ...item, unit: unitOf(item.meter, events), segment, planId })
+  }
+  const rating = rated.length === 0 ? isNothing : ratePeriod(planned.period, rated)
+  for (const item of rating.unrated) {
+    const where = segmentOf.get(item)
+    if (where === undefined) throw new Error('BUG: unrated usage is some of the usage that was rated')
+    unrated.push({ ...item, unit: unitOf(item.meter, events), ...where })
+  }
+  const { currency, currencies } = planned
+  const planId = planned.segments.findLast(segment => segment.planId !== null)?.planId ?? null
+  return { ...rating, unrated, currency, currencies, planId }
+}
+
+const restatements = new Set(['vm_memory_peak', 'vm_alive'])
+
+function planRef(planId: string | null, version: NumberedVersion): PlanRef {
+  if (planId === null) throw new Error('BUG: a version without its plan')
+  return { id: planId, version: version.version }
+}
+
+export async function planPeriod(
   reader: PartReader,
   customerId: string,
   period: Hours,
   plan: Plan | null,
-): Promise<{ segments: PlannedSegment[]; currency: string }> {
+): Promise<PlannedPeriod> {
   if (plan !== null) {
     const always = [{ planId: plan.id, fromMs: 0, toMs: null }]
-    return { segments: segmentsOf(period, always, () => plan.versions), currency: plan.currency }
+    const segments = segmentsOf(period, always, () => plan.versions)
+    return { period, segments, currency: plan.currency, currencies: [plan.currency] }
   }
   const subscriptions = await listSubscriptions(reader.sql, customerId)
   const touching = subscriptions.filter(
@@ -59,10 +107,14 @@ async function plannedSegments(
     const found = await loadPlan(reader.sql, id)
     if (found !== null) plans.set(id, found)
   }
-  const versionsOf = (id: string): readonly PlanVersion[] => plans.get(id)?.versions ?? []
-  const segments = segmentsOf(period, touching, versionsOf)
+  const segments = segmentsOf(period, touching, id => plans.get(id)?.versions ?? [])
   const currency = plans.get(touching.at(-1)?.planId ?? '')?.currency ?? 'USD'
-  return { segments, currency }
+  return { period, segments, currency, currencies: [...new Set([...plans.values()].map(found => found.currency))] }
+}
+
+/** Where the segments of a planned period begin and the last one ends, Unix ns. */
+export function edgesOf({ period, segments }: PlannedPeriod): bigint[] {
+  return [...segments.map(({ segment }) => hourNs(segment.from)), hourNs(period.to)]
 }
 
 /** The gap policy in force at an instant, for showing usage as the customer's plan would bill it. */
@@ -72,9 +124,9 @@ export async function loadPolicies(reader: PartReader, customerId: string, edges
     from: Math.floor(first / hourMs),
     to: Math.max(Math.ceil(last / hourMs), Math.floor(first / hourMs) + 1),
   }
-  return (await plannedSegments(reader, customerId, period, null)).segments
+  return (await planPeriod(reader, customerId, period, null)).segments
 }
 
-function hourNs(hour: number): bigint {
+export function hourNs(hour: number): bigint {
   return BigInt(hour) * 3_600_000_000_000n
 }
