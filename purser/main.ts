@@ -12,6 +12,7 @@ const help = `Usage: purser <command> [flags]
   status    what runs, where, and how it is              --json
   doctor    look for what is wrong and say how to mend   --json
   demo      send realistic traffic of three tenants      --seconds N  --json
+  logs      search, follow, ship and prove logs          purser logs --help
   version
 
 Configuration comes from the environment: PURSER_DATA_DIR, PURSER_PORT_OFFSET, PURSER_DATABASE_URL, …
@@ -54,6 +55,8 @@ async function main(argv: readonly string[]): Promise<number> {
         return complain(`--seconds must be from 1 to 86400 (got "${String(flags.seconds)}")`)
       return (await import('./demo.ts')).demo(config, { seconds, isJson })
     }
+    case 'logs':
+      return (await import('./logs/main.ts')).logs(rest, { env: process.env })
     case 'version':
     case '--version':
       process.stdout.write(`purser ${version()}\n`)
@@ -65,7 +68,7 @@ async function main(argv: readonly string[]): Promise<number> {
       return 0
     default: {
       const similar =
-        command === undefined ? undefined : nearest(command, ['up', 'status', 'doctor', 'demo', 'version'])
+        command === undefined ? undefined : nearest(command, ['up', 'status', 'doctor', 'demo', 'logs', 'version'])
       return complain(
         command === undefined
           ? help

@@ -77,7 +77,73 @@ export interface ReceiptAnswer {
   stored: number
   quarantined: number
   duplicates: number
-  state: 'pending' | 'stored'
+  /** `stored`: all of it. `settled`: some of it went elsewhere, see the counts. `damaged`: lost with a part of the journal. */
+  state: 'pending' | 'stored' | 'settled' | 'damaged'
+}
+
+/** Rows, as decimal strings: accepted = stored + quarantined + duplicates + pending + damaged. */
+export interface LedgerCounts {
+  accepted: string
+  stored: string
+  quarantined: string
+  duplicates: string
+  /** In the journal, not in the database yet. */
+  pending: string
+  /** Lost with a damaged part of a journal; whose they were is not known. */
+  damaged: string
+  deleted: string
+  expired: string
+  /** UTF-8 bytes of service, level, message and metadata. */
+  bytes: string
+}
+
+export interface LedgerHour extends LedgerCounts {
+  /** Hour of acceptance. */
+  hour: string
+  key: string
+  tenant: string
+  replica: string
+}
+
+/** GET /api/v1/ledger?from&to&key&present=true */
+export interface LedgerAnswer {
+  from: string
+  to: string
+  /** Newest hour first; at most 10,000. */
+  rows: LedgerHour[]
+  isCut: boolean
+  totals: LedgerCounts & {
+    /** Counted in the tables themselves; only when asked for. */
+    present?: string
+  }
+  quarantine_reasons: number
+  /** Rows that none of this accounts for; must be 0. */
+  difference: string
+}
+
+/** GET /api/v1/quarantine */
+export interface QuarantineAnswer {
+  entries: QuarantinedEntry[]
+  cursor: string | null
+}
+
+export interface QuarantinedEntry {
+  id: string
+  tenant: string
+  key: string
+  position: string
+  received_at: string
+  protocol: string
+  /** SQLSTATE, or `idempotency_conflict`. */
+  reason: string
+  detail: string
+  /** As it would be sent again. */
+  entry: Json
+  status: 'open' | 'replayed' | 'discarded'
+  decided_by: string | null
+  decided_at: string | null
+  /** Why it was discarded. */
+  decision: string | null
 }
 
 /** Error of the query routes: problem details with an `error` member. */

@@ -1,0 +1,58 @@
+// `purser logs doctor reconcile`: what was accepted, what became of it, and what is really there. Three counts that come
+// from different places; their difference must be 0.
+
+import { parseArgs } from 'node:util'
+import { parseDuration } from '#platform/time'
+import type { LedgerAnswer } from '../../services/log-ingestion/api.ts'
+import { openTerminal } from '../terminal.ts'
+import { clientFlags, openClient } from './client.ts'
+import { type CommandContext, Misuse } from './main.ts'
+
+/** Exit code 1 when the counts differ. */
+export async function doctor(args: readonly string[], { env }: CommandContext): Promise<number> {
+  const { values, positionals } = parseArgs({
+    args: [...args],
+    options: { ...clientFlags, since: { type: 'string' }, json: { type: 'boolean' } },
+    allowPositionals: true,
+  })
+  if (positionals.length > 1 || (positionals[0] ?? 'reconcile') !== 'reconcile')
+    throw new Misuse(`what is "${positionals.join(' ')}"? Try: purser logs doctor reconcile --since 24h`)
+  const client = await openClient(env, values)
+  const query = new URLSearchParams({ present: 'true' })
+  if (values.since !== undefined) query.set('from', new Date(Date.now() - durationOf(values.since)).toISOString())
+  if (values.tenant !== undefined) query.set('tenant', values.tenant)
+  const ledger = await client.call<LedgerAnswer>('GET', `/api/v1/ledger?${query}`)
+  const isEven = ledger.difference === '0'
+  if (values.json) process.stdout.write(`${JSON.stringify(ledger, null, 2)}\n`)
+  else printLedger(ledger, isEven)
+  return isEven ? 0 : 1
+}
+
+function printLedger({ totals, difference, quarantine_reasons: reasons }: LedgerAnswer, isEven: boolean): void {
+  const t = openTerminal()
+  const line = (name: string, count: string, note = '') =>
+    t.print(`${name.padEnd(20)}${grouped(count).padStart(18)}${note === '' ? '' : `     ${note}`}`)
+  line('source', 'rows')
+  line('journal (accepted)', totals.accepted)
+  const went = `present ${grouped(totals.present ?? '?')}   deleted ${grouped(totals.deleted)}   expired ${grouped(totals.expired)}`
+  line('  stored', totals.stored, went)
+  const see = 'see: purser logs quarantine list'
+  line('  quarantined', totals.quarantined, totals.quarantined === '0' ? '' : `${reasons} reasons, ${see}`)
+  line('  duplicates', totals.duplicates, totals.duplicates === '0' ? '' : 'resends suppressed')
+  line('  pending', totals.pending)
+  line('  damaged', totals.damaged)
+  line('difference', difference, isEven ? t.green('ok') : t.red('rows are missing or too many'))
+}
+
+/** 12479806 as 12 479 806. */
+function grouped(count: string): string {
+  return /^-?\d+$/.test(count) ? count.replace(/\B(?=(\d{3})+$)/g, ' ') : count
+}
+
+function durationOf(text: string): number {
+  try {
+    return parseDuration(text)
+  } catch (error) {
+    throw new Misuse(`--since ${text}: ${error instanceof Error ? error.message : String(error)}`)
+  }
+}

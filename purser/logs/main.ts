@@ -1,0 +1,63 @@
+// `purser logs …`: one file per subcommand, loaded when it is asked for.
+
+import { nearest } from '#platform/config'
+
+/** What every subcommand is given. Results go to stdout, talk to stderr. */
+export interface CommandContext {
+  env: Readonly<Record<string, string | undefined>>
+}
+
+/** Returns the exit code: 0 done, 1 found something wrong or failed, 2 misused. */
+export type Command = (args: readonly string[], context: CommandContext) => Promise<number>
+
+interface Entry {
+  /** As in the help: what it takes, and what for. */
+  usage: string
+  load: () => Promise<Command>
+}
+
+const commands: Readonly<Record<string, Entry>> = {
+  doctor: {
+    usage: 'doctor [reconcile]   compare accepted, stored and present rows   --since 24h --json',
+    load: async () => (await import('./doctor.ts')).doctor,
+  },
+}
+
+const usageExit = 2
+
+export async function logs(args: readonly string[], context: CommandContext): Promise<number> {
+  const [name, ...rest] = args
+  if (name === undefined || name === 'help' || name === '--help' || name === '-h') {
+    const lines = Object.values(commands).map(({ usage }) => `  ${usage}`)
+    process.stdout.write(`Usage: purser logs <command> [flags]\n\n${lines.join('\n')}\n`)
+    return name === undefined ? usageExit : 0
+  }
+  const entry = Object.hasOwn(commands, name) ? commands[name] : undefined
+  if (!entry) {
+    const similar = nearest(name, Object.keys(commands))
+    process.stderr.write(
+      `no command "logs ${name}"${similar ? `; did you mean ${similar}?` : ''}. Try: purser logs --help\n`,
+    )
+    return usageExit
+  }
+  const command = await entry.load()
+  try {
+    return await command(rest, context)
+  } catch (error) {
+    if (error instanceof Misuse) {
+      process.stderr.write(`purser logs ${name}: ${error.message}\n`)
+      return usageExit
+    }
+    if (error instanceof CommandFailed) {
+      process.stderr.write(`purser logs ${name}: ${error.message}\n`)
+      return 1
+    }
+    throw error
+  }
+}
+
+/** Flags or arguments that make no sense; the message says what would. */
+export class Misuse extends Error {}
+
+/** It could not be done, and the message says why and what to do. */
+export class CommandFailed extends Error {}
