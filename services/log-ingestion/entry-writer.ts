@@ -18,7 +18,7 @@ import { stripControls } from './json/text.ts'
 import { type Level, levelIndex } from './level.ts'
 import { TooManyEntries } from './native.ts'
 import type { RecordBuilder } from './record.ts'
-import { formatMoment, type Moment } from './rfc3339.ts'
+import { formatMoment, goZeroSeconds, type Moment } from './rfc3339.ts'
 
 export interface EntryOptions {
   rules: IntakeRules
@@ -43,6 +43,10 @@ export interface Entry {
   /** Nesting of the deepest member. */
   deepest: number
 }
+
+/** The years 1 to 9999: what RFC 3339 can write. */
+const secondsMin = goZeroSeconds
+const secondsMax = 253_402_300_799
 
 export class EntryWriter {
   /** Entries sent, good or bad. */
@@ -104,10 +108,18 @@ export class EntryWriter {
       this.hasTimestamps = false
       return this.#receipt
     }
+    if (time.seconds < secondsMin || time.seconds > secondsMax) {
+      extra.push(`"original_timestamp":"${time.seconds}"`)
+      return this.#moved()
+    }
     if (oldestAllowedMs !== undefined && compareToMs(time, oldestAllowedMs) < 0)
       return refusals.outlived(formatMoment(time.seconds, time.nanos), oldestAllowedMs)
     if (compareToMs(time, nowMs + rules.timestampFutureMaxMs) <= 0) return time
     extra.push(`"original_timestamp":${JSON.stringify(formatMoment(time.seconds, time.nanos))}`)
+    return this.#moved()
+  }
+
+  #moved(): Moment {
     this.movedCount++
     this.hasTimestamps = false
     return this.#receipt

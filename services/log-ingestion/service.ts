@@ -212,7 +212,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     drainRetryS: () => progress.drainRetryS(),
     // Nothing expires yet.
     oldestAllowedMs: () => undefined,
-    observe: (route, status, seconds) => observe(route, status, seconds),
+    observe: (route, method, status, seconds) => observe(route, method, status, seconds),
     log,
   })
   const app = createHttp({
@@ -364,13 +364,13 @@ async function writeDurably(path: string, content: string): Promise<void> {
 }
 
 /** The intake answers beside Fastify and is counted in the same families. */
-function httpObserver({ registry }: Base): (route: string, status: number, seconds: number) => void {
+function httpObserver({ registry }: Base): (route: string, method: string, status: number, seconds: number) => void {
   const requests = registry.getSingleMetric('log_ingestion_http_requests_total')
   const durations = registry.getSingleMetric('log_ingestion_http_request_duration_seconds')
   if (!(requests instanceof Counter && durations instanceof Histogram))
     throw new Error('BUG: createHttp registered no metrics')
-  return (route, status, seconds) => {
-    requests.labels(route, 'POST', String(status)).inc()
+  return (route, method, status, seconds) => {
+    requests.labels(route, method, String(status)).inc()
     durations.labels(route).observe(seconds)
   }
 }

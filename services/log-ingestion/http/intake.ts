@@ -53,7 +53,7 @@ export interface IntakeContext {
   drainRetryS: () => number
   /** Entries older than this have outlived the tenant's retention. Undefined: no limit. */
   oldestAllowedMs: (tenant: string) => number | undefined
-  observe: (route: string, status: number, seconds: number) => void
+  observe: (route: string, method: string, status: number, seconds: number) => void
   log: { error(fields: object, message: string): void }
 }
 
@@ -83,7 +83,7 @@ export function createIntake(context: IntakeContext): (request: IncomingMessage,
       .catch(error => worded(route, target, faultOf(context, error)))
       .then(answer => {
         send(request, response, answer)
-        context.observe(route.label, answer.status, (context.clock.monotonicMs() - startedMs) / 1_000)
+        context.observe(route.label, method, answer.status, (context.clock.monotonicMs() - startedMs) / 1_000)
       })
       .catch(error => {
         context.log.error({ err: error }, 'BUG: an answer could not be written')
@@ -97,13 +97,12 @@ function send(request: IncomingMessage, response: ServerResponse, { status, body
   if (response.destroyed) return
   const requestId = request.headers['x-request-id']
   const fields: Record<string, string | number> = {
-    'Content-Type': jsonType,
-    'Content-Length': Buffer.byteLength(body),
+    ...(status === 204 ? {} : { 'Content-Type': jsonType, 'Content-Length': Buffer.byteLength(body) }),
     ...headers,
   }
   if (typeof requestId === 'string' && /^[\x21-\x7e]{1,128}$/.test(requestId)) fields['X-Request-Id'] = requestId
   response.writeHead(status, fields)
-  response.end(body)
+  response.end(request.method === 'HEAD' || status === 204 ? undefined : body)
   // What is left of a refused body is read and dropped, for the read timeout at most, so that the sender gets to the
   // answer and the connection stays usable.
   if (!request.complete) request.resume()
@@ -116,6 +115,8 @@ async function handle(
   target: Target,
   request: IncomingMessage,
 ): Promise<Answer> {
+  if (route.methods?.includes(target.method) === false)
+    throw new Refusal({ kind: 'method', status: 405, detail: `${target.method} is not a method of ${target.path}` })
   const caller = authenticate(context, route, target, request)
   if (context.isDraining()) {
     const answer = worded(route, target, overloaded('DRAINING', 1))
@@ -154,7 +155,8 @@ async function take(context: IntakeContext, exchange: Exchange): Promise<Answer>
   const { route, target, request, tenant, caller, reservation } = exchange
 
   // read
-  const encoding = encodingOf(request.headers['content-encoding'])
+  const header = request.headers['content-encoding']
+  const encoding = encodingOf(route.ownEncoding === header?.trim().toLowerCase() ? undefined : header)
   const body = await readBody(request, encoding, context.bodyBytesMax, reservation)
 
   // decode
@@ -168,6 +170,7 @@ async function take(context: IntakeContext, exchange: Exchange): Promise<Answer>
       entriesMax: context.entriesMax,
       bodyBytesMax: context.bodyBytesMax,
       batchErrors: context.batchErrors,
+      reserve: bytes => reservation.take(bytes),
       nowMs,
       tally,
       keyName: caller.keyName,

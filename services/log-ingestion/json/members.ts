@@ -44,9 +44,9 @@ export function readMembers(cursor: Cursor, body: Buffer, watch: KeyWatch | null
   }
 }
 
-/** Walks the array at the cursor, calling `item` with the cursor at each item's first byte; `item` must read past it.
- *  Gives way whenever `item` says so. @throws JsonSyntaxError */
-export function* eachItem(cursor: Cursor, item: (index: number) => Generator<void> | undefined): Generator<void> {
+/** Walks the array at the cursor: gives each index with the cursor at the item's first byte, and the item must be read
+ *  past before the next is asked for. @throws JsonSyntaxError */
+export function* itemsOf(cursor: Cursor): Generator<number> {
   cursor.at++
   if (cursor.peek() === 0x5d) {
     cursor.at++
@@ -54,35 +54,10 @@ export function* eachItem(cursor: Cursor, item: (index: number) => Generator<voi
   }
   for (let index = 0; ; index++) {
     cursor.peek()
-    const steps = item(index)
-    if (steps) yield* steps
+    yield index
     const next = cursor.peek()
     if (next !== 0x2c && next !== 0x5d) throw cursor.unexpected('a comma or "]"')
     cursor.at++
     if (next === 0x5d) return
-  }
-}
-
-/** Walks the object at the cursor, calling `value` with each key and the cursor at the value; it must read past it. */
-export function* eachMember(
-  cursor: Cursor,
-  body: Buffer,
-  value: (key: string) => Generator<void> | undefined,
-): Generator<void> {
-  cursor.at++
-  if (cursor.peek() === 0x7d) {
-    cursor.at++
-    return
-  }
-  for (;;) {
-    cursor.key()
-    const key = tokenText(body, cursor.from, cursor.to, cursor.hasEscape)
-    cursor.peek()
-    const steps = value(key)
-    if (steps) yield* steps
-    const next = cursor.peek()
-    if (next !== 0x2c && next !== 0x7d) throw cursor.unexpected('a comma or "}"')
-    cursor.at++
-    if (next === 0x7d) return
   }
 }

@@ -25,6 +25,8 @@ export interface DecodeOptions {
   entriesMax: number
   bodyBytesMax: number
   batchErrors: 'whole' | 'entry'
+  /** Called before so many more decoded bytes are held. */
+  reserve: (bytes: number) => void
   nowMs: number
   tally: Tally
   /** Service of entries that name none. */
@@ -79,6 +81,10 @@ export interface IntakeRoute {
   protocol: Protocol
   /** In metrics: a name of bounded variety, where paths hold names of indexes. */
   label: string
+  /** Other methods are a fault in the protocol's own shape. Undefined: POST, and the rest is left to the other routes. */
+  methods?: readonly string[]
+  /** A Content-Encoding that `decode` undoes itself. */
+  ownEncoding?: string
   credential: (target: Target) => string | undefined
   /** The tenant a caller of any tenant asks for. */
   askedTenant?: (target: Target) => string | undefined
