@@ -16,6 +16,7 @@ import {
   type Loaded,
   loadConfig,
   type Problem,
+  parseEnvFile,
   printConfig,
   type Setting,
   type Sources,
@@ -39,6 +40,8 @@ export interface Running {
   close(): Promise<void>
   /** Applies what can change while running; throws when the new configuration is refused, and then nothing changed. */
   reload?(config: unknown): Promise<void>
+  /** The new configuration was invalid and never reached `reload`. */
+  reloadRefused?(): void
 }
 
 export interface Command<C> {
@@ -85,9 +88,13 @@ export async function runMain<S extends Readonly<Record<string, Setting<unknown>
   if ('help' in flags && flags.help) return void process.stdout.write(usage(program))
   if ('version' in flags && flags.version) return void process.stdout.write(`${spec.service} ${version()}\n`)
 
+  let firstEnvFile: ReadonlyMap<string, string> | undefined
   const load = (): Loaded<ConfigSpec<S>> => {
     try {
-      return loadConfig(spec, readSources(program, flags.config))
+      const sources = readSources(program, flags.config)
+      const inEnvFile = namesOf(sources.envFileText ?? '')
+      firstEnvFile ??= inEnvFile
+      return loadConfig(spec, { ...sources, env: withoutRemoved(sources.env, firstEnvFile, inEnvFile) })
     } catch (error) {
       // Also on a reload: a file that cannot be read then must not end what runs.
       if (error instanceof UnreadableFile) return { ok: false, problems: [error.problem] }
@@ -171,6 +178,21 @@ function readSources<S extends Readonly<Record<string, Setting<unknown>>>>(
     // A unit names its file whether or not it exists; only a file that is there and unreadable is an error.
     ...(envFile === undefined || !existsSync(envFile) ? {} : { envFileText: readOrThrow(envFile) }),
   }
+}
+
+function namesOf(envFileText: string): Map<string, string> {
+  return new Map(parseEnvFile(envFileText).flatMap(line => ('name' in line ? [[line.name, line.value]] : [])))
+}
+
+/** systemd hands the file's first content over as environment too: what was deleted from the file since, such as a key,
+ *  must not live on there. */
+function withoutRemoved(
+  env: Sources['env'],
+  first: ReadonlyMap<string, string>,
+  now: ReadonlyMap<string, string>,
+): Sources['env'] {
+  const isRemoved = (name: string, value: string | undefined) => first.get(name) === value && !now.has(name)
+  return Object.fromEntries(Object.entries(env).filter(([name, value]) => !first.has(name) || !isRemoved(name, value)))
 }
 
 class UnreadableFile extends Error {
@@ -286,6 +308,7 @@ async function reload<S extends Readonly<Record<string, Setting<unknown>>>>(
   const loaded = load()
   if (!loaded.ok) {
     log.error(`${formatProblems(program.spec.service, loaded.problems)}\nThe running configuration stays.`)
+    running.reloadRefused?.()
   } else if (!running.reload) {
     log.warn('this service has nothing to reload; restart it to apply a new configuration')
   } else {

@@ -38,6 +38,7 @@ import { createTailHub } from './pipeline/tail-hub.ts'
 import { startUpkeep } from './pipeline/upkeep.ts'
 import { journalReader } from './pipeline/writer.ts'
 import { createReceipts } from './receipt.ts'
+import { needRestart } from './reload.ts'
 import { createVisibility } from './store/visibility.ts'
 
 const headerBytesMax = 16 * 1024
@@ -60,6 +61,8 @@ export async function start(config: Config, base: Base): Promise<Running> {
 async function startParts(config: Config, base: Base, parts: StartSequence): Promise<Running> {
   const { log, clock, registry } = base
   const startedMonotonicMs = clock.monotonicMs()
+  /** What a reload replaces; settings that need a restart are read from `config`. */
+  let current = config
   const dir = stateDirOf(config)
   const trusted = trustedProxies(config.trustedProxies)
   await mkdir(dir, { recursive: true, mode: 0o700 })
@@ -84,7 +87,8 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
   })
   const databaseUrl = databaseUrlOf(config)
   const hasOwnInstallation = databaseUrl === undefined || config.isSupervised
-  const staticKeys = await staticKeysOf(config, hasOwnInstallation ? join(dir, 'write-key') : undefined)
+  const writeKeyPath = hasOwnInstallation ? join(dir, 'write-key') : undefined
+  const staticKeys = await staticKeysOf(config, writeKeyPath)
   if (hasOwnInstallation)
     log.info({ path: join(dir, 'write-key') }, 'a key that may send to tenant public is in this file')
 
@@ -131,8 +135,12 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     secret,
     journal,
     replica,
-    batchRows: config.batchRows,
-    flushIntervalMs: config.batchFlushIntervalMs,
+    get batchRows() {
+      return current.batchRows
+    },
+    get flushIntervalMs() {
+      return current.batchFlushIntervalMs
+    },
     clock,
     log,
     registry,
@@ -182,9 +190,13 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
 
   let isDraining = false
   const limits = { rps: config.rateLimitRps, burst: config.rateLimitBurst, clock }
+  const queryBuckets = createBuckets(limits)
+  const intakeBuckets = createBuckets(limits)
   const access = {
     directory,
-    buckets: config.isRateLimited ? createBuckets(limits) : undefined,
+    get buckets() {
+      return current.isRateLimited ? queryBuckets : undefined
+    },
     refusals: createBuckets({ rps: 10, burst: 50, clock, keysMax: 10_000 }),
   }
   const intake = createIntake({
@@ -205,7 +217,9 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     entriesMax: config.rowsPerRequestMax,
     batchErrors: config.batchErrors,
     inflight: createInflightBytes(config.inflightBytesMax),
-    buckets: config.isRateLimited ? createBuckets(limits) : undefined,
+    get buckets() {
+      return current.isRateLimited ? intakeBuckets : undefined
+    },
     refusals: access.refusals,
     clientAddress: request => clientAddress(trusted, request),
     isDraining: () => isDraining,
@@ -280,10 +294,10 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
       failures: database.parts?.writer.status().failures ?? 0,
       isWriterHealthy: database.health().status === 'ok',
       problem: database.problem,
-      batchRows: config.batchRows,
-      flushIntervalMs: config.batchFlushIntervalMs,
-      isRateLimited: config.isRateLimited,
-      rateLimitRps: config.rateLimitRps,
+      batchRows: current.batchRows,
+      flushIntervalMs: current.batchFlushIntervalMs,
+      isRateLimited: current.isRateLimited,
+      rateLimitRps: current.rateLimitRps,
     }),
   }
   addSearch(app, context)
@@ -292,7 +306,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
   addReceipts(app, context)
   addAdmin(app, context)
   addKeys(app, { access, tenancy: () => database.parts?.tenancy, apiKeys: () => people.open?.apiKeys })
-  addSignIn(app, { clock, people: () => people.open, isRegistrationOpen: () => config.registration === 'open' })
+  addSignIn(app, { clock, people: () => people.open, isRegistrationOpen: () => current.registration === 'open' })
 
   const heartbeat = setInterval(() => hub.heartbeat(), heartbeatEveryMs)
   heartbeat.unref()
@@ -314,7 +328,26 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
   const waited = new AbortController()
   await Promise.race([database.ready, sleep(databaseWaitMs, waited.signal).catch(() => {})])
   waited.abort()
-  return { url, close: () => parts.close() }
+  return {
+    url,
+    close: () => parts.close(),
+    async reload(next: Config) {
+      const keys = await staticKeysOf(next, writeKeyPath)
+      const tenancy = database.parts?.tenancy
+      for (const slug of new Set(keys.map(key => key.tenant)))
+        if (tenancy) await tenancy.tenants.ensure(slug, { kind: 'system', name: 'configuration' })
+      // Nothing below can fail: it is all applied, or nothing was.
+      directory.setStatic(keys)
+      for (const buckets of [queryBuckets, intakeBuckets])
+        buckets.configure({ rps: next.rateLimitRps, burst: next.rateLimitBurst })
+      current = next
+      log.level = next.logLevel
+      metrics.reloaded(true)
+      const settings = needRestart(config, next)
+      if (settings.length > 0) log.warn({ settings }, 'these settings changed and apply after a restart')
+    },
+    reloadRefused: () => metrics.reloaded(false),
+  }
 }
 
 /** Which journal this is, for ever: made at the first start. */

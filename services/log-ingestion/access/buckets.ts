@@ -15,6 +15,8 @@ export interface Verdict {
 export interface Buckets {
   take(key: string): Verdict
   readonly rps: number
+  /** From now on; what was spent stays spent. */
+  configure(limits: { rps: number; burst: number }): void
   /** How many keys are remembered. */
   readonly size: number
 }
@@ -34,7 +36,8 @@ interface Bucket {
 
 const sweepEveryTakes = 1_024
 
-export function createBuckets({ rps, burst, clock, keysMax = 100_000 }: BucketOptions): Buckets {
+export function createBuckets({ clock, keysMax = 100_000, ...limits }: BucketOptions): Buckets {
+  let { rps, burst } = limits
   // In order of last use, so that the least recently used is first.
   const buckets = new Map<string, Bucket>()
   let takes = 0
@@ -67,7 +70,13 @@ export function createBuckets({ rps, burst, clock, keysMax = 100_000 }: BucketOp
         retryAfterS: allowed ? 0 : Math.max(1, Math.ceil((1 - bucket.tokens) / rps - 1e-9)),
       }
     },
-    rps,
+    get rps() {
+      return rps
+    },
+    configure(next) {
+      rps = next.rps
+      burst = next.burst
+    },
     get size() {
       return buckets.size
     },

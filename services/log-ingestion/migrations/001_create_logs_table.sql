@@ -7,6 +7,18 @@
 --   SELECT set_config('purser.index_profile', 'compat', false);
 -- `compat` is the five indexes of older installations; they cost most of the write path, GIN above all.
 
+-- The image of TimescaleDB loads the library and leaves the extension to whoever mounts files over its own.
+DO $$
+BEGIN
+  IF to_regclass('public.logs') IS NULL AND current_setting('shared_preload_libraries') LIKE '%timescaledb%'
+     AND EXISTS (SELECT FROM pg_available_extensions WHERE name = 'timescaledb' AND installed_version IS NULL) THEN
+    CREATE EXTENSION IF NOT EXISTS timescaledb;
+  END IF;
+EXCEPTION WHEN insufficient_privilege THEN
+  RAISE NOTICE 'TimescaleDB is loaded and % may not enable it here; logs gets daily partitions instead', current_user;
+END
+$$;
+
 DO $$
 DECLARE
   profile text := coalesce(nullif(current_setting('purser.index_profile', true), ''), 'fast');
@@ -17,6 +29,11 @@ BEGIN
   IF to_regclass('public.logs') IS NOT NULL THEN
     RAISE NOTICE 'public.logs exists; left as it is';
     RETURN;
+  END IF;
+  IF NOT has_schema_privilege('public', 'CREATE') THEN
+    RAISE insufficient_privilege USING
+      MESSAGE = format('role %I may not create tables in schema public', current_user),
+      HINT = format('From PostgreSQL 15 on, rights on the database do not include this. As postgres, run this file, or GRANT USAGE, CREATE ON SCHEMA public TO %I.', current_user);
   END IF;
 
   EXECUTE 'CREATE TABLE IF NOT EXISTS public.logs (
@@ -54,10 +71,12 @@ $$;
 DO $$
 DECLARE
   part regclass;
+  is_native boolean := EXISTS (SELECT FROM pg_class WHERE oid = 'public.logs'::regclass AND relkind = 'p');
 BEGIN
   IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'log_ingestion') AND pg_has_role(current_user, 'log_ingestion', 'MEMBER')
      AND pg_has_role(current_user, (SELECT relowner FROM pg_class WHERE oid = 'public.logs'::regclass), 'MEMBER') THEN
-    FOR part IN SELECT inhrelid::regclass FROM pg_inherits WHERE inhparent = 'public.logs'::regclass LOOP
+    -- TimescaleDB hands over its chunks by itself.
+    FOR part IN SELECT inhrelid::regclass FROM pg_inherits WHERE is_native AND inhparent = 'public.logs'::regclass LOOP
       EXECUTE format('ALTER TABLE %s OWNER TO log_ingestion', part);
     END LOOP;
     -- Its sequence follows. CREATE on the schema is what making partitions needs.

@@ -117,8 +117,13 @@ export function openDatabase(o: DatabaseOptions): Database {
       sql: writes,
       table,
       partitions,
-      batchRows: o.batchRows,
-      flushIntervalMs: o.flushIntervalMs,
+      // Read each time: a reload may change them.
+      get batchRows() {
+        return o.batchRows
+      },
+      get flushIntervalMs() {
+        return o.flushIntervalMs
+      },
       clock,
       log,
       metrics: o.metrics,

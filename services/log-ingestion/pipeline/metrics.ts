@@ -62,6 +62,12 @@ export function createMetrics(
   const redactions = counter('redactions_total', 'Metadata members removed.', ['rule'])
   const sanitized = counter('sanitized_total', 'Values changed because no database takes them.', ['kind'])
 
+  const reload = new Gauge({
+    name: name('config_reload_success'),
+    help: '1 unless the last reload was refused.',
+    registers: [registry],
+  })
+  reload.set(1)
   gauge('journal_pending_rows', 'Rows acknowledged and not yet in the database.', read.pendingRows)
   gauge('db_up', '1 while commits work.', () => (read.isDatabaseUp() ? 1 : 0))
   gauge(
@@ -108,6 +114,7 @@ export function createMetrics(
       querySeconds.labels(kind).observe(seconds)
       scannedRows.inc(scanned)
     },
+    reloaded: (isSuccess: boolean) => reload.set(isSuccess ? 1 : 0),
     tailDropped: (count: number) => droppedRows.inc(count),
   }
 }

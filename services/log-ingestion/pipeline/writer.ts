@@ -95,7 +95,7 @@ interface Queued extends PendingRecord {
 export async function openWriter(o: WriterOptions): Promise<Writer> {
   const { journal, sql, replica, clock, log, metrics } = o
   const stored: Map<string, StoredRange[]> = await loadCommitted(sql, replica)
-  const rowsMax = Math.max(o.batchRows, batchRowsMin)
+  const rowsMax = () => Math.max(o.batchRows, batchRowsMin)
   const stopping = new AbortController()
   const draining = new AbortController()
   let queue: Queued[] = []
@@ -120,7 +120,7 @@ export async function openWriter(o: WriterOptions): Promise<Writer> {
 
   /** Reads ahead until a batch is full or nothing more is there. */
   const fill = async () => {
-    while (queueRows < rowsMax && queueBytes < batchBytesMax) {
+    while (queueRows < rowsMax() && queueBytes < batchBytesMax) {
       // Told before the read: what is accepted while it runs may not be in its answer.
       const accepted = o.acceptedRows()
       const { batches, next } = await journal.read(position, { bytesMax: readBytes })
@@ -171,7 +171,7 @@ export async function openWriter(o: WriterOptions): Promise<Writer> {
     let bytes = 0
     let count = 0
     for (const { record } of queue) {
-      if (count > 0 && (rows + record.rows > rowsMax || bytes + record.payload.length > batchBytesMax)) break
+      if (count > 0 && (rows + record.rows > rowsMax() || bytes + record.payload.length > batchBytesMax)) break
       rows += record.rows
       bytes += record.payload.length
       count++
