@@ -97,6 +97,48 @@ export class RecordBuilder {
     this.#accountedBytes += end - serviceAt + (levelBytes[level] as number)
   }
 
+  /**
+   * Lets `change` look at the texts of each row in place and answer what to put instead of them, null for what stays.
+   * Yields the bytes looked at so far. What a row counts is counted anew.
+   */
+  *rewrite(
+    change: (bytes: Buffer, message: Stretch, metadata: Stretch | null) => Rewritten | null,
+  ): Generator<number, void> {
+    const bytes = this.#bytes
+    const rows = this.#rows
+    let next: RecordBuilder | null = null
+    let accountedBytes = 0
+    let at = headerBytesMax
+    for (let row = 0; row < rows; row++) {
+      const level = bytes[at + 12] as number
+      const service = { bytes, from: at + rowHeaderBytes, to: at + rowHeaderBytes + (bytes[at + 13] as number) }
+      const message = { bytes, from: service.to, to: service.to + bytes.readUInt32LE(at + 14) }
+      const metadataBytes = bytes.readUInt32LE(at + 18)
+      const metadata = metadataBytes === noMetadata ? null : { bytes, from: message.to, to: message.to + metadataBytes }
+      const end = metadata?.to ?? message.to
+      const changed = change(bytes, message, metadata)
+      if (changed && next === null) {
+        next = new RecordBuilder(bytes.length - headerBytesMax)
+        bytes.copy(next.#bytes, headerBytesMax, headerBytesMax, at)
+        next.#at = at
+        next.#rows = row
+        next.#accountedBytes = accountedBytes
+      }
+      if (next) {
+        const seconds = bytes.readInt32LE(at + 4) * 4_294_967_296 + bytes.readUInt32LE(at)
+        const nanos = bytes.readUInt32LE(at + 8)
+        next.row(seconds, nanos, level, service, changed?.message ?? message, changed?.metadata ?? metadata)
+      } else accountedBytes += end - service.from + (levelBytes[level] as number)
+      at = end
+      yield at - headerBytesMax
+    }
+    if (next === null) return
+    // What was there before stays nowhere in memory that is written out.
+    this.#bytes = next.#bytes
+    this.#at = next.#at
+    this.#accountedBytes = next.#accountedBytes
+  }
+
   /** The payload of the journal record. The builder must not be used afterwards. */
   finish(header: RecordHeader): Buffer {
     const texts = [header.tenant, header.key, header.idempotencyKey].map(text => Buffer.from(text))
@@ -126,6 +168,17 @@ export class RecordBuilder {
     this.#bytes.copy(grown, 0, 0, this.#at)
     this.#bytes = grown
   }
+}
+
+export interface Stretch {
+  from: number
+  to: number
+}
+
+/** Null: stays as it is. */
+export interface Rewritten {
+  message: string | null
+  metadata: string | null
 }
 
 /** Bytes of the request where nothing had to change, text where something did. */

@@ -26,6 +26,8 @@ export interface Redaction {
   /** Cheap and on the safe side: true for every key that `redacts` accepts. */
   readonly watch: KeyWatch
   redacts(key: string): boolean
+  /** What patterns make of a string value. Without it values stay as they are. */
+  replace?(text: string, tally: Tally): string
 }
 
 /** Keys are compared without case, `-` and `_`. */
@@ -89,7 +91,7 @@ class Cleaner {
     const c = this.#peek()
     if (c === '{') return this.#object()
     if (c === '[') return this.#array()
-    if (c === '"') return this.#cleanString(this.#string())
+    if (c === '"') return this.#cleanValue(this.#string())
     return this.#scalar()
   }
 
@@ -142,6 +144,14 @@ class Cleaner {
     const start = ++this.#at
     while (this.#text[this.#at] !== '"') this.#at += this.#text[this.#at] === '\\' ? 2 : 1
     return this.#text.slice(start, this.#at++)
+  }
+
+  #cleanValue(raw: string): string {
+    const clean = this.#cleanString(raw)
+    if (this.#redaction.replace === undefined) return clean
+    const text = raw.includes('\\') ? String(JSON.parse(clean)) : clean.slice(1, -1)
+    const replaced = this.#redaction.replace(text, this.#tally)
+    return replaced === text ? clean : JSON.stringify(replaced)
   }
 
   #cleanString(raw: string): string {
