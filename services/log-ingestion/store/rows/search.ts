@@ -142,7 +142,7 @@ function greater(a: bigint, b: bigint): bigint {
   return a > b ? a : b
 }
 
-interface EntryRow {
+export interface EntryRow {
   id: bigint
   timestampUs: bigint
   service: string | null
@@ -170,21 +170,21 @@ function selectWindow(tx: Queryable, plan: ReadPlan, window: Window, limit: numb
     order by e.timestamp ${direction}, e.id ${direction} ${limit === null ? tx`` : tx`limit ${limit}`}`
 }
 
-function columns(tx: Queryable) {
+export function columns(tx: Queryable) {
   return tx`e.id, (extract(epoch from e.timestamp) * 1000000)::int8 as "timestampUs", e.service, e.level, e.message,
     e.metadata::text as metadata, (extract(epoch from e.created_at) * 1000000)::int8 as "createdUs"`
 }
 
 /** See the top of the file. */
-function unmarked(tx: Queryable) {
+export function unmarked(tx: Queryable) {
   return tx`(values (null::text)) as unmarked(tenant)`
 }
 
-function ofTenant(tx: Queryable, tenant: string) {
+export function ofTenant(tx: Queryable, tenant: string) {
   return tenant === defaultTenant ? tx`tenant is null` : tx`tenant = ${tenant}`
 }
 
-function entryOf(row: EntryRow): StoredEntry {
+export function entryOf(row: EntryRow): StoredEntry {
   const { id, timestampUs, service, level, message, metadata, createdUs } = row
   return {
     id,
