@@ -240,6 +240,11 @@ export const spec = defineConfig({
       default: 'whole',
       doc: 'Whether one undecodable entry fails a native batch or only itself; header X-Batch-Errors wins.',
     }),
+    elasticVersion: setting(text, {
+      env: 'ELASTIC_VERSION',
+      default: '8.19.0',
+      doc: 'Version told to Elasticsearch clients; the default suits every shipper of 7 and 8.',
+    }),
     redactKeys: setting(list, {
       env: 'REDACT_KEYS',
       default: '',
@@ -288,6 +293,12 @@ export const spec = defineConfig({
         name: 'LOG_INGESTION_JWT_SECRET',
         value: '***',
         problem: 'must have at least 16 bytes, better 32 (openssl rand -hex 32); leave it out and one is made',
+      })
+    if (!/^\d{1,3}\.\d{1,3}\.\d{1,3}$/.test(values.elasticVersion))
+      problems.push({
+        name: 'LOG_INGESTION_ELASTIC_VERSION',
+        value: values.elasticVersion,
+        problem: 'must be three numbers, such as 8.19.0',
       })
     if (values.inflightBytesMax < values.bodyBytesMax)
       problems.push({

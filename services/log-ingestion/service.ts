@@ -216,6 +216,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     bodyBytesMax: config.bodyBytesMax,
     entriesMax: config.rowsPerRequestMax,
     batchErrors: config.batchErrors,
+    elasticVersion: config.elasticVersion,
     inflight: createInflightBytes(config.inflightBytesMax),
     get buckets() {
       return current.isRateLimited ? intakeBuckets : undefined

@@ -1,5 +1,6 @@
 // Which paths are intake, and whose protocol each speaks.
 
+import { elasticRoute } from '../protocols/elastic-routes.ts'
 import { push } from '../protocols/loki.ts'
 import { batch, lines, single } from '../protocols/native.ts'
 import type { IntakeRoute } from '../protocols/protocol.ts'
@@ -14,9 +15,15 @@ const routes: Readonly<Record<string, IntakeRoute>> = {
   '/insert/loki/api/v1/push': push('/insert/loki/api/v1/push'),
 }
 
-/** Undefined for what the other routes answer. */
-export function routeOf(method: string, path: string): IntakeRoute | undefined {
-  const route = Object.hasOwn(routes, path) ? routes[path] : undefined
-  if (method === 'POST') return route
-  return method === 'OPTIONS' || route?.methods === undefined ? undefined : route
+/** Undefined for what the other routes answer. `accept` is the header, empty when there is none. */
+export type RouteOf = (method: string, path: string, accept: string) => IntakeRoute | undefined
+
+export function createRoutes({ elasticVersion }: { elasticVersion: string }): RouteOf {
+  return (method, path, accept) => {
+    const route = Object.hasOwn(routes, path) ? routes[path] : undefined
+    if (route !== undefined && method === 'POST') return route
+    if (method === 'OPTIONS') return undefined
+    if (route !== undefined) return route.methods && route
+    return elasticRoute(method, path, accept, { version: elasticVersion })
+  }
 }

@@ -29,7 +29,7 @@ import {
   TooMuchInFlight,
   UnsupportedEncoding,
 } from './body.ts'
-import { routeOf } from './intake-routes.ts'
+import { createRoutes } from './intake-routes.ts'
 
 export interface IntakeContext {
   clock: Clock
@@ -42,6 +42,7 @@ export interface IntakeContext {
   bodyBytesMax: number
   entriesMax: number
   batchErrors: 'whole' | 'entry'
+  elasticVersion: string
   inflight: InflightBytes
   /** Undefined: RATELIMIT_ENABLED=false. */
   buckets: Buckets | undefined
@@ -70,11 +71,12 @@ interface Exchange {
 
 /** Takes the request and returns true, or leaves it to the other routes. */
 export function createIntake(context: IntakeContext): (request: IncomingMessage, response: ServerResponse) => boolean {
+  const routeOf = createRoutes(context)
   return (request, response) => {
     const { url = '', method = '' } = request
     const query = url.indexOf('?')
     const path = (query < 0 ? url : url.slice(0, query)).replace(/(?<=.)\/$/, '')
-    const route = routeOf(method, path)
+    const route = routeOf(method, path, request.headers.accept ?? '')
     if (route === undefined) return false
     const startedMs = context.clock.monotonicMs()
     const parameters = new URLSearchParams(query < 0 ? '' : url.slice(query + 1))
@@ -117,6 +119,7 @@ async function handle(
 ): Promise<Answer> {
   if (route.methods?.includes(target.method) === false)
     throw new Refusal({ kind: 'method', status: 405, detail: `${target.method} is not a method of ${target.path}` })
+  if (route.reply && route.isOpen) return route.reply(target)
   const caller = authenticate(context, route, target, request)
   if (context.isDraining()) {
     const answer = worded(route, target, overloaded('DRAINING', 1))
@@ -141,6 +144,7 @@ async function admitted(
       context.metrics.limited(caller.keyName, 'requests')
       throw new Refusal(rateLimited(verdict.retryAfterS))
     }
+    if (route.reply) return route.reply(target)
     const tenant = (caller.anyTenant && route.askedTenant?.(target)) || caller.tenant
     return await take(context, { route, target, request, caller, tenant, reservation })
   } catch (error) {
@@ -179,10 +183,9 @@ async function take(context: IntakeContext, exchange: Exchange): Promise<Answer>
   )
   const { protocol } = route
   const { rows } = builder
-  const answer = decoded.answer()
   if (rows === 0) {
     context.metrics.accepted(protocol, 0, decoded.rejectedCount, body.length)
-    return answer
+    return decoded.answer()
   }
 
   // accept
@@ -198,6 +201,7 @@ async function take(context: IntakeContext, exchange: Exchange): Promise<Answer>
   context.metrics.cleaned(tally)
 
   // answer
+  const answer = decoded.answer()
   const receipt = { 'X-Ack': 'disk', 'X-Receipt': context.receipts.issue(accepted, tenant) }
   return { ...answer, headers: { ...receipt, ...answer.headers } }
 }

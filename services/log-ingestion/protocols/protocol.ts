@@ -83,6 +83,10 @@ export interface IntakeRoute {
   label: string
   /** Other methods are a fault in the protocol's own shape. Undefined: POST, and the rest is left to the other routes. */
   methods?: readonly string[]
+  /** Answers without reading a body: what clients ask before they send. */
+  reply?: (target: Target) => Answer
+  /** No key is needed for it. */
+  isOpen?: true
   /** A Content-Encoding that `decode` undoes itself. */
   ownEncoding?: string
   credential: (target: Target) => string | undefined

@@ -1,0 +1,144 @@
+// The official clients, unmodified: what they send is stored, with everything where it belongs.
+
+import assert from 'node:assert/strict'
+import { createRequire } from 'node:module'
+import type { Transform } from 'node:stream'
+import { test } from 'node:test'
+import { Client, errors } from '@elastic/elasticsearch'
+import pino from 'pino'
+import { pinoLoki } from 'pino-loki'
+import winston from 'winston'
+import LokiTransport from 'winston-loki'
+import { pollUntil } from '../../../test/kit/poll.ts'
+import { startService, type TestService, writeKey } from './start.ts'
+
+interface StoredRow {
+  service: string
+  level: string
+  message: string
+  metadata: Record<string, unknown> | null
+}
+
+async function storedRows(service: TestService, count: number): Promise<StoredRow[]> {
+  let rows: StoredRow[] = []
+  await pollUntil(
+    async () => {
+      rows = await service.sql<StoredRow[]>`select service, level, message, metadata from logs order by id`
+      return rows.length >= count
+    },
+    { what: `${count} rows to be stored`, everyMs: 20 },
+  )
+  return rows.map(row => ({ ...row }))
+}
+
+test('pino-loki', async t => {
+  const service = await startService(t)
+  const stream = pinoLoki({
+    host: service.url,
+    basicAuth: { username: 'me', password: writeKey },
+    labels: { service_name: 'shop', env: 'prod' },
+    batching: false,
+    convertArrays: false,
+  })
+  const log = pino(stream)
+  log.warn({ order: 7 }, 'stock is low')
+  log.error('gone')
+  const rows = await storedRows(service, 2)
+  assert.deepEqual(
+    rows.map(({ service, level, metadata }) => [service, level, metadata?.env]),
+    [
+      ['shop', 'WARNING', 'prod'],
+      ['shop', 'ERROR', 'prod'],
+    ],
+  )
+  assert.match(rows[0]?.message ?? '', /stock is low/)
+  stream.end()
+})
+
+test('winston-loki, with protobuf in snappy and with JSON', async t => {
+  const service = await startService(t)
+  for (const json of [false, true]) {
+    const transport = new LokiTransport({
+      host: service.url,
+      basicAuth: `me:${writeKey}`,
+      labels: { app: json ? 'as-json' : 'as-protobuf' },
+      json,
+      batching: false,
+      format: winston.format.json(),
+      onConnectionError: error => assert.fail(String(error)),
+    })
+    const log = winston.createLogger({ transports: [transport] })
+    log.warn('late', { labels: { route: '/pay' } })
+  }
+  const rows = await storedRows(service, 2)
+  assert.deepEqual(rows.map(row => row.service).sort(), ['as-json', 'as-protobuf'])
+  for (const row of rows) {
+    assert.equal(row.level, 'WARN')
+    assert.equal(row.metadata?.route, '/pay')
+    assert.match(row.message, /late/)
+  }
+})
+
+test('@elastic/elasticsearch: greeting, bulk with a failed item, index, create, and the rejected key', async t => {
+  const service = await startService(t)
+  const client = new Client({ node: service.url, auth: { apiKey: writeKey } })
+  assert.equal((await client.info()).version.number, '8.19.0')
+  const answer = await client.bulk({
+    operations: [
+      { create: { _index: 'shop-2026.01.15' } },
+      { '@timestamp': new Date().toISOString(), message: 'one', log: { level: 'warn' }, user: { id: 7 } },
+      { delete: { _index: 'shop-2026.01.15', _id: '1' } },
+    ],
+  })
+  assert.equal(answer.errors, true)
+  assert.equal(answer.items[0]?.create?.status, 201)
+  assert.equal(answer.items[1]?.delete?.status, 400)
+  assert.equal((await client.index({ index: 'shop', document: { message: 'two' } })).result, 'created')
+  assert.equal((await client.create({ index: 'shop', id: 'a/b', document: { message: 'three' } })).result, 'created')
+  const rows = await storedRows(service, 3)
+  assert.deepEqual(rows, [
+    { service: 'shop', level: 'WARN', message: 'one', metadata: { user: { id: 7 } } },
+    { service: 'shop', level: 'INFO', message: 'two', metadata: null },
+    { service: 'shop', level: 'INFO', message: 'three', metadata: { _id: 'a/b' } },
+  ])
+  const stranger = new Client({ node: service.url, auth: { username: 'me', password: 'wrong' }, maxRetries: 0 })
+  // The directory is there by now: an unknown key is unknown, not unavailable.
+  await assert.rejects(
+    stranger.bulk({ operations: [{ create: { _index: 'x' } }, {}] }),
+    (error: unknown) => error instanceof errors.ResponseError && error.statusCode === 401,
+  )
+})
+
+test('the helper of @elastic/elasticsearch that most applications send with', async t => {
+  const service = await startService(t)
+  const client = new Client({
+    node: `${service.url}/insert/elasticsearch`,
+    auth: { username: 'me', password: writeKey },
+  })
+  const { total, successful, failed } = await client.helpers.bulk({
+    datasource: Array.from({ length: 50 }, (_, i) => ({ message: `line ${i}` })),
+    onDocument: () => ({ create: { _index: 'helper' } }),
+    flushBytes: 500,
+  })
+  assert.deepEqual({ total, successful, failed }, { total: 50, successful: 50, failed: 0 })
+  assert.equal((await storedRows(service, 50)).length, 50)
+})
+
+test('pino-elasticsearch', async t => {
+  const service = await startService(t)
+  // Its types describe an ES module, which it is not.
+  const pinoElasticsearch: (o: object) => Transform = createRequire(import.meta.url)('pino-elasticsearch')
+  const stream = pinoElasticsearch({
+    node: service.url,
+    auth: { apiKey: writeKey },
+    index: 'web',
+    esVersion: 8,
+    flushBytes: 10,
+    flushInterval: 50,
+  })
+  const log = pino(stream)
+  log.fatal({ order: 7 }, 'stopped')
+  const [row] = await storedRows(service, 1)
+  assert.deepEqual([row?.service, row?.level, row?.message, row?.metadata?.order], ['web', 'FATAL', 'stopped', 7])
+  stream.destroy()
+})
