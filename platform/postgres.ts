@@ -3,6 +3,7 @@
 
 export { arrayLiteral } from './postgres/arrays.ts'
 export { type CopyInput, type CopyValue, copyBinary, copyRows, type Json } from './postgres/copy.ts'
+export { copyOut } from './postgres/copy-out.ts'
 export {
   type EmbeddedOptions,
   type EmbeddedPostgres,
