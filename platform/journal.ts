@@ -96,6 +96,8 @@ export interface JournalOptions {
   registry?: Registry
   /** Start of the metric names, such as `log_ingestion_journal`. */
   metricPrefix?: string
+  /** Name of the histogram of syncs, where a guide gives it one: `<prefix>_fsync_duration_seconds` otherwise. */
+  syncMetric?: string
   clock?: Clock
   /** Newest released segments that stay, to refill a database restored from a backup. */
   keepBytes?: number
@@ -162,13 +164,18 @@ async function startJournal(options: JournalOptions, lock: Lock): Promise<Journa
   let removing: Promise<void> = Promise.resolve()
   let isClosed = false
 
-  const metrics = journalMetrics(registry, options.metricPrefix ?? 'journal', {
-    bytes: () => pendingBytes,
-    bytesMax,
-    diskBytes: () => segments.reduce((sum, segment) => sum + segment.end, 0),
-    oldestAgeMs: () => oldestAgeMs(),
-    damagedRanges: () => book.total,
-  })
+  const metrics = journalMetrics(
+    registry,
+    options.metricPrefix ?? 'journal',
+    {
+      bytes: () => pendingBytes,
+      bytesMax,
+      diskBytes: () => segments.reduce((sum, segment) => sum + segment.end, 0),
+      oldestAgeMs: () => oldestAgeMs(),
+      damagedRanges: () => book.total,
+    },
+    options.syncMetric,
+  )
 
   const writer = openWriter({
     dir,

@@ -17,7 +17,7 @@ import {
   type StreamResponse,
 } from '@connectrpc/connect'
 import type { UniversalHandler, UniversalServerResponse } from '@connectrpc/connect/protocol'
-import { codeToString } from '@connectrpc/connect/protocol-connect'
+import { codeToHttpStatus, codeToString, errorToJson } from '@connectrpc/connect/protocol-connect'
 import {
   compressionGzip,
   universalRequestFromNodeRequest,
@@ -43,9 +43,29 @@ export interface RpcOptions {
   timeoutMsMax?: number
   /** Aborts the handlers that listen to their signal, when the process drains. */
   shutdownSignal?: AbortSignal
+  /** Answers plain Connect unary calls over HTTP/1.1 without Connect-ES: for the few procedures whose cost matters.
+   *  Null leaves the call to Connect-ES; so whatever is unusual needs to be understood in one place only. */
+  direct?: (call: DirectCall) => Promise<DirectReply> | null
   log: Logger
   registry: Registry
   tracing?: Tracing
+}
+
+/** A Connect unary POST, uncompressed, whose body has arrived whole. */
+export interface DirectCall {
+  /** `/package.Service/Method` */
+  procedure: string
+  isBinary: boolean
+  body: Buffer
+  header(name: string): string | null
+  isCertified: boolean
+}
+
+export interface DirectReply {
+  /** In the encoding of the request. */
+  body: Uint8Array | string
+  /** Names and values in turn. */
+  headers: readonly string[]
 }
 
 /** What every handler may know of the request that called it: `context.values.get(callKey)`. */
@@ -92,43 +112,154 @@ export function createRpc(o: RpcOptions): Handler {
     ...(o.shutdownSignal === undefined ? {} : { shutdownSignal: o.shutdownSignal }),
   })
   o.routes(router)
-  const procedures = new Map(router.handlers.map(handler => [handler.requestPath, handler]))
+  const procedures = new Map(
+    router.handlers.map(handler => [
+      handler.requestPath,
+      { handler, metrics: ofProcedure(metrics, handler.requestPath) },
+    ]),
+  )
 
   return (req, res) => {
     const procedure = procedures.get((req.url ?? '').split('?', 1)[0] ?? '')
-    if (procedure !== undefined) return void serve(procedure, req, res, metrics, o)
+    if (procedure !== undefined) return serve(procedure.handler, req, res, procedure.metrics, o, metrics)
     // Fastify types its router for node:http; it reads only what HTTP/2's compatibility objects have as well.
     o.fallback(req as IncomingMessage, res as ServerResponse)
   }
 }
 
-async function serve(procedure: UniversalHandler, req: RpcRequest, res: RpcResponse, m: Metrics, o: RpcOptions) {
+function serve(
+  procedure: UniversalHandler,
+  req: RpcRequest,
+  res: RpcResponse,
+  own: ProcedureMetrics,
+  o: RpcOptions,
+  metrics: Metrics,
+) {
   const method = procedure.requestPath
   const call = describe(req)
-  const stop = m.seconds.startTimer({ rpc_method: method })
+  const startedMs = performance.now()
   const span = o.tracing?.serverSpan(method, header(req, 'traceparent'), { 'rpc.method': method })
-  m.active.inc({ rpc_method: method })
+  own.active.inc()
   res.once('close', () => {
-    stop()
-    m.active.dec({ rpc_method: method })
-    m.requests.inc({ rpc_method: method, rpc_status: call.status ?? codeToString(Code.Canceled) })
+    own.seconds.observe((performance.now() - startedMs) / 1_000)
+    own.active.dec()
+    own.ended(call.status ?? codeToString(Code.Canceled))
     span?.end(res.statusCode)
   })
+  if (o.direct !== undefined && 'socket' in res && !('stream' in res) && !('stream' in req) && isPlainUnary(req, o)) {
+    readBody(req, body => void serveDirect(procedure, req, res, body, call, o, metrics))
+  } else void serveUniversal(procedure, req, res, null, call, o)
+}
+
+/** Nothing in the request's head asks for more than one message in and one out. */
+function isPlainUnary(req: IncomingMessage, o: RpcOptions): boolean {
+  const { headers } = req
+  const type = headers['content-type']
+  const version = headers['connect-protocol-version']
+  const length = headers['content-length']
+  return (
+    req.method === 'POST' &&
+    (type === 'application/proto' || type === 'application/json') &&
+    (headers['content-encoding'] === undefined || headers['content-encoding'] === 'identity') &&
+    (version === undefined || version === '1') &&
+    (headers['connect-timeout-ms'] === undefined || /^\d{1,9}$/.test(String(headers['connect-timeout-ms']))) &&
+    length !== undefined &&
+    Number(length) <= o.readMaxBytes
+  )
+}
+
+function readBody(req: IncomingMessage, done: (body: Buffer) => void) {
+  const chunks: Buffer[] = []
+  req.on('data', (chunk: Buffer) => void chunks.push(chunk))
+  req.on('end', () => {
+    const [first] = chunks
+    done(chunks.length === 1 && first !== undefined ? first : Buffer.concat(chunks))
+  })
+  // A sender that leaves in the middle gets no answer; 'close' of the response counts it as canceled.
+  req.on('error', () => {})
+}
+
+async function serveDirect(
+  procedure: UniversalHandler,
+  req: IncomingMessage,
+  res: ServerResponse,
+  body: Buffer,
+  call: Call,
+  o: RpcOptions,
+  metrics: Metrics,
+) {
+  const isBinary = req.headers['content-type'] === 'application/proto'
+  let headers: readonly string[] = []
+  let answer: Uint8Array | string
+  let type = isBinary ? 'application/proto' : 'application/json'
+  let status = 200
+  try {
+    const working = o.direct?.({
+      procedure: procedure.requestPath,
+      isBinary,
+      body,
+      header: name => header(req, name) ?? null,
+      isCertified: call.isCertified,
+    })
+    if (working === null || working === undefined)
+      return void (await serveUniversal(procedure, req, res, body, call, o))
+    call.isInvoked = true
+    const reply = await withinTimeout(working, header(req, 'connect-timeout-ms'))
+    call.status = 'ok'
+    headers = reply.headers
+    answer = reply.body
+  } catch (error) {
+    const named = nameError(error, call, procedure.requestPath, o.log, metrics)
+    status = codeToHttpStatus(named.code)
+    type = 'application/json'
+    headers = [...named.metadata].flat()
+    answer = JSON.stringify(errorToJson(named, undefined))
+  }
+  const length = typeof answer === 'string' ? Buffer.byteLength(answer) : answer.length
+  const fixed = ['content-type', type, 'content-length', String(length), 'x-request-id', call.requestId]
+  if (res.destroyed) return
+  res.writeHead(status, [...fixed, ...headers])
+  res.end(answer)
+}
+
+function withinTimeout<T>(working: Promise<T>, timeoutMs: string | undefined): Promise<T> {
+  if (timeoutMs === undefined) return working
+  return new Promise((resolve, reject) => {
+    const late = () => reject(new ConnectError('the operation timed out', Code.DeadlineExceeded))
+    const timer = setTimeout(late, Math.min(Number(timeoutMs), 2 ** 31 - 1))
+    working.then(resolve, reject).finally(() => clearTimeout(timer))
+  })
+}
+
+/** `body`: what was read of the request already, whole. */
+async function serveUniversal(
+  procedure: UniversalHandler,
+  req: RpcRequest,
+  res: RpcResponse,
+  body: Buffer | null,
+  call: Call,
+  o: RpcOptions,
+) {
   try {
     res.setHeader('x-request-id', call.requestId)
     const values = createContextValues().set(callKey, call)
-    const answer = await procedure(universalRequestFromNodeRequest(req, res, undefined, values))
+    const request = universalRequestFromNodeRequest(req, res, undefined, values)
+    const answer = await procedure(body === null ? request : { ...request, body: once(body) })
     await universalResponseToNodeResponse(amend(answer, call), res)
   } catch (error) {
     // No authority, an impossible URL, or a client that has gone: nothing our procedure did.
     call.status ??= codeToString(res.headersSent ? Code.Canceled : Code.InvalidArgument)
-    o.log.debug({ err: error, requestId: call.requestId, rpcMethod: method }, 'rpc was not answered')
+    o.log.debug({ err: error, requestId: call.requestId, rpcMethod: procedure.requestPath }, 'rpc was not answered')
     if (!res.headersSent && !res.writableEnded) {
       res.statusCode = 400
       res.end()
     } else if ('stream' in res) res.stream.close(http2.constants.NGHTTP2_INTERNAL_ERROR)
     else res.destroy()
   }
+}
+
+async function* once(body: Uint8Array): AsyncIterable<Uint8Array> {
+  yield body
 }
 
 function describe(req: RpcRequest): Call {
@@ -229,16 +360,8 @@ function observe(log: Logger, metrics: Metrics): Interceptor {
     const call = req.contextValues.get(callKey)
     call.isInvoked = true
     const method = `/${req.service.typeName}/${req.method.name}`
-    const fail = (error: unknown): ConnectError => {
-      const named = error instanceof ConnectError ? error : asConnectError(error, req.signal)
-      if (named === null) {
-        metrics.panics.inc({ rpc_method: method, panic_type: error instanceof TypeError ? 'TypeError' : 'Error' })
-        log.error({ err: error, requestId: call.requestId, rpcMethod: method }, 'BUG: rpc failed')
-      }
-      const answer = named ?? new ConnectError('internal error', Code.Internal)
-      call.status = codeToString(answer.code)
-      return answer
-    }
+    const fail = (error: unknown): ConnectError =>
+      nameError(asConnectError(error, req.signal) ?? error, call, method, log, metrics)
     try {
       const response = await next(req)
       if (response.stream) return { ...response, message: watch(response.message, call, fail) }
@@ -248,6 +371,17 @@ function observe(log: Logger, metrics: Metrics): Interceptor {
       throw fail(error)
     }
   }
+}
+
+/** Our own refusals as they are; anything else is a bug, which the log explains and the caller does not see. */
+function nameError(error: unknown, call: Call, method: string, log: Logger, metrics: Metrics): ConnectError {
+  if (!(error instanceof ConnectError)) {
+    metrics.panics.inc({ rpc_method: method, panic_type: error instanceof TypeError ? 'TypeError' : 'Error' })
+    log.error({ err: error, requestId: call.requestId, rpcMethod: method }, 'BUG: rpc failed')
+  }
+  const named = error instanceof ConnectError ? error : new ConnectError('internal error', Code.Internal)
+  call.status = codeToString(named.code)
+  return named
 }
 
 /** An abort is no bug: the client left, its deadline passed, or we are shutting down. */
@@ -271,6 +405,21 @@ async function* watch(
 }
 
 type Metrics = ReturnType<typeof createMetrics>
+type ProcedureMetrics = ReturnType<typeof ofProcedure>
+
+/** The children of one procedure, looked up once: hashing labels for every call costs more than counting. */
+function ofProcedure(metrics: Metrics, method: string) {
+  const ends = new Map<string, { inc(): void }>()
+  return {
+    active: metrics.active.labels(method),
+    seconds: metrics.seconds.labels(method),
+    ended(status: string) {
+      const child = ends.get(status) ?? metrics.requests.labels(method, status)
+      ends.set(status, child)
+      child.inc()
+    },
+  }
+}
 
 function createMetrics(registry: Registry) {
   const registers = [registry]

@@ -33,11 +33,16 @@ interface Families {
 const familiesOf = new WeakMap<Registry, Map<string, Families>>()
 
 /** Without a registry nothing is kept. */
-export function journalMetrics(registry: Registry | undefined, prefix: string, gauges: JournalGauges): JournalMetrics {
+export function journalMetrics(
+  registry: Registry | undefined,
+  prefix: string,
+  gauges: JournalGauges,
+  syncName = `${prefix}_fsync_duration_seconds`,
+): JournalMetrics {
   if (!registry) return { appended() {}, synced() {}, failed() {}, close() {} }
   const known = familiesOf.get(registry) ?? new Map<string, Families>()
   familiesOf.set(registry, known)
-  const families = known.get(prefix) ?? registerFamilies(registry, prefix)
+  const families = known.get(prefix) ?? registerFamilies(registry, prefix, syncName)
   known.set(prefix, families)
   families.open.add(gauges)
   return {
@@ -48,7 +53,7 @@ export function journalMetrics(registry: Registry | undefined, prefix: string, g
   }
 }
 
-function registerFamilies(registry: Registry, prefix: string): Families {
+function registerFamilies(registry: Registry, prefix: string, syncName: string): Families {
   const registers = [registry]
   const open = new Set<JournalGauges>()
   const gauge = (name: string, help: string, read: () => number) =>
@@ -93,7 +98,7 @@ function registerFamilies(registry: Registry, prefix: string): Families {
       registers,
     }),
     sync: new Histogram({
-      name: `${prefix}_fsync_duration_seconds`,
+      name: syncName,
       help: 'Duration of one fdatasync, shared by a group of appends.',
       buckets,
       registers,

@@ -39,8 +39,6 @@ test('a setting whose promise is not kept yet is refused, never ignored', () => 
     ['BILLAGED_TLS_MODE', 'spiffe'],
     ['BILLAGED_TLS_MODE', 'file'],
     ['BILLAGED_STRIPE_API_KEY', 'sk_test_1'],
-    ['BILLAGED_OTEL_HIGH_CARDINALITY_ENABLED', 'true'],
-    ['BILLAGED_RATE_LIMIT_SAMPLES', '10'],
     ['BILLAGED_AGGREGATION_INTERVAL', '0s'],
     ['BILLAGED_MAX_GAP_CAP', '1m'],
   ] as const)

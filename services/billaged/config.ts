@@ -69,7 +69,7 @@ export const spec = defineConfig({
     isHighCardinality: setting(bool, {
       env: 'OTEL_HIGH_CARDINALITY_ENABLED',
       default: 'false',
-      doc: 'Adds labels per VM and customer. Not available yet: true is refused.',
+      doc: 'Adds the labels vm_id, customer_id and tenant_id to counters of samples and batches.',
     }),
     tlsMode: setting(oneOf('disabled', 'file', 'spiffe'), {
       env: 'TLS_MODE',
@@ -175,12 +175,6 @@ export const spec = defineConfig({
         'BILLAGED_STRIPE_API_KEY',
         values.stripeApiKey !== undefined,
         'the Stripe adapter is not available yet; unset it',
-      ],
-      ['BILLAGED_OTEL_HIGH_CARDINALITY_ENABLED', values.isHighCardinality, 'is not available yet; set it to false'],
-      [
-        'BILLAGED_RATE_LIMIT_SAMPLES',
-        values.rateLimitSamples > 0,
-        'is not available yet; set it to 0 and limit in front of us',
       ],
       ['BILLAGED_AGGREGATION_INTERVAL', values.aggregationIntervalMs <= 0, 'must be longer than 0, such as 60s'],
       ['BILLAGED_HEARTBEAT_LEASE', values.heartbeatLeaseMs <= 0, 'must be longer than 0, such as 2m'],

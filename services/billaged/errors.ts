@@ -56,6 +56,15 @@ export const batchTooLarge = (samples: number, samplesMax: number): ConnectError
     domain,
   })
 
+export const rateLimited = (customerId: string, retryAfterS: number): ConnectError =>
+  rpcError({
+    code: Code.ResourceExhausted,
+    message: `customer_id ${customerId} sends more samples a second than it may; try again in ${retryAfterS} s`,
+    reason: 'RATE_LIMITED',
+    domain,
+    retryAfterS,
+  })
+
 /** Nothing was stored; sending the same again is right. */
 export const notAcknowledged = (why: Unacknowledged): ConnectError =>
   rpcError({ code: Code.Unavailable, message: why.message, reason: why.reason, domain, retryAfterS: why.retryAfterS })

@@ -18,8 +18,11 @@ import { planRoutes } from './http/plans.ts'
 import { spendRoutes } from './http/spend.ts'
 import { startFolder } from './intake/folder.ts'
 import { createIntake } from './intake/intake.ts'
-import { observe, summarise } from './observe.ts'
-import { billingRoutes } from './rpc/billing-service.ts'
+import { createRateLimiter } from './intake/rate-limit.ts'
+import { createReceiptClock } from './intake/receipt-clock.ts'
+import { observe, observeActivity, summarise } from './observe.ts'
+import { billingRoutes, billingService } from './rpc/billing-service.ts'
+import { createDirect } from './rpc/direct.ts'
 import { chooseDataDir, loadAdminKey } from './store/data-dir.ts'
 import { writeFacts } from './store/facts.ts'
 import { loadMeters, seedMeters } from './store/meters.ts'
@@ -77,6 +80,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
       log,
       registry,
       metricPrefix: 'billaged_journal',
+      syncMetric: 'billaged_journal_fsync_seconds',
       clock,
     }),
   )
@@ -85,14 +89,27 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     journal,
     reader: journalReader,
     from: await joinReplicas(sql, replica),
-    write: (facts, position) => writeFacts(sql, facts, { replica, position, meters, leaseNs }),
+    write: (facts, position, mayOverlap) => writeFacts(sql, facts, { replica, position, meters, leaseNs, mayOverlap }),
     corruptDir: join(dataDir, 'corrupt'),
     base,
   })
   parts.onClose('folding', () => folder.close(foldDrainMs), { timeoutMs: foldDrainMs + 1_000 })
-  const intake = createIntake({ journal, ack: config.ack, waitUntilFolded: folder.waitUntilFolded, base })
+  const intake = createIntake({
+    journal,
+    ack: config.ack,
+    waitUntilFolded: folder.waitUntilFolded,
+    isHighCardinality: config.isHighCardinality,
+    base,
+  })
   parts.onClose('intake', () => intake.close())
-  const activity = createActivity({ clock, leaseMs: config.heartbeatLeaseMs, silenceMsMax: config.maxGapCapMs })
+  const activity = createActivity({
+    clock,
+    leaseMs: config.heartbeatLeaseMs,
+    silenceMsMax: config.maxGapCapMs,
+    events: observeActivity(base),
+  })
+  const receipt = await parts.add('receipt clock', async () => createReceiptClock(base))
+  const limiter = createRateLimiter(clock, config.rateLimitSamples)
   parts.onClose(
     'backlog report',
     reportRegularly(sql, replica, () => journal.bytes, log),
@@ -178,17 +195,12 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
   parts.onClose('http', () => app.close())
 
   const isTls = config.isTlsEnabled || config.tlsMode === 'file'
+  const { maxFutureMs, maxPastMs } = config
+  const billing = { mode: config.ingestAuth, recognise, intake, activity, receipt, limiter, maxFutureMs, maxPastMs }
   const port = createPort({
     handler: createRpc({
-      routes: billingRoutes({
-        mode: config.ingestAuth,
-        recognise,
-        intake,
-        activity,
-        clock,
-        maxFutureMs: config.maxFutureMs,
-        maxPastMs: config.maxPastMs,
-      }),
+      routes: billingRoutes(billing),
+      direct: createDirect({ calls: billingService(billing), intake }),
       fallback: app.routing,
       readMaxBytes: bodyBytesMax,
       log,
@@ -219,7 +231,11 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
       health.draining()
       await parts.close()
     },
-    reload: () => port.reloadTls(),
+    async reload(next: Config) {
+      await port.reloadTls()
+      log.level = next.logLevel
+      limiter.set(next.rateLimitSamples)
+    },
   }
 }
 const loopback: Caller = { tenant: null, scopes: new Set(['billaged:read']), name: 'loopback' }

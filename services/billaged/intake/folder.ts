@@ -41,7 +41,11 @@ export interface FolderOptions {
   reader: string
   /** Where an earlier life came to; null: from the oldest there is. */
   from: JournalPosition | null
-  write(facts: readonly Fact[], position: JournalPosition): Promise<FoldedCounts>
+  write(
+    facts: readonly Fact[],
+    position: JournalPosition,
+    mayOverlap: (fact: Extract<Fact, { kind: 'samples' }>) => boolean,
+  ): Promise<FoldedCounts>
   /** Batches that cannot be read or stored go here, for a person. */
   corruptDir: string
   base: Base
@@ -50,6 +54,7 @@ export interface FolderOptions {
 interface FoldedCounts {
   samples: number
   duplicateSamples: number
+  conflicts: number
   events: number
   duplicateEvents: number
 }
@@ -63,6 +68,7 @@ export function startFolder(o: FolderOptions): Folder {
   const { journal, base } = o
   const { log, clock } = base
   const metrics = createMetrics(base)
+  const recent = createRecent()
   const stopping = new AbortController()
   const waiters = new Set<{ position: JournalPosition; done(): void }>()
   let position = o.from
@@ -90,7 +96,9 @@ export function startFolder(o: FolderOptions): Folder {
     }
     const stop = metrics.seconds.startTimer()
     try {
-      count(metrics, await o.write(await factsOf(batches), next))
+      const facts = await factsOf(batches)
+      count(metrics, await o.write(facts, next, recent.mayOverlap), facts, clock.now())
+      recent.remember(facts)
       committed(next)
       lastSequence = batches.at(-1)?.sequence ?? lastSequence
     } catch (error) {
@@ -106,11 +114,12 @@ export function startFolder(o: FolderOptions): Folder {
     for (const batch of batches) {
       const next = { segment: batch.segment, offset: batch.to }
       try {
-        count(metrics, await o.write(await factsOf([batch]), next))
+        const facts = await factsOf([batch])
+        count(metrics, await o.write(facts, next, recent.mayOverlap), facts, clock.now())
       } catch (error) {
         if (!isDataError(error)) throw error
         await setAside(batch, error)
-        await o.write([], next)
+        await o.write([], next, recent.mayOverlap)
       }
       committed(next)
       lastSequence = batch.sequence
@@ -192,9 +201,43 @@ export function startFolder(o: FolderOptions): Folder {
   }
 }
 
-function count(metrics: ReturnType<typeof createMetrics>, counts: FoldedCounts) {
+function count(metrics: ReturnType<typeof createMetrics>, counts: FoldedCounts, facts: readonly Fact[], nowMs: number) {
   metrics.duplicates.inc(counts.duplicateSamples)
+  metrics.conflicts.inc(counts.conflicts)
+  let late = 0
+  for (const fact of facts)
+    if (fact.kind === 'samples' && (fact.part.hour + 1) * 3_600_000 + sealAfterMs < nowMs) late += fact.part.count
+  metrics.late.inc(late)
 }
+
+/** An hour is taken for whole this long after its end; what comes later is late, and counts all the same. */
+const sealAfterMs = 15 * 60_000
+
+/** Up to where the parts of recent series reach, so that only those that reach back are compared for conflicts. */
+function createRecent() {
+  const ends = new Map<string, bigint>()
+  const keyOf = (fact: { customerId: string; vmId: string }) => `${fact.customerId}\0${fact.vmId}`
+  return {
+    mayOverlap: (fact: Extract<Fact, { kind: 'samples' }>) => fact.part.minNs <= (ends.get(keyOf(fact)) ?? -1n),
+    remember(facts: readonly Fact[]) {
+      for (const fact of facts) {
+        if (fact.kind !== 'samples') continue
+        const key = keyOf(fact)
+        const before = ends.get(key)
+        if (before !== undefined && before >= fact.part.maxNs) continue
+        // Taken out first, so that the oldest key is the one that was silent longest.
+        ends.delete(key)
+        ends.set(key, fact.part.maxNs)
+      }
+      for (const key of ends.keys()) {
+        if (ends.size <= recentSeriesMax) break
+        ends.delete(key)
+      }
+    },
+  }
+}
+
+const recentSeriesMax = 100_000
 
 function createMetrics({ registry }: Base) {
   const registers = [registry]
@@ -208,6 +251,16 @@ function createMetrics({ registry }: Base) {
     duplicates: new Counter({
       name: 'billaged_samples_duplicate_total',
       help: 'Samples that were stored already: retries and replays. Counted by part.',
+      registers,
+    }),
+    conflicts: new Counter({
+      name: 'billaged_samples_conflict_total',
+      help: 'Instants of a VM found with several different readings.',
+      registers,
+    }),
+    late: new Counter({
+      name: 'billaged_samples_late_total',
+      help: 'Samples folded more than 15 minutes after the end of their hour.',
       registers,
     }),
     errors: new Counter({

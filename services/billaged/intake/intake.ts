@@ -9,8 +9,14 @@ import { describeAside } from './validate.ts'
 export interface Intake {
   /** Resolves when the facts are durable: all of them, or it throws NotAcknowledged and none is stored. */
   acknowledge(facts: readonly Fact[]): Promise<void>
+  /** The same for facts that are encoded already. */
+  acknowledgeRecord(record: Buffer): Promise<void>
   /** For the caller's metrics and log, after acknowledge. */
-  countSamples(accepted: number, aside: ReadonlyMap<AsideReason, number>): void
+  countSamples(
+    of: { customerId: string; vmId: string },
+    accepted: number,
+    aside: ReadonlyMap<AsideReason, number>,
+  ): void
   countEvents(accepted: number, aside: ReadonlyMap<AsideReason, number>): void
   /** Whether anything can be acknowledged. Red from a refusal by the journal until an append works again. */
   health(): HealthCheck
@@ -37,6 +43,8 @@ export interface IntakeOptions {
   ack: 'journal' | 'database'
   /** Resolves when everything before the position is committed in the database. */
   waitUntilFolded(position: JournalPosition, timeoutMs: number): Promise<boolean>
+  /** Adds labels per VM and customer to what is counted by sample and batch. */
+  isHighCardinality?: boolean
   base: Base
 }
 
@@ -44,8 +52,9 @@ export interface IntakeOptions {
 const databaseAckMsMax = 10_000
 const probeEveryMs = 1_000
 
-export function createIntake({ journal, ack, waitUntilFolded, base }: IntakeOptions): Intake {
-  const metrics = createMetrics(base)
+export function createIntake(o: IntakeOptions): Intake {
+  const { journal, ack, waitUntilFolded, base, isHighCardinality = false } = o
+  const metrics = createMetrics(base, isHighCardinality)
   const tally = createTally(base)
   let isDraining = false
   let refused: { why: Unacknowledged; sinceMs: number } | null = null
@@ -53,9 +62,9 @@ export function createIntake({ journal, ack, waitUntilFolded, base }: IntakeOpti
   const totals = { batches: 0, samples: 0, events: 0 }
   let probing: NodeJS.Timeout | undefined
 
-  async function append(facts: readonly Fact[]) {
+  async function append(record: Buffer) {
     try {
-      const receipt = await journal.append(encodeRecord(facts))
+      const receipt = await journal.append(record)
       refused = null
       lastSequence = receipt.sequence
       return receipt
@@ -73,30 +82,40 @@ export function createIntake({ journal, ack, waitUntilFolded, base }: IntakeOpti
   function probeLater() {
     probing ??= setTimeout(() => {
       probing = undefined
-      append([]).catch(() => {})
+      append(encodeRecord([])).catch(() => {})
     }, probeEveryMs).unref()
   }
 
+  async function acknowledgeRecord(record: Buffer) {
+    if (isDraining)
+      throw new NotAcknowledged({ reason: 'STOPPING', message: 'stopping; send it again', retryAfterS: 1 })
+    const startedMs = base.clock.monotonicMs()
+    const receipt = await append(record)
+    const end = { segment: receipt.segment, offset: receipt.to }
+    if (ack === 'database' && !(await waitUntilFolded(end, databaseAckMsMax)))
+      throw new NotAcknowledged({
+        reason: 'DATABASE_AWAY',
+        message: 'the database has not committed it yet; send it again, nothing is counted twice',
+        retryAfterS: 5,
+      })
+    metrics.seconds.observe((base.clock.monotonicMs() - startedMs) / 1000)
+  }
+
   return {
-    async acknowledge(facts) {
-      if (isDraining)
-        throw new NotAcknowledged({ reason: 'STOPPING', message: 'stopping; send it again', retryAfterS: 1 })
-      const startedMs = base.clock.monotonicMs()
-      const receipt = await append(facts)
-      const end = { segment: receipt.segment, offset: receipt.to }
-      if (ack === 'database' && !(await waitUntilFolded(end, databaseAckMsMax)))
-        throw new NotAcknowledged({
-          reason: 'DATABASE_AWAY',
-          message: 'the database has not committed it yet; send it again, nothing is counted twice',
-          retryAfterS: 5,
-        })
-      metrics.seconds.observe((base.clock.monotonicMs() - startedMs) / 1000)
-    },
-    countSamples(accepted, aside) {
-      const total = accepted + [...aside.values()].reduce((sum, n) => sum + n, 0)
+    acknowledge: facts => acknowledgeRecord(encodeRecord(facts)),
+    acknowledgeRecord,
+    countSamples({ customerId, vmId }, accepted, aside) {
+      let total = accepted
+      for (const n of aside.values()) total += n
       metrics.batchSize.observe(total)
-      metrics.batches.inc()
-      metrics.samples.inc(total)
+      if (isHighCardinality) {
+        const labels = { vm_id: vmId, customer_id: customerId, tenant_id: customerId }
+        metrics.batches.inc(labels)
+        metrics.samples.inc(labels, total)
+      } else {
+        metrics.batches.inc()
+        metrics.samples.inc(total)
+      }
       totals.batches++
       totals.samples += total
       for (const [reason, n] of aside) metrics.aside.inc({ reason }, n)
@@ -163,7 +182,8 @@ function createTally({ log, clock }: Base) {
   return (count: number, aside: ReadonlyMap<AsideReason, number>) => {
     batches++
     samples += count
-    log.debug({ samples: count, ...(aside.size > 0 ? { setAside: describeAside(aside) } : {}) }, 'metrics batch')
+    if (log.isLevelEnabled('debug'))
+      log.debug({ samples: count, ...(aside.size > 0 ? { setAside: describeAside(aside) } : {}) }, 'metrics batch')
     if (clock.monotonicMs() - loggedMs < 1000) return
     loggedMs = clock.monotonicMs()
     log.info({ batches, samples }, 'received metrics batch')
@@ -172,11 +192,22 @@ function createTally({ log, clock }: Base) {
   }
 }
 
-function createMetrics({ registry }: Base) {
+function createMetrics({ registry }: Base, isHighCardinality: boolean) {
   const registers = [registry]
+  const labelNames = isHighCardinality ? ['vm_id', 'customer_id', 'tenant_id'] : []
   return {
-    samples: new Counter({ name: 'billaged_metrics_processed_total', help: 'Samples made durable.', registers }),
-    batches: new Counter({ name: 'billaged_usage_records_processed_total', help: 'Batches made durable.', registers }),
+    samples: new Counter({
+      name: 'billaged_metrics_processed_total',
+      help: 'Samples made durable.',
+      labelNames,
+      registers,
+    }),
+    batches: new Counter({
+      name: 'billaged_usage_records_processed_total',
+      help: 'Batches made durable.',
+      labelNames,
+      registers,
+    }),
     seconds: new Histogram({
       name: 'billaged_processing_duration_seconds',
       help: 'From a decoded request to its durable reply.',

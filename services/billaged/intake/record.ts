@@ -42,6 +42,47 @@ export function encodeRecord(facts: readonly Fact[]): Buffer {
   return Buffer.concat(out)
 }
 
+/** Bytes before the part in a record's fact, texts apart: kind, length, two text lengths, four integers. */
+const samplesHeadBytes = 5 + 2 * 4 + 4 * 8
+
+/** `encodeRecord` of facts about one series, for the fast way in: `writeBody` puts each part's body where it belongs and
+ *  returns its end. `out` has room for them. Returns the record, which shares no memory with `out`. */
+export function encodeSamplesRecord(
+  out: Buffer,
+  customerId: string,
+  vmId: string,
+  parts: readonly { hour: number; count: number; minNs: bigint; maxNs: bigint; writeBody(at: number): number }[],
+): Buffer {
+  out[0] = version
+  let at = 1
+  for (const { hour, count, minNs, maxNs, writeBody } of parts) {
+    const begin = at + 5
+    out[at] = kinds.indexOf('samples')
+    at = writeText(out, begin, customerId)
+    at = writeText(out, at, vmId)
+    at = out.writeInt32BE(0, at)
+    at = out.writeInt32BE(hour, at)
+    at = out.writeInt32BE(0, at)
+    at = out.writeInt32BE(count, at)
+    at = out.writeBigInt64BE(minNs, at)
+    at = out.writeBigInt64BE(maxNs, at)
+    at = writeBody(at)
+    out.writeUInt32BE(at - begin, begin - 4)
+  }
+  return Buffer.from(out.subarray(0, at))
+}
+
+/** Room that a record of so many parts takes beside their bodies. */
+export function recordHeadBytesMax(parts: number, idBytes: number): number {
+  return 1 + parts * (samplesHeadBytes + idBytes)
+}
+
+function writeText(out: Buffer, at: number, value: string): number {
+  const length = out.write(value, at + 4)
+  out.writeUInt32BE(length, at)
+  return at + 4 + length
+}
+
 /** Throws CorruptRecord on bytes that `encodeRecord` did not write. */
 export function decodeRecord(payload: Buffer): Fact[] {
   if (payload[0] !== version) throw new CorruptRecord(`journal record of version ${payload[0]}; this reads ${version}`)

@@ -18,7 +18,7 @@ export interface IngestRequest {
   isHeartbeat: boolean
   /** What the message says; null when it has no such field, '' when it left it out. */
   customerId: string | null
-  headers: Headers
+  header(name: string): string | null
   isCertified: boolean
 }
 
@@ -28,7 +28,7 @@ export function authorizeIngest(
   recognise: (authorization: string | undefined) => Recognised,
   request: IngestRequest,
 ): string | null {
-  const header = request.headers.get('x-tenant-id')?.trim() || null
+  const header = request.header('x-tenant-id')?.trim() || null
   const claimed = request.customerId || null
   if (!request.isHeartbeat && header === null && (mode === 'tenant' || needsTenant(mode, request.service)))
     throw tenantRequired()
@@ -44,10 +44,10 @@ function needsTenant(mode: IngestMode, service: string): boolean {
 
 function authorizeStrict(
   recognise: (authorization: string | undefined) => Recognised,
-  { headers, isCertified, isHeartbeat }: IngestRequest,
+  { header, isCertified, isHeartbeat }: IngestRequest,
   customerId: string | null,
 ): string | null {
-  const caller = recognise(headers.get('authorization') ?? undefined)
+  const caller = recognise(header('authorization') ?? undefined)
   if (caller === 'none' && isCertified) return customerId
   if (caller === 'none') throw keyRequired()
   if (caller === 'unknown') throw keyUnknown()

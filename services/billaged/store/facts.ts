@@ -4,12 +4,15 @@ import { arrayLiteral, copyRows, type Sql, type Tx } from '#platform/postgres'
 import { customerOf, digestEvent } from '../events/cloud-event.ts'
 import { type Meter, validationError } from '../events/meter.ts'
 import type { Fact } from '../intake/record.ts'
-import { digestPart } from '../samples/part.ts'
+import { CorruptPart, decodePart, digestPart } from '../samples/part.ts'
+import { compareSamples, type Sample } from '../samples/sample.ts'
 
 export interface FoldedCounts {
   samples: number
   /** Elements that were there already: retries, replays, other replicas. */
   duplicateSamples: number
+  /** Instants of a VM for which what was added says something else than what was there. */
+  conflicts: number
   events: number
   duplicateEvents: number
 }
@@ -19,11 +22,18 @@ export interface FoldedCounts {
 export async function writeFacts(
   sql: Sql,
   facts: readonly Fact[],
-  o: { replica: string; position: JournalPosition; meters: readonly Meter[]; leaseNs: bigint },
+  o: {
+    replica: string
+    position: JournalPosition
+    meters: readonly Meter[]
+    leaseNs: bigint
+    /** Whether a part may overlap one that is there; only those are compared. */
+    mayOverlap?: (fact: Of<'samples'>) => boolean
+  },
 ): Promise<FoldedCounts> {
   const counts = await sql.begin(async tx => {
     await insertCustomers(tx, facts)
-    const samples = await insertParts(tx, facts.filter(isKind('samples')))
+    const samples = await insertParts(tx, facts.filter(isKind('samples')), o.mayOverlap ?? (() => false))
     await insertMarks(tx, facts.filter(isKind('mark')))
     await insertLeases(tx, facts.filter(isKind('heartbeat')), o.leaseNs)
     const events = await insertEvents(tx, facts.filter(isKind('event')), o.meters)
@@ -38,7 +48,7 @@ export async function writeFacts(
   return counts
 }
 
-type Of<K extends Fact['kind']> = Extract<Fact, { kind: K }>
+export type Of<K extends Fact['kind']> = Extract<Fact, { kind: K }>
 
 function isKind<K extends Fact['kind']>(kind: K) {
   return (fact: Fact): fact is Of<K> => fact.kind === kind
@@ -61,8 +71,8 @@ async function insertCustomers(tx: Tx, facts: readonly Fact[]) {
     on conflict do nothing`
 }
 
-async function insertParts(tx: Tx, facts: readonly Of<'samples'>[]) {
-  if (facts.length === 0) return { samples: 0, duplicateSamples: 0 }
+async function insertParts(tx: Tx, facts: readonly Of<'samples'>[], mayOverlap: (fact: Of<'samples'>) => boolean) {
+  if (facts.length === 0) return { samples: 0, duplicateSamples: 0, conflicts: 0 }
   await tx`
     create temp table if not exists incoming_part (
       customer_id text, vm_id text, hour integer, digest bytea, n integer, min_ns bigint, max_ns bigint, body bytea
@@ -89,6 +99,7 @@ async function insertParts(tx: Tx, facts: readonly Of<'samples'>[]) {
     on conflict (customer_id, vm_id) do update
     set first_ns = least(s.first_ns, excluded.first_ns), last_ns = greatest(s.last_ns, excluded.last_ns)
     where excluded.first_ns < s.first_ns or excluded.last_ns > s.last_ns + ${seriesSpanStepNs}`
+  const conflicts = await countConflicts(tx, facts.filter(mayOverlap).slice(0, comparedPartsMax))
   const [row] = await tx<{ samples: bigint }[]>`
     with added as (
       insert into billaged.sample_part (series_id, hour, digest, n, min_ns, max_ns, body)
@@ -100,7 +111,39 @@ async function insertParts(tx: Tx, facts: readonly Of<'samples'>[]) {
     )
     select coalesce(sum(n), 0)::int8 as samples from added`
   const samples = Number(row?.samples ?? 0n)
-  return { samples, duplicateSamples: facts.reduce((sum, fact) => sum + fact.part.count, 0) - samples }
+  return { samples, duplicateSamples: facts.reduce((sum, fact) => sum + fact.part.count, 0) - samples, conflicts }
+}
+
+/** Parts of one pass that are compared with what is there; beyond it conflicts are found when usage is read. */
+const comparedPartsMax = 100
+
+/** A damaged part is reported when it is read for usage; here it must not stop the fold. */
+function readable(body: Uint8Array): Sample[] {
+  try {
+    return decodePart(body)
+  } catch (error) {
+    if (error instanceof CorruptPart) return []
+    throw error
+  }
+}
+
+/** Before the parts are inserted: those that are there already, to the byte, hold no news. */
+async function countConflicts(tx: Tx, facts: readonly Of<'samples'>[]): Promise<number> {
+  let conflicts = 0
+  for (const { customerId, vmId, part } of facts) {
+    const digest = digestPart(part.body)
+    const there = await tx<{ digest: Buffer; body: Buffer }[]>`
+      select digest, body from billaged.sample_part join billaged.series using (series_id)
+      where customer_id = ${customerId} and vm_id = ${vmId} and hour = ${part.hour}
+        and min_ns <= ${part.maxNs} and max_ns >= ${part.minNs} limit 1000`
+    if (there.length === 0 || there.some(row => digest.equals(row.digest))) continue
+    const known = new Map(there.flatMap(row => readable(row.body)).map(sample => [sample.atNs, sample]))
+    for (const sample of readable(part.body)) {
+      const other = known.get(sample.atNs)
+      if (other !== undefined && compareSamples(other, sample) !== 0) conflicts++
+    }
+  }
+  return conflicts
 }
 
 /** `last_ns` may lag this much behind the newest sample: it is shown, never billed. */

@@ -6,7 +6,7 @@ import * as grpc from '@grpc/grpc-js'
 import { BillingService as BillagedV1 } from '#proto/billaged/v1/billaged_pb'
 import { BillingService as BillingV1 } from '#proto/billing/v1/billing_pb'
 import { BillingService as DeployBillagedV1 } from '#proto/deploy/billaged/v1/billaged_pb'
-import { type Billing, metric, minutesAgo, quantityOf, startBilling } from './kit.ts'
+import { type Billing, metric, minutesAgo, quantityOf, type Reply, startBilling } from './kit.ts'
 
 const batch = (more: object = {}) => ({
   vmId: 'vm-1',
@@ -157,15 +157,38 @@ const refusals: [string, string, unknown, number, string, string][] = [
   ],
 ]
 
-test('every refusal names the field, the value and the bound, and stores nothing', async t => {
+test('every refusal names the field, the value and the bound, stores nothing, and is the same on both ways in', async t => {
   const billing = await startBilling(t)
+  // The fast way in takes plain calls; a charset, say, leaves the call to the generated routes. Both answer alike.
+  const generated = { headers: { 'content-type': 'application/json; charset=utf-8' } }
   for (const [what, method, message, status, code, text] of refusals) {
     const reply = await billing.rpc(method, message)
     assert.equal(reply.status, status, what)
     const body = reply.body as { code: string; message: string }
     assert.equal(body.code, code, what)
     if (text !== '') assert.equal(body.message, text, what)
+    assert.deepEqual(await answerOf(billing.rpc(method, message, generated)), await answerOf(reply), what)
   }
+  assert.deepEqual((await billing.api('GET', '/v1/customers')).body, { customers: [], nextCursor: null })
+  const tenant = { 'x-tenant-id': 'globex' }
+  for (const [method, message, headers] of [
+    ['SendMetricsBatch', batch(), {}],
+    ['SendMetricsBatch', batch(), tenant],
+    ['SendMetricsBatch', batch({ customerId: '' }), tenant],
+    ['SendMetricsBatch', batch({ metrics: [] }), {}],
+    ['SendMetricsBatch', batch({ metrics: [metric(at, 1n), metric(at, 2n), { cpuTimeNanos: 3 }] }), {}],
+    ['SendMetricsBatch', batch(), { 'connect-timeout-ms': 'soon' }],
+    ['SendMetricsBatch', batch(), { 'connect-timeout-ms': '60000' }],
+    ['SendHeartbeat', { instanceId: 'h1', activeVms: ['vm-1'] }, {}],
+    ['NotifyVmStarted', { vmId: 'vm-1', customerId: 'acme', startTime: 1_790_000_000 }, tenant],
+    ['NotifyVmStopped', { vm_id: 'vm-1', stop_time: '1790000000' }, {}],
+    ['NotifyPossibleGap', { vmId: 'vm-1', resumeTime: '1790000000' }, {}],
+  ] as const)
+    assert.deepEqual(
+      await answerOf(billing.rpc(method, message, { headers: { ...headers } })),
+      await answerOf(billing.rpc(method, message, { headers: { ...headers, ...generated.headers } })),
+      `${method} ${JSON.stringify(headers)}`,
+    )
   const huge = { ...batch(), metrics: Array.from({ length: 100_001 }, () => ({})) }
   const tooMany = await billing.rpc('SendMetricsBatch', huge)
   assert.equal(tooMany.status, 429)
@@ -173,8 +196,16 @@ test('every refusal names the field, the value and the bound, and stores nothing
     (tooMany.body as { message: string }).message,
     'batch has 100001 samples; at most 100000 are taken at once',
   )
-  assert.deepEqual((await billing.api('GET', '/v1/customers')).body, { customers: [], nextCursor: null })
 })
+
+/** What a sender sees of a reply. */
+async function answerOf(call: Reply | Promise<Reply>) {
+  const { status, headers, body } = await call
+  const details = ['content-type', 'billaged-accepted', 'billaged-set-aside', 'retry-after'].map(name =>
+    headers.get(name),
+  )
+  return { status, details, body }
+}
 
 test('INGEST_AUTH decides who must prove what, per package', async t => {
   const acme = { 'x-tenant-id': 'acme' }
