@@ -54,6 +54,49 @@ export interface HistogramBucket {
   by?: { readonly [value: string]: string }
 }
 
+/** GET or POST /api/v1/logs/fields?q&from&to&timeout */
+export interface FieldsAnswer {
+  /** Names as a query writes them; paths into objects are dotted. */
+  fields: { name: string; types: string[]; count: string; share: number }[]
+  /** False: a sample of the newest matches, as far as time and memory went. */
+  complete: boolean
+}
+
+/** GET or POST /api/v1/logs/fields/:name/values?q&from&to&prefix&limit&timeout */
+export interface FieldValuesAnswer {
+  /** Most frequent first; counts are decimal strings. */
+  values: { value: string; count: string }[]
+  complete: boolean
+}
+
+/** GET /api/v1/logs/:id/context?before&after: neighbours of the same service, oldest first. */
+export interface ContextAnswer {
+  before: LogEntry[]
+  entry: LogEntry
+  after: LogEntry[]
+  partial: boolean
+}
+
+/** GET or POST /api/v1/logs/patterns?q&from&to&limit&timeout */
+export interface PatternsAnswer {
+  patterns: LogPattern[]
+  /** Entries that were grouped. */
+  matches: string
+  complete: boolean
+}
+
+export interface LogPattern {
+  template: string
+  count: string
+  first_seen: string
+  last_seen: string
+  /** Whether the day before the range lacks it; null when that day could not be read to its end. */
+  new_since_yesterday: boolean | null
+  services: string[]
+  levels: string[]
+  sample: string
+}
+
 /** Event `log` of GET /api/v1/logs/tail?q (server-sent events); its SSE id is the place in the journal. */
 export interface TailEntry {
   timestamp: string
@@ -63,10 +106,16 @@ export interface TailEntry {
   metadata: { readonly [key: string]: Json } | null
 }
 
-/** Event `gap`: this many entries were lost here because the reader was too slow. Event `heartbeat` has empty data. */
+/** Event `gap`: this many entries are missing here. Null: what a tail wanted to resume from is not in the journal any
+ *  more, so nobody can say. Event `heartbeat` has empty data. Over WebSocket each message is a TailMessage. */
 export interface TailGap {
-  dropped: number
+  dropped: number | null
 }
+
+export type TailMessage =
+  | { event: 'log'; id: string; data: TailEntry }
+  | { event: 'gap'; data: TailGap }
+  | { event: 'heartbeat'; data: Record<string, never> }
 
 /** GET /api/v1/receipts/:id */
 export interface ReceiptAnswer {
@@ -155,6 +204,10 @@ export interface ProblemAnswer {
   reason: string
   requestId: string
   error: string
+  /** Of BAD_QUERY: where (characters from 0), what was expected there, and the query mended. */
+  position?: number
+  expected?: string
+  example?: string
 }
 
 /** POST /api/v1/logs/batch */
@@ -170,4 +223,34 @@ export interface BatchAnswer {
 export interface HealthAnswer {
   status: 'healthy' | 'degraded'
   checks?: { readonly [name: string]: { status: string; detail?: string } }
+}
+
+/** GET /api/v1/intake; with Accept: text/event-stream the same as event `intake`, once a second. Counts are those of this
+ *  process since its start. */
+export interface IntakeStatus {
+  at: string
+  uptime_seconds: number
+  /** Acknowledged and not yet in the store. */
+  pending_rows: number
+  is_store_reachable: boolean
+  problem: string | null
+  rows: { outcome: string; protocol: string; count: number }[]
+  /** Of bodies after decompression. */
+  bytes: { protocol: string; count: number }[]
+  /** Requests answered 429. */
+  limited: { key: string; limit: string; count: number }[]
+  rejected: { protocol: string; reason: string; count: number }[]
+  journal: { bytes: number; capacity_bytes: number; oldest_pending_seconds: number }
+  /** From append to acknowledgement. */
+  append: HistogramState
+  commit: HistogramState
+  quarantine_rows: number
+  imbalance_rows: number
+  tails: number
+}
+
+/** Cumulative counts, as Prometheus has them. */
+export interface HistogramState {
+  buckets: { at_most_seconds: number; count: number }[]
+  count: number
 }

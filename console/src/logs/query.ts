@@ -53,16 +53,17 @@ function hasTopLevelOr(query: string): boolean {
   return words(query).includes('OR')
 }
 
-function quoteName(name: string): string {
-  return /^[A-Za-z_][A-Za-z0-9_.@-]*$/.test(name) && !/^(AND|OR|NOT|TO)$/.test(name) ? name : quote(name)
+export function quoteName(name: string): string {
+  return /^[A-Za-z_][A-Za-z0-9_.@-]*$/.test(name) && !/^(AND|OR|NOT|TO)$/.test(name) ? name : phrase(name)
 }
 
-function quoteValue(value: string): string {
+export function quoteValue(value: string): string {
   return /^[A-Za-z_][A-Za-z0-9_./@-]*$/.test(value) && !/^(AND|OR|NOT|TO|true|false|null)$/.test(value)
     ? value
-    : quote(value)
+    : phrase(value)
 }
 
-function quote(text: string): string {
+/** Found in messages as it stands, without case. */
+export function phrase(text: string): string {
   return `"${text.replaceAll('\\', '\\\\').replaceAll('"', '\\"')}"`
 }

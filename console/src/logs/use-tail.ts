@@ -2,10 +2,11 @@ import { useEffect, useEffectEvent, useRef, useState } from 'react'
 import { type Entry, searchLogs, type TailEntry, type TailGap, tailAddress } from '../api/logs.ts'
 import { dataOf, type LiveState, useStream } from '../live/use-stream.ts'
 
-/** A line of log, or the honest note that lines are missing here. `atMs` is when it came to this page. */
+/** A line of log, or the honest note that lines are missing here (null: nobody knows how many). `atMs` is when it came to
+ *  this page. */
 export type TailItem =
   | { kind: 'entry'; key: string; entry: Entry; isNew: boolean; atMs: number }
-  | { kind: 'gap'; key: string; missed: number; atMs: number }
+  | { kind: 'gap'; key: string; missed: number | null; atMs: number }
 
 export interface Tail {
   /** Newest first. */

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { formatRoute, parseRoute, type Route, spendTabs } from './route.ts'
+import { formatRoute, logsTabs, parseRoute, type Route, spendTabs } from './route.ts'
 
 const open = (address: string) => {
   const url = new URL(address, 'http://localhost')
@@ -15,6 +15,7 @@ const route: fc.Arbitrary<Route> = fc.oneof(
   fc.record({ screen: fc.constant('hosts' as const), host: fc.option(fc.nat(99)), range: text }),
   fc.record({
     screen: fc.constant('logs' as const),
+    tab: fc.constantFrom(...logsTabs),
     query: text,
     range: text,
     from: text,
@@ -43,6 +44,7 @@ test('every address the console writes opens the screen it came from', () => {
 test('a log search can be pasted as a link', () => {
   assert.deepEqual(open('/dashboard/logs?q=level%3E%3Dwarn+service%3Ashop&range=1h&live=1'), {
     screen: 'logs',
+    tab: 'search',
     query: 'level>=warn service:shop',
     range: '1h',
     from: '',

@@ -6,7 +6,7 @@ export const base = '/dashboard'
 export type Route =
   | { screen: 'overview' }
   | { screen: 'hosts'; host: number | null; range: string }
-  | { screen: 'logs'; query: string; range: string; from: string; to: string; isLive: boolean }
+  | { screen: 'logs'; tab: LogsTab; query: string; range: string; from: string; to: string; isLive: boolean }
   | { screen: 'spend'; tenant: number | null; tab: SpendTab }
   | { screen: 'usage'; customer: string; period: string }
   | { screen: 'builds'; build: string; tenant: string }
@@ -14,6 +14,8 @@ export type Route =
   | { screen: 'unknown'; path: string }
 
 export type Screen = Route['screen']
+export const logsTabs = ['search', 'patterns', 'intake', 'quarantine', 'alerts', 'data', 'errors'] as const
+export type LogsTab = (typeof logsTabs)[number]
 export const spendTabs = ['budgets', 'ledger', 'holds', 'keys'] as const
 export type SpendTab = (typeof spendTabs)[number]
 
@@ -43,6 +45,7 @@ export function parseRoute(pathname: string, search: string): Route {
     case 'logs':
       return {
         screen: 'logs',
+        tab: logsTabs.find(tab => tab === second) ?? 'search',
         query: params.get('q') ?? '',
         range: params.get('range') ?? '',
         from: params.get('from') ?? '',
@@ -69,7 +72,7 @@ export function formatRoute(route: Route): string {
     case 'hosts':
       return address(['hosts', route.host], { range: route.range })
     case 'logs':
-      return address(['logs'], {
+      return address(['logs', route.tab === 'search' ? '' : route.tab], {
         q: route.query,
         range: route.range,
         from: route.from,
@@ -91,7 +94,7 @@ export function formatRoute(route: Route): string {
 
 /** The Logs screen with a query, from anywhere. */
 export function logsRoute(query: string): Route {
-  return { screen: 'logs', query, range: '', from: '', to: '', isLive: false }
+  return { screen: 'logs', tab: 'search', query, range: '', from: '', to: '', isLive: false }
 }
 
 function address(parts: readonly (string | number | null)[], params: Record<string, string>): string {

@@ -25,7 +25,7 @@ const places: readonly Place[] = [
     screen: 'logs',
     label: 'Logs',
     icon: 'logs',
-    to: { screen: 'logs', query: '', range: '', from: '', to: '', isLive: false },
+    to: { screen: 'logs', tab: 'search', query: '', range: '', from: '', to: '', isLive: false },
   },
   { screen: 'spend', label: 'Spend', icon: 'spend', to: { screen: 'spend', tenant: null, tab: 'budgets' } },
   { screen: 'usage', label: 'Usage', icon: 'usage', to: { screen: 'usage', customer: '', period: '' } },

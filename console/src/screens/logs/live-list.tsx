@@ -48,8 +48,9 @@ export function LiveList({ query, onFilter }: { query: string; onFilter: OnFilte
         item.kind === 'gap' ? (
           <p key={item.key} className="log-gap" role="status" data-testid="log-gap">
             <Icon name="alert" size={14} />
-            {formatCount(item.missed)} lines came faster than this page could read and are not shown here. A search
-            finds them.
+            {item.missed === null
+              ? 'Lines that came while this page was away are not shown here. A search finds them.'
+              : `${formatCount(item.missed)} lines came faster than this page could read and are not shown here. A search finds them.`}
           </p>
         ) : (
           <LogRow key={item.key} entry={item.entry} onFilter={onFilter} isNew={item.isNew} />

@@ -1,10 +1,12 @@
 import { useId, useState } from 'react'
-import type { Entry } from '../../api/logs.ts'
+import { type Entry, getContext } from '../../api/logs.ts'
+import { useResource } from '../../live/use-resource.ts'
 import { JsonTree, type OnFilter } from '../../logs/json-tree.tsx'
 import { levelOf } from '../../logs/levels.ts'
 import { LogLine } from '../../logs/log-line.tsx'
 import { CopyButton } from '../../parts/copy.tsx'
 import { Icon } from '../../parts/icon.tsx'
+import { Loaded, SkeletonRows } from '../../parts/panel.tsx'
 import { formatMoment } from '../../units/time.ts'
 
 export function LogRow({ entry, onFilter, isNew = false }: { entry: Entry; onFilter: OnFilter; isNew?: boolean }) {
@@ -89,7 +91,35 @@ function Detail({ id, entry, onFilter }: { id: string; entry: Entry; onFilter: O
       {entry.metadata && Object.keys(entry.metadata).length > 0 && (
         <JsonTree value={entry.metadata} onFilter={onFilter} />
       )}
+      {entry.id !== undefined && <Neighbours id={entry.id} />}
       <CopyButton text={JSON.stringify(entry, null, 2)} label="Copy the entry as JSON" />
     </div>
+  )
+}
+
+/** What the same service said just before and after. */
+function Neighbours({ id }: { id: string }) {
+  const [isAsked, setIsAsked] = useState(false)
+  const context = useResource(isAsked ? `log context ${id}` : null, signal =>
+    getContext(id, { before: 10, after: 10 }, signal),
+  )
+  if (!isAsked)
+    return (
+      <button type="button" className="link log-more" onClick={() => setIsAsked(true)} data-testid="log-context">
+        Show the lines around it
+      </button>
+    )
+  return (
+    <Loaded resource={context} skeleton={<SkeletonRows rows={3} />}>
+      {({ before, entry, after }) => (
+        <ol className="log-context" data-testid="log-neighbours">
+          {[...before, entry, ...after].map(one => (
+            <li key={one.id} aria-current={one.id === id || undefined}>
+              <LogLine entry={one} />
+            </li>
+          ))}
+        </ol>
+      )}
+    </Loaded>
   )
 }
