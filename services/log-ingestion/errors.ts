@@ -2,7 +2,14 @@
 
 import { Problem } from '#platform/http'
 
-export const badQuery = (detail: string) => new Problem({ status: 400, reason: 'BAD_QUERY', detail })
+/** Tools underline the place and offer the example, so both are members of their own. */
+export const badQuery = (error: { message: string; position: number; expected: string; example: string }) =>
+  new Problem({
+    status: 400,
+    reason: 'BAD_QUERY',
+    detail: error.message,
+    extra: { position: error.position, expected: error.expected, example: error.example },
+  })
 
 export const badParameter = (name: string, detail: string) =>
   new Problem({ status: 400, reason: 'BAD_PARAMETER', detail: `${name}: ${detail}` })
@@ -66,3 +73,24 @@ export const tooManyTails = () =>
   })
 
 export const notFound = (what: string) => new Problem({ status: 404, reason: 'NOT_FOUND', detail: what })
+
+export const nameTaken = (noun: string) =>
+  new Problem({
+    status: 409,
+    reason: 'NAME_TAKEN',
+    detail: `There is a ${noun} for this already. Change that one, or choose another name.`,
+  })
+
+export const tooManyRules = (noun: string, countMax: number) =>
+  new Problem({
+    status: 409,
+    reason: 'TOO_MANY_RULES',
+    detail: `A tenant has at most ${countMax} of kind ${noun}. Delete one.`,
+  })
+
+export const webhookMissing = () =>
+  new Problem({
+    status: 409,
+    reason: 'WEBHOOK_MISSING',
+    detail: 'This alert rule has no webhook to send a sample to. Give it one: {"webhook":{"url":"https://…"}}.',
+  })

@@ -20,13 +20,11 @@ import { authorize } from './http/caller.ts'
 import type { QueryContext } from './http/context.ts'
 import { createGate } from './http/gate.ts'
 import { addHealth } from './http/health.ts'
-import { addHistogram } from './http/histogram.ts'
 import { createIntake } from './http/intake.ts'
 import { addKeys } from './http/keys.ts'
+import { addReading } from './http/reading.ts'
 import { addReceipts } from './http/receipts.ts'
-import { addSearch } from './http/search.ts'
 import { addSignIn } from './http/sign-in.ts'
-import { addTail } from './http/tail.ts'
 import { createRedaction } from './json/metadata.ts'
 import { openAcceptance } from './pipeline/acceptance.ts'
 import { openDatabase } from './pipeline/database.ts'
@@ -268,6 +266,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
           detail: problem.message,
           reason: problem.reason,
           requestId: request.id,
+          ...problem.extra,
           error,
         })
       return true
@@ -301,9 +300,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
       rateLimitRps: current.rateLimitRps,
     }),
   }
-  addSearch(app, context)
-  addHistogram(app, context)
-  addTail(app, context)
+  addReading(app, context)
   addReceipts(app, context)
   addAdmin(app, context)
   addKeys(app, { access, tenancy: () => database.parts?.tenancy, apiKeys: () => people.open?.apiKeys })

@@ -10,6 +10,39 @@ export function entryJson(entry: StoredEntry, fields: readonly EntryField[] = en
   return `{${fields.map(field => `"${field}":${memberJson(entry, field)}`).join(',')}}`
 }
 
+/** RFC 4180: CRLF ends a line; a value with a quote, comma, CR or LF stands in quotes, its quotes doubled. */
+export function csvHead(fields: readonly EntryField[]): string {
+  return `${fields.join(',')}\r\n`
+}
+
+export function csvRow(entry: StoredEntry, fields: readonly EntryField[]): string {
+  return `${fields.map(field => csvValue(entry, field)).join(',')}\r\n`
+}
+
+function csvValue(entry: StoredEntry, field: EntryField): string {
+  const text = textOf(entry, field)
+  return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text
+}
+
+function textOf(entry: StoredEntry, field: EntryField): string {
+  switch (field) {
+    case 'id':
+      return String(entry.id)
+    case 'timestamp':
+      return formatNanos(entry.timestampNs)
+    case 'created_at':
+      return formatMicros(entry.createdUs)
+    case 'metadata':
+      return entry.metadata ?? ''
+    case 'service':
+    case 'level':
+    case 'message':
+      return entry[field]
+    default:
+      return field satisfies never
+  }
+}
+
 /** The guide's own shape: the id is a JSON number, `metadata` is left out when there is none. */
 export function guideEntryJson(entry: StoredEntry): string {
   const { id, service, level, message, metadata } = entry

@@ -1,4 +1,5 @@
-// How many queries run at once: few in all, fewer per key, a short queue, then a clear no.
+// How many queries run at once: few in all, fewer per key, a short queue, then a clear no. Exports have a gate of their
+// own: they last as long as their readers take, and searches must not wait for those.
 
 import { queriesBusy } from '../errors.ts'
 
@@ -12,7 +13,8 @@ export interface Gate {
   run<T>(key: string, work: () => Promise<T>): Promise<T>
 }
 
-export function createGate(): Gate {
+export function createGate(timers: { queueTimeoutMs?: number } = {}): Gate {
+  const waitMs = timers.queueTimeoutMs ?? queueTimeoutMs
   const running = new Map<string, number>()
   let runningCount = 0
   const waiting: { key: string; go: () => void }[] = []
@@ -47,7 +49,7 @@ export function createGate(): Gate {
       const timer = setTimeout(() => {
         waiting.splice(waiting.indexOf(waiter), 1)
         reject(queriesBusy())
-      }, queueTimeoutMs)
+      }, waitMs)
       waiting.push(waiter)
     })
 

@@ -35,7 +35,7 @@ export function queryOf(parameters: Parameters): Query {
   try {
     return parseQuery(parameters.q ?? '')
   } catch (error) {
-    if (error instanceof QueryError) throw badQuery(error.message)
+    if (error instanceof QueryError) throw badQuery(error)
     throw error
   }
 }
@@ -52,7 +52,7 @@ export function rangeOf(parameters: Parameters, nowMs: number): { fromNs: bigint
   return { fromNs, toNs }
 }
 
-function timeParameter<T>(name: string, read: () => T): T {
+export function timeParameter<T>(name: string, read: () => T): T {
   try {
     return read()
   } catch (error) {
@@ -146,7 +146,7 @@ export function bucketCount(fromNs: bigint, toNs: bigint, intervalNs: bigint): n
   return Number((toNs - 1n - bucketOrigin(fromNs, intervalNs)) / intervalNs) + 1
 }
 
-function timeoutOf(parameters: Parameters): number {
+export function timeoutOf(parameters: Parameters): number {
   const { timeout } = parameters
   if (timeout === undefined || timeout === '') return timeoutDefaultMs
   const ms = timeParameter('timeout', () => parseInterval(timeout))
@@ -154,7 +154,7 @@ function timeoutOf(parameters: Parameters): number {
   return ms
 }
 
-function fieldsOf(parameters: Parameters): readonly EntryField[] {
+export function fieldsOf(parameters: Parameters): readonly EntryField[] {
   if (!parameters.fields) return entryFields
   const names = parameters.fields.split(',').map(name => name.trim())
   const unknown = names.find(name => !entryFields.some(field => field === name))
@@ -171,7 +171,7 @@ export function whole(parameters: Parameters, name: string, standard: number, ma
   return n
 }
 
-function oneOf<const T extends string>(parameters: Parameters, name: string, values: readonly [T, ...T[]]): T {
+export function oneOf<const T extends string>(parameters: Parameters, name: string, values: readonly [T, ...T[]]): T {
   const text = parameters[name]
   if (text === undefined || text === '') return values[0]
   const found = values.find(value => value === text)

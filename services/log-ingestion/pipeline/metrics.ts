@@ -7,6 +7,18 @@ import type { Protocol } from '../record.ts'
 
 export type IntakeMetrics = ReturnType<typeof createMetrics>
 
+export type QueryKind =
+  | 'search'
+  | 'histogram'
+  | 'entry'
+  | 'stats'
+  | 'fields'
+  | 'values'
+  | 'context'
+  | 'patterns'
+  | 'export'
+  | 'loki'
+
 /** Names of keys become label values, so their number is bounded. */
 const keyLabelsMax = 200
 
@@ -110,7 +122,7 @@ export function createMetrics(
     },
     commitFailed: (error: unknown) => databaseErrors.labels(errorClass(error)).inc(),
     flushed: (trigger: 'size' | 'age' | 'shutdown', result: 'ok' | 'stopped') => flushes.labels(trigger, result).inc(),
-    queried(kind: 'search' | 'histogram' | 'entry' | 'stats', seconds: number, scanned: number) {
+    queried(kind: QueryKind, seconds: number, scanned: number) {
       querySeconds.labels(kind).observe(seconds)
       scannedRows.inc(scanned)
     },

@@ -189,6 +189,26 @@ function anyElement(field: Field | undefined, matches: (field: Field) => boolean
   return Array.isArray(field) ? field.some(matches) : matches(field)
 }
 
+/** A scalar as text and its JSON type; elements of an array one by one, objects not at all. */
+export interface FieldValue {
+  text: string
+  type: 'string' | 'number' | 'boolean' | 'null'
+}
+
+/** What a query term on this name would look at. */
+export function valuesOf(metadata: string | null, name: string): FieldValue[] {
+  const field = lookUp(metadata, name)
+  if (field === undefined) return []
+  return (Array.isArray(field) ? field : [field]).flatMap(element => scalarOf(element) ?? [])
+}
+
+function scalarOf(field: Field): FieldValue | undefined {
+  if (typeof field === 'string') return { text: field, type: 'string' }
+  if (field instanceof Digits) return { text: field.text, type: 'number' }
+  if (typeof field === 'boolean') return { text: String(field), type: 'boolean' }
+  return field === null ? { text: 'null', type: 'null' } : undefined
+}
+
 /** The field's type decides how: texts exactly, numbers by value, true, false and null by name. */
 function equalsField(field: Field, value: string): boolean {
   if (typeof field === 'string') return field === value
