@@ -2,7 +2,6 @@
 // conversion at either end.
 
 import { Buffer } from 'node:buffer'
-import type { Readable } from 'node:stream'
 import type { Tx } from './sql.ts'
 
 const signatureBytes = 11
@@ -13,27 +12,38 @@ const signatureBytes = 11
  */
 export async function copyOut(tx: Tx, query: string): Promise<(Buffer | null)[][]> {
   const copy = tx.unsafe(`copy (${query}) to stdout (format binary)`)
-  listenEarly(copy)
-  const stream: Readable = await copy.readable()
-  const chunks: Buffer[] = []
-  for await (const chunk of stream) chunks.push(chunk)
-  // The driver (postgres.js 3.4.9) pauses its socket for a full stream and forgets it when that was the last piece.
-  stream._read(0)
-  return parseRows(Buffer.concat(chunks))
+  const collected = collect(copy)
+  collected.catch(() => {})
+  await copy.readable()
+  return parseRows(await collected)
 }
 
-/** The server may fail in the same breath in which it began: the driver then destroys the stream before we have it, and an
- *  error that nobody listens for ends the process. copy-out.test.ts fails if an update of the driver changes this. */
-function listenEarly(query: object): void {
+/**
+ * All of the answer, taken from the driver (postgres.js 3.4.9) where it hands pieces to its stream. As a stream it pauses the
+ * socket for good when a full one gets its last piece, and an error right behind the first piece finds no listener yet and
+ * ends the process. copy-out.test.ts fails if an update changes what this relies on.
+ */
+function collect(query: object): Promise<Buffer> {
   const resolve: unknown = Reflect.get(query, 'resolve')
   if (typeof resolve !== 'function')
     throw new Error('BUG: the postgres driver changed; copy-out.ts relies on query.resolve')
+  const { promise, resolve: done, reject } = Promise.withResolvers<Buffer>()
+  const chunks: Buffer[] = []
   Object.assign(query, {
-    resolve(stream: Readable) {
-      stream.on('error', () => {})
-      resolve.call(query, stream)
+    resolve(stream: object) {
+      Object.assign(stream, {
+        push(chunk: Buffer | null) {
+          if (chunk === null) done(Buffer.concat(chunks))
+          // The driver reuses nothing of what it hands over.
+          else chunks.push(chunk)
+          return true
+        },
+        destroy: reject,
+      })
+      resolve.call(query, null)
     },
   })
+  return promise
 }
 
 function parseRows(bytes: Buffer): (Buffer | null)[][] {
