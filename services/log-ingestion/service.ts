@@ -251,7 +251,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
             const timer = setTimeout(() => response.destroy(), config.writeTimeoutMs)
             response.once('close', () => clearTimeout(timer))
           })
-          if (!intake(request, response)) handler(request, response)
+          if (!intake.http(request, response)) handler(request, response)
         },
       ),
     formatError(problem, request, reply) {

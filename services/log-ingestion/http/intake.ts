@@ -3,7 +3,7 @@
 // Every protocol passes through `take`. What holds for all of them is a step there; what one protocol reads and answers
 // is in protocols/. Load is never a 5xx here: existing clients keep what they have on 429 and drop it on anything else.
 
-import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http'
 import { setImmediate } from 'node:timers/promises'
 import { JournalClosed, JournalDiskError, JournalFull } from '#platform/journal'
 import type { Clock } from '#platform/time'
@@ -58,21 +58,48 @@ export interface IntakeContext {
   log: { error(fields: object, message: string): void }
 }
 
+/** A request whose body is still to be had. */
+interface Arrival {
+  headers: IncomingHttpHeaders
+  /** Path and query. */
+  url?: string | undefined
+  address: () => string
+  read: (reservation: Reservation) => Promise<Buffer>
+}
+
 /** One request on its way. */
 interface Exchange {
   route: IntakeRoute
   target: Target
-  request: IncomingMessage
+  request: Arrival
   caller: Caller
   tenant: string
   /** Decoded bytes it holds; given back when it is answered. */
   reservation: Reservation
 }
 
-/** Takes the request and returns true, or leaves it to the other routes. */
-export function createIntake(context: IntakeContext): (request: IncomingMessage, response: ServerResponse) => boolean {
+export interface Intake {
+  /** Takes the request and returns true, or leaves it to the other routes. */
+  http(request: IncomingMessage, response: ServerResponse): boolean
+  /** The same for a body that is here already, such as the message of an RPC. */
+  message(route: IntakeRoute, target: Target, body: Buffer, address: string): Promise<Answer>
+}
+
+export function createIntake(context: IntakeContext): Intake {
   const routeOf = createRoutes(context)
-  return (request, response) => {
+  const message: Intake['message'] = (route, target, body, address) => {
+    const arrival: Arrival = {
+      headers: target.headers,
+      url: target.path,
+      address: () => address,
+      async read(reservation) {
+        reservation.take(body.length)
+        return body
+      },
+    }
+    return handle(context, route, target, arrival).catch(error => worded(route, target, faultOf(context, error)))
+  }
+  const http: Intake['http'] = (request, response) => {
     const { url = '', method = '' } = request
     const query = url.indexOf('?')
     const path = (query < 0 ? url : url.slice(0, query)).replace(/(?<=.)\/$/, '')
@@ -81,7 +108,17 @@ export function createIntake(context: IntakeContext): (request: IncomingMessage,
     const startedMs = context.clock.monotonicMs()
     const parameters = new URLSearchParams(query < 0 ? '' : url.slice(query + 1))
     const target = { method, path, parameters, headers: request.headers }
-    handle(context, route, target, request)
+    const arrival: Arrival = {
+      headers: request.headers,
+      url,
+      address: () => context.clientAddress(request),
+      async read(reservation) {
+        const header = request.headers['content-encoding']
+        const encoding = encodingOf(route.ownEncoding === header?.trim().toLowerCase() ? undefined : header)
+        return await readBody(request, encoding, context.bodyBytesMax, reservation)
+      },
+    }
+    handle(context, route, target, arrival)
       .catch(error => worded(route, target, faultOf(context, error)))
       .then(answer => {
         send(request, response, answer)
@@ -93,6 +130,7 @@ export function createIntake(context: IntakeContext): (request: IncomingMessage,
       })
     return true
   }
+  return { http, message }
 }
 
 function send(request: IncomingMessage, response: ServerResponse, { status, body, headers }: Answer): void {
@@ -102,6 +140,8 @@ function send(request: IncomingMessage, response: ServerResponse, { status, body
     ...(status === 204 ? {} : { 'Content-Type': jsonType, 'Content-Length': Buffer.byteLength(body) }),
     ...headers,
   }
+  // HTTP/2 has no such header.
+  if (request.httpVersionMajor > 1) delete fields.Connection
   if (typeof requestId === 'string' && /^[\x21-\x7e]{1,128}$/.test(requestId)) fields['X-Request-Id'] = requestId
   response.writeHead(status, fields)
   response.end(request.method === 'HEAD' || status === 204 ? undefined : body)
@@ -111,12 +151,7 @@ function send(request: IncomingMessage, response: ServerResponse, { status, body
 }
 
 /** Who asks, and may they ask now? Then `take`. */
-async function handle(
-  context: IntakeContext,
-  route: IntakeRoute,
-  target: Target,
-  request: IncomingMessage,
-): Promise<Answer> {
+async function handle(context: IntakeContext, route: IntakeRoute, target: Target, request: Arrival): Promise<Answer> {
   if (route.methods?.includes(target.method) === false)
     throw new Refusal({ kind: 'method', status: 405, detail: `${target.method} is not a method of ${target.path}` })
   if (route.reply && route.isOpen) return route.reply(target)
@@ -134,7 +169,7 @@ async function admitted(
   context: IntakeContext,
   route: IntakeRoute,
   target: Target,
-  request: IncomingMessage,
+  request: Arrival,
   caller: Caller,
   verdict: Verdict | undefined,
 ): Promise<Answer> {
@@ -159,9 +194,7 @@ async function take(context: IntakeContext, exchange: Exchange): Promise<Answer>
   const { route, target, request, tenant, caller, reservation } = exchange
 
   // read
-  const header = request.headers['content-encoding']
-  const encoding = encodingOf(route.ownEncoding === header?.trim().toLowerCase() ? undefined : header)
-  const body = await readBody(request, encoding, context.bodyBytesMax, reservation)
+  const body = await request.read(reservation)
 
   // decode
   const nowMs = context.clock.now()
@@ -214,12 +247,12 @@ function limitHeaders({ buckets }: IntakeContext, verdict: Verdict): Record<stri
   }
 }
 
-function authenticate(context: IntakeContext, route: IntakeRoute, target: Target, request: IncomingMessage): Caller {
+function authenticate(context: IntakeContext, route: IntakeRoute, target: Target, request: Arrival): Caller {
   const credential = route.credential(target)
   const caller = credential === undefined ? 'none' : context.directory.authenticate(credential)
   if (typeof caller === 'object' && caller.scopes.has('logs:write')) return caller
   // Known keys never get here, so an address that guesses cannot lock them out.
-  const verdict = context.refusals.take(context.clientAddress(request))
+  const verdict = context.refusals.take(request.address())
   if (!verdict.allowed) {
     context.metrics.limited('unknown', 'auth')
     throw new Refusal(rateLimited(verdict.retryAfterS))
