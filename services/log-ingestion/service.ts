@@ -25,6 +25,7 @@ import { addKeys } from './http/keys.ts'
 import { addReading } from './http/reading.ts'
 import { addReceipts } from './http/receipts.ts'
 import { addSignIn } from './http/sign-in.ts'
+import { isTailUpgrade } from './http/web-socket.ts'
 import { createRedaction } from './json/metadata.ts'
 import { openAcceptance } from './pipeline/acceptance.ts'
 import { openDatabase } from './pipeline/database.ts'
@@ -94,7 +95,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
   const redaction = createRedaction(config.redactKeys)
   const receipts = createReceipts(deriveKey(secret, 'log receipt'))
   const progress = createProgress({ clock })
-  const hub = createTailHub({ onDropped: rows => metrics.tailDropped(rows) })
+  const hub = createTailHub({ journal, log, onDropped: rows => metrics.tailDropped(rows) })
   const metrics = createMetrics(registry, {
     pendingRows: () => progress.pendingRows(),
     isDatabaseUp: () => database.health().status === 'ok',
@@ -244,6 +245,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
           connectionsCheckingInterval: 1_000,
           keepAliveTimeout: keepAliveMs,
           noDelay: true,
+          shouldUpgradeCallback: isTailUpgrade,
         },
         (request, response) => {
           // A reader that stopped reading must not hold its answer for ever. Live tails end only by themselves.

@@ -9,6 +9,7 @@ import { addHistogram } from './histogram.ts'
 import { addPatterns } from './patterns.ts'
 import { addSearch } from './search.ts'
 import { addTail } from './tail.ts'
+import { routeUpgrades } from './web-socket.ts'
 
 export function addReading(app: FastifyInstance, context: QueryContext): void {
   addSearch(app, context)
@@ -18,4 +19,5 @@ export function addReading(app: FastifyInstance, context: QueryContext): void {
   addExport(app, context)
   addPatterns(app, context)
   addTail(app, context)
+  routeUpgrades(app)
 }

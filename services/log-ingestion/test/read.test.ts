@@ -59,7 +59,11 @@ test('search takes its parameters from the query string or a JSON body, and says
   })
   assert.deepEqual(messages((await posted.json()) as SearchAnswer), ['one'])
   for (const [parameters, reason, detail] of [
-    ['q=level:loud', 'BAD_QUERY', /levels are .* at position 6; for example: level>=warn/],
+    [
+      'q=level:loud',
+      'BAD_QUERY',
+      /"loud" is not a level at position 6; expected one of TRACE, .*; for example: level:warn$/,
+    ],
     ['limit=1001', 'BAD_PARAMETER', /limit: "1001" is not a whole number from 1 to 1000/],
     ['from=yesterday', 'BAD_PARAMETER', /from: "yesterday" is not a time/],
     ['from=now&to=-1h', 'BAD_PARAMETER', /from: must be before `to`/],

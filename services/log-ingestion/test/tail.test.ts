@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict'
 import { connect } from 'node:net'
-import { test } from 'node:test'
-import type { TailEntry } from '../api.ts'
+import { type TestContext, test } from 'node:test'
+import WebSocket from 'ws'
+import { pollUntil } from '../../../test/kit/poll.ts'
+import type { TailEntry, TailMessage } from '../api.ts'
 import { openSse, type SseEvent } from './sse.ts'
-import { adminKey, batch, entry, startService } from './start.ts'
+import { adminKey, batch, entry, startService, type TestService } from './start.ts'
 
 const logs = (events: readonly SseEvent[]) =>
   events.filter(event => event.event === 'log').map(event => JSON.parse(event.data) as TailEntry)
@@ -108,4 +110,116 @@ test('a stop ends tails at once', async t => {
   const response = await fetch(`${s.url}/api/v1/logs/tail`, { headers: { 'x-api-key': adminKey } })
   const [text] = await Promise.all([response.text(), s.stop()])
   assert.match(text, /connected/)
+})
+
+const reader = { 'x-api-key': adminKey }
+const messages = (events: readonly SseEvent[]) => logs(events).map(log => log.message)
+const send = (s: TestService, ...texts: string[]) =>
+  s.post('/api/v1/logs/batch', batch(...texts.map(message => entry({ message }))))
+
+test('Last-Event-ID goes on right behind that entry, in the journal first and then live', async t => {
+  const s = await startService(t)
+  const first = await openSse(`${s.url}/api/v1/logs/tail?q=-skip`, reader)
+  await send(s, 'a', 'b', 'c')
+  const seen = await first.until(all => logs(all).length === 3)
+  first.close()
+  await send(s, 'skip', 'd')
+  await s.settled()
+  await s.restart()
+  await send(s, 'e', 'skip')
+
+  const after = seen[1]?.id ?? ''
+  const again = await openSse(`${s.url}/api/v1/logs/tail?q=-skip`, { ...reader, 'last-event-id': after })
+  t.after(() => again.close())
+  await again.until(all => logs(all).length >= 3)
+  await send(s, 'f')
+  const events = await again.until(all => logs(all).length >= 4)
+  assert.deepEqual(messages(events), ['c', 'd', 'e', 'f'], 'behind b, across a restart, each once')
+  assert.ok(events.every(event => event.event !== 'gap'))
+
+  // Nothing of another tenant comes with a position of its journal.
+  await s.post('/api/v1/logs', JSON.stringify({ log: entry({ message: 'theirs' }) }), { 'x-api-key': 'acme-write-key' })
+  const acme = await openSse(`${s.url}/api/v1/logs/tail?last_event_id=${after}`, { 'x-api-key': 'acme-admin-key' })
+  t.after(() => acme.close())
+  assert.deepEqual(messages(await acme.until(all => logs(all).length === 1)), ['theirs'])
+})
+
+test('a reader that comes back again and again under load sees each entry once, in order', async t => {
+  const s = await startService(t)
+  const total = 1_200
+  let sent = 0
+  const sending = (async () => {
+    while (sent < total) {
+      const texts = Array.from({ length: 1 + (sent % 7) }, () => `n=${sent++}`)
+      await send(s, ...texts)
+    }
+  })()
+  const seen: string[] = []
+  let last = ''
+  const first = await openSse(`${s.url}/api/v1/logs/tail?last_event_id=x`, reader)
+  const [begin] = (await first.until(all => logs(all).length > 0)).filter(event => event.event === 'log')
+  first.close()
+  seen.push((JSON.parse(begin?.data ?? '') as TailEntry).message)
+  last = begin?.id ?? ''
+  while (!seen.includes(`n=${sent - 1}`) || sent < total) {
+    const tail = await openSse(`${s.url}/api/v1/logs/tail`, { ...reader, 'last-event-id': last })
+    const events = (await tail.until(all => logs(all).length > 0)).filter(event => event.event === 'log')
+    tail.close()
+    seen.push(...messages(events))
+    last = events.at(-1)?.id ?? last
+  }
+  await sending
+  const firstNumber = Number(seen[0]?.slice(2))
+  assert.deepEqual(
+    seen,
+    Array.from({ length: sent - firstNumber }, (_, i) => `n=${firstNumber + i}`),
+  )
+})
+
+test('a place that nobody knows is a gap of unknown size, and the tail goes on live', async t => {
+  const s = await startService(t)
+  for (const id of ['nonsense', '01890a5d-ac96-774b-bcce-b302099a8057:512:0']) {
+    const tail = await openSse(`${s.url}/api/v1/logs/tail`, { ...reader, 'last-event-id': id })
+    await tail.until(all => all.some(event => event.event === 'gap'))
+    await send(s, `after ${id}`)
+    const events = await tail.until(all => messages(all).includes(`after ${id}`))
+    assert.equal(events[0]?.event, 'gap')
+    assert.deepEqual(JSON.parse(events[0]?.data ?? ''), { dropped: null })
+    tail.close()
+  }
+})
+
+async function openSocket(t: TestContext, s: TestService, path: string, headers: Record<string, string>) {
+  const socket = new WebSocket(`${s.url.replace('http', 'ws')}${path}`, { headers })
+  t.after(() => socket.terminate())
+  const received: TailMessage[] = []
+  socket.on('message', data => received.push(JSON.parse(String(data)) as TailMessage))
+  await new Promise((resolve, reject) => {
+    socket.once('open', resolve)
+    socket.once('error', reject)
+  })
+  return { socket, received }
+}
+
+test('WebSocket carries the same JSON, resumes, and is refused like any request', async t => {
+  const s = await startService(t)
+  const { socket, received } = await openSocket(t, s, '/api/v1/logs/tail?q=a%20OR%20b', reader)
+  await send(s, 'a', 'x', 'b')
+  await pollUntil(() => received.length === 2, { what: 'two messages', everyMs: 10 })
+  const [a, b] = received
+  assert.ok(a?.event === 'log' && b?.event === 'log')
+  assert.deepEqual([a.data.message, a.data.level, a.data.metadata, b.data.message], ['a', 'INFO', null, 'b'])
+  const closed = new Promise<number>(resolve => socket.once('close', resolve))
+
+  const again = await openSocket(t, s, `/api/v1/logs/tail?last_event_id=${a.id}`, reader)
+  await pollUntil(() => again.received.length === 2, { what: 'what follows a', everyMs: 10 })
+  assert.deepEqual(
+    again.received.map(message => message.event === 'log' && message.data.message),
+    ['x', 'b'],
+  )
+  await assert.rejects(openSocket(t, s, '/api/v1/logs/tail', {}), /401/)
+  await assert.rejects(openSocket(t, s, '/api/v1/logs/tail?q=)', reader), /400/)
+  await assert.rejects(openSocket(t, s, '/api/v1/logs/search', reader), /200/, 'not a place for WebSocket')
+  await s.stop()
+  assert.equal(await closed, 1001)
 })
