@@ -7,6 +7,11 @@ export interface Customer {
   timeZone: string
   /** Day of the month on which its billing period begins; clamped to the month's last day. */
   anchorDay: number
+  /** 1, 3 or 12. */
+  intervalMonths: number
+  /** Millionths of what is taxable. */
+  taxPpm: number
+  taxName: string | null
   /** The plan it is on now. */
   planId: string | null
   vms: number
@@ -59,6 +64,9 @@ export interface PricedLine {
   group: Record<string, string>
   segment: { from: string; to: string }
   quantity: string
+  /** Of the quantity, what the plan's allowance lets pass. */
+  freeQuantity: string
+  tiers: { tier: number; upTo: string | null; quantity: string; amountNano: string; flatNano: string }[]
   amountNano: string
   /** dividend ÷ divisor = amountNano, remainder left over. */
   dividend: string
@@ -90,6 +98,142 @@ export interface PreviewRequest {
   to?: string
   /** Rate under this plan; absent: under the customer's own subscriptions. */
   planId?: string
+}
+
+export interface InvoiceLineView {
+  id: string
+  kind: 'usage' | 'flat' | 'adjustment' | 'minimum' | 'credit' | 'tax' | 'prepaid' | 'rounding'
+  description: string
+  plan: { id: string; version: number } | null
+  priceId: string | null
+  meter: string | null
+  model: string | null
+  group: Record<string, string>
+  segment: { from: string; to: string }
+  /** Of an adjustment: what the quantity changed by. */
+  quantity: string
+  freeQuantity: string
+  tiers: PricedLine['tiers']
+  amountNano: string
+  dividend: string
+  divisor: string
+  remainder: string
+  /** Of an adjustment: what earlier invoices said; its amount is the floor of dividend ÷ divisor minus this. */
+  billedNano: string
+  /** The line that an adjustment corrects, and the period that one is in. */
+  adjusts: string | null
+  adjustsPeriod: { from: string; to: string } | null
+  cause: 'late_data' | 'plan_changed' | null
+  creditId: string | null
+  taxPpm: number | null
+}
+
+export interface Blocker {
+  code: BlockerCode
+  detail: string
+  /** The command that mends it. */
+  fix: string
+}
+
+export type BlockerCode =
+  | 'period_not_over'
+  | 'not_folded'
+  | 'replica_behind'
+  | 'open_quarantine'
+  | 'unrated_usage'
+  | 'earlier_period_open'
+  | 'mixed_currencies'
+  | 'failed'
+
+export interface Invoice {
+  id: string
+  /** Null while a draft. */
+  number: string | null
+  customerId: string
+  customerName: string | null
+  state: 'draft' | 'finalised' | 'void'
+  revision: number
+  period: { from: string; to: string }
+  currency: string
+  /** All lines but the rounding. */
+  totalNano: string
+  /** In the currency's minor unit, floored. */
+  dueMinor: string
+  /** The same, as one writes it: "12.34". */
+  due: string
+  taxPpm: number
+  issuedAt: string | null
+  /** What an operator closed over, and why. */
+  forced: { reason: string; by: string; over: Blocker[] } | null
+  asOf: string
+  complete: boolean
+  lines: InvoiceLineView[]
+  /** Drafts only: why it cannot be finalised now. */
+  blockers: Blocker[]
+}
+
+export interface InvoiceSummary {
+  id: string
+  number: string | null
+  customerId: string
+  state: Invoice['state']
+  revision: number
+  period: { from: string; to: string }
+  currency: string
+  /** Null for drafts: they are computed when they are opened. */
+  totalNano: string | null
+  dueMinor: string | null
+  issuedAt: string | null
+  blockers: Blocker[]
+}
+
+export interface CloseReport {
+  period: string
+  dryRun: boolean
+  /** Dry run: what would be finalised now. */
+  ready: { customerId: string; invoiceId: string; currency: string; totalNano: string; dueMinor: string }[]
+  finalised: string[]
+  blocked: { customerId: string; invoiceId: string; reasons: Blocker[] }[]
+}
+
+export interface Explanation {
+  invoice: Pick<Invoice, 'id' | 'number' | 'customerId' | 'period' | 'currency' | 'state'>
+  line: InvoiceLineView
+  plan: { id: string; version: number; effectiveFrom: string; gapPolicy: string } | null
+  /** As the plan version has it. */
+  price: unknown
+  /** Lines of VM meters: the quantity by VM, and the time that was not billed. */
+  vms:
+    | {
+        vmId: string
+        quantity: string
+        hours: number
+        notBilled: { unmeasuredNs: string; hostDownNs: string }
+        estimatedNs: string
+      }[]
+    | null
+  /** Lines of event meters: the events of the segment, by type. */
+  events: { type: string; count: number; digest: string }[] | null
+  /** With `vm=`: its hours, each with the digest of its readings. */
+  hours: { from: string; samples: number; digest: string; quantity: string }[] | null
+  evidence: { leaves: number; root: string } | null
+  receipt: { seq: number; hash: string; prevHash: string } | null
+}
+
+export interface CreditView {
+  id: string
+  customerId: string
+  kind: 'promotional' | 'prepaid'
+  currency: string
+  amountNano: string
+  leftNano: string
+  priority: number
+  from: string
+  expires: string | null
+  note: string | null
+  /** The invoice whose negative total it was. */
+  sourceInvoiceId: string | null
+  createdAt: string
 }
 
 export interface Stats {

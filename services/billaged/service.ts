@@ -6,20 +6,26 @@ import { type Base, type Running, type StartSequence, startSequence } from '#pla
 import { isUnavailable, migrate, openSql, resolveDatabase, type Sql } from '#platform/postgres'
 import { createPort, createRpc } from '#platform/rpc'
 import { startTracing } from '#platform/telemetry'
-import { loadSecret } from '#platform/tenancy/secret'
+import { deriveKey, loadSecret } from '#platform/tenancy/secret'
 import { openTenancy } from '#platform/tenancy/tenancy'
 import { type Caller, createRecogniser, may } from './access.ts'
+import type { CloseContext } from './close/context.ts'
 import type { Config } from './config.ts'
 import { authorizeRoutes, mustBeAllowed } from './http/authorize.ts'
+import { closeRoutes } from './http/close.ts'
+import { creditRoutes } from './http/credits.ts'
 import { customerRoutes } from './http/customers.ts'
 import { eventRoutes } from './http/events.ts'
 import { createHealthBody, healthRoutes, statsOf } from './http/health.ts'
+import { invoiceRoutes } from './http/invoices.ts'
 import { planRoutes } from './http/plans.ts'
+import { receiptRoutes } from './http/receipts.ts'
 import { spendRoutes } from './http/spend.ts'
 import { startFolder } from './intake/folder.ts'
 import { createIntake } from './intake/intake.ts'
 import { createRateLimiter } from './intake/rate-limit.ts'
 import { createReceiptClock } from './intake/receipt-clock.ts'
+import { signingKey } from './invoices/receipt.ts'
 import { observe, observeActivity, summarise } from './observe.ts'
 import { billingRoutes, billingService } from './rpc/billing-service.ts'
 import { createDirect } from './rpc/direct.ts'
@@ -27,7 +33,14 @@ import { chooseDataDir, loadAdminKey } from './store/data-dir.ts'
 import { writeFacts } from './store/facts.ts'
 import { loadMeters, seedMeters } from './store/meters.ts'
 import { seedPlans } from './store/plans.ts'
-import { joinReplicas, loadReplicaId, othersAreBehind, reportBacklog } from './store/replica.ts'
+import {
+  type Backlog,
+  joinReplicas,
+  leaveReplicas,
+  loadReplicaId,
+  othersAreBehind,
+  reportBacklog,
+} from './store/replica.ts'
 import { type PartReader, TooManySeries } from './store/series.ts'
 import { createActivity } from './usage/activity.ts'
 import type { FoldRules } from './usage/fold.ts'
@@ -35,7 +48,8 @@ import type { FoldRules } from './usage/fold.ts'
 const bodyBytesMax = 32 * 1024 * 1024
 const drainMs = 10_000
 const foldDrainMs = 20_000
-const reportBacklogEveryMs = 10_000
+/** A close waits for the next report of every replica. */
+const reportBacklogEveryMs = 2_000
 const journalReader = 'database'
 
 export async function start(config: Config, base: Base): Promise<Running> {
@@ -84,6 +98,11 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
       clock,
     }),
   )
+  // Stopped after folding is, so that its last word is the last.
+  parts.onClose(
+    'backlog report',
+    reportRegularly(sql, replica, () => ({ bytes: journal.bytes, oldestMs: journal.oldestAgeMs }), log),
+  )
   const leaseNs = BigInt(config.heartbeatLeaseMs) * 1_000_000n
   const folder = startFolder({
     journal,
@@ -110,10 +129,6 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
   })
   const receipt = await parts.add('receipt clock', async () => createReceiptClock(base))
   const limiter = createRateLimiter(clock, config.rateLimitSamples)
-  parts.onClose(
-    'backlog report',
-    reportRegularly(sql, replica, () => journal.bytes, log),
-  )
   observe({ base, journal, intake, folder, activity })
   parts.onClose('usage summary', summarise({ base, everyMs: config.aggregationIntervalMs, intake, activity }))
 
@@ -185,11 +200,28 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     isComplete: async () => folder.isCaughtUp() && !(await othersAreBehind(sql, replica)),
     audit: tenancy.audit,
   }
+  const closing: CloseContext = {
+    sql,
+    reader,
+    rules: rulesOf(config),
+    meters,
+    clock,
+    log,
+    replica,
+    signingKey: signingKey(deriveKey(secret, 'billaged receipts')),
+    acknowledgedEnd: () => journal.end,
+    waitUntilFolded: folder.waitUntilFolded,
+    audit: tenancy.audit,
+  }
   app.register(async scope => {
     scope.setErrorHandler(sayWhenAway)
     customerRoutes(scope, reads)
     spendRoutes(scope, reads)
     planRoutes(scope, reads)
+    invoiceRoutes(scope, closing)
+    closeRoutes(scope, closing)
+    creditRoutes(scope, closing)
+    receiptRoutes(scope, closing)
   })
   await app.ready()
   parts.onClose('http', () => app.close())
@@ -277,13 +309,13 @@ async function pingDatabase(sql: Sql): Promise<HealthCheck> {
 }
 
 /** Other replicas tell from this whether everything that was acknowledged anywhere is folded. */
-function reportRegularly(sql: Sql, replica: string, backlogBytes: () => number, log: Base['log']) {
-  const report = () => reportBacklog(sql, replica, backlogBytes())
+function reportRegularly(sql: Sql, replica: string, measure: () => Backlog, log: Base['log']) {
+  const report = () => reportBacklog(sql, replica, measure)
   const timer = setInterval(() => {
     report().catch(error => log.debug({ err: error }, 'backlog not reported'))
   }, reportBacklogEveryMs)
   return async () => {
     clearInterval(timer)
-    await report().catch(() => {})
+    await (measure().bytes === 0 ? leaveReplicas(sql, replica) : report()).catch(() => {})
   }
 }

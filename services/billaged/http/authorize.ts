@@ -24,6 +24,23 @@ export const routeScopes: Readonly<Record<string, Scope | 'open'>> = {
   'POST /v1/plans/:id/versions': 'billaged:bill',
   'GET /v1/subscriptions': 'billaged:read',
   'POST /v1/subscriptions': 'billaged:bill',
+  'GET /v1/credits': 'billaged:read',
+  'POST /v1/credits': 'billaged:bill',
+  'GET /v1/invoices': 'billaged:read',
+  'GET /v1/invoices/draft': 'billaged:read',
+  'GET /v1/invoices/:id': 'billaged:read',
+  'POST /v1/invoices/:id/finalise': 'billaged:bill',
+  'POST /v1/invoices/:id/void': 'billaged:bill',
+  'GET /v1/invoices/:id/lines/:line/explain': 'billaged:read',
+  'GET /v1/lines/:line/explain': 'billaged:read',
+  'GET /v1/invoices/:id/receipt': 'billaged:read',
+  'GET /v1/invoices/:id/evidence': 'billaged:read',
+  'GET /v1/receipts/key': 'billaged:read',
+  'GET /v1/close/:period': 'billaged:bill',
+  'POST /v1/close/:period': 'billaged:bill',
+  'GET /v1/replicas': 'billaged:bill',
+  'POST /v1/replicas/:id/retire': 'billaged:admin',
+  'POST /v1/verify': 'billaged:bill',
 }
 
 declare module 'fastify' {

@@ -1,9 +1,10 @@
 import type { FastifyInstance } from 'fastify'
 import { z } from 'zod'
+import { Problem } from '#platform/http'
 import { rfc3339 } from '#platform/time'
 import type { Customer, CustomerList, Usage, UsageBy } from '../api.ts'
 import { badRequest, notFound } from '../errors.ts'
-import { hourMs } from '../rating/periods.ts'
+import { hourMs, periodAt } from '../rating/periods.ts'
 import type { PlannedSegment } from '../rating/segments.ts'
 import { type CustomerRow, listCustomers, loadCustomer, updateCustomer } from '../store/customers.ts'
 import { loadPolicies } from '../store/pricing.ts'
@@ -11,7 +12,7 @@ import { loadEventUsage, loadVmUsage } from '../store/usage.ts'
 import { ledgerRows, usageRows } from '../usage/rows.ts'
 import { callerOf, mustActFor } from './authorize.ts'
 import type { ReadContext } from './context.ts'
-import { billingPeriod, instant, limit, paramId, parseInput, wait } from './query.ts'
+import { instant, limit, paramId, parseInput, wait } from './query.ts'
 
 const usageQuery = z.object({
   from: instant.optional(),
@@ -46,13 +47,21 @@ export function customerRoutes(app: FastifyInstance, o: ReadContext) {
     name: z.string().min(1).max(200).nullable().optional(),
     timeZone: z.string().refine(isZone, 'is not an IANA time zone such as Europe/Berlin').optional(),
     anchorDay: z.int().min(1).max(31).optional(),
+    intervalMonths: z.literal([1, 3, 12], 'must be 1, 3 or 12').optional(),
+    taxPpm: z.int().min(0).max(1_000_000).optional(),
+    taxName: z.string().min(1).max(63).nullable().optional(),
   })
   app.put('/v1/customers/:id', async request => {
     const id = paramId(request)
     mustActFor(request, id)
     const patch = parseInput(settings, request.body)
     const before = toCustomer(await mustLoad(o, id))
-    await updateCustomer(o.sql, id, patch)
+    if ((await updateCustomer(o.sql, id, patch)) === 'cycle_in_use')
+      throw new Problem({
+        status: 409,
+        reason: 'CYCLE_IN_USE',
+        detail: `${id} has invoices by its present anchorDay and intervalMonths; moved edges would bill days twice or never.`,
+      })
     const actor = { kind: 'key' as const, name: callerOf(request).name }
     await o.audit({ actor, action: 'customer.update', object: `customer ${id}`, before, after: patch })
     return toCustomer(await mustLoad(o, id))
@@ -65,8 +74,8 @@ export function customerRoutes(app: FastifyInstance, o: ReadContext) {
     if (query.wait > 0) await o.waitUntilFolded(o.acknowledgedEnd(), query.wait)
     const customer = await mustLoad(o, id)
     const nowMs = o.clock.now()
-    const period = billingPeriod(customer.anchorDay, nowMs)
-    const fromMs = query.from ?? period.fromMs
+    const period = periodAt(customer, nowMs)
+    const fromMs = query.from ?? period.from * hourMs
     const toMs = query.to ?? Math.max(nowMs, fromMs + 1)
     if (toMs <= fromMs)
       throw badRequest('INVALID_SPAN', `to (${rfc3339(toMs)}) must be after from (${rfc3339(fromMs)}).`)

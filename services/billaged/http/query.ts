@@ -1,6 +1,6 @@
 import type { FastifyRequest } from 'fastify'
 import { z } from 'zod'
-import { period as calendarPeriod, parseDuration } from '#platform/time'
+import { parseDuration } from '#platform/time'
 import { badRequest } from '../errors.ts'
 
 // Reading what a caller asks for: parsed once, here, with the field named when it is wrong.
@@ -40,12 +40,6 @@ export const limit = z
   .regex(/^[1-9]\d{0,2}$|^1000$/, 'is not a whole number from 1 to 1000')
   .default('100')
   .transform(text => Number.parseInt(text, 10))
-
-/** The customer's billing period around an instant: from its anchor day to the next, at 00:00 UTC. */
-export function billingPeriod(anchorDay: number, atMs: number): { fromMs: number; toMs: number } {
-  const { start, end } = calendarPeriod('monthly', 'UTC', anchorDay, Temporal.Instant.fromEpochMilliseconds(atMs))
-  return { fromMs: start.epochMilliseconds, toMs: end.epochMilliseconds }
-}
 
 export function paramId(request: FastifyRequest): string {
   return parseInput(z.object({ id: z.string().min(1).max(255) }), request.params).id

@@ -4,14 +4,14 @@ import { rfc3339 } from '#platform/time'
 import type { Priced } from '../api.ts'
 import { formatDecimal } from '../decimal.ts'
 import { badRequest, notFound } from '../errors.ts'
-import { hourMs } from '../rating/periods.ts'
+import { hourMs, periodAt } from '../rating/periods.ts'
 import type { Hours, Line } from '../rating/rate.ts'
 import { loadPlan, type Plan } from '../store/plans.ts'
 import { pricePeriod } from '../store/pricing.ts'
 import { mustActFor } from './authorize.ts'
 import type { ReadContext } from './context.ts'
 import { mustLoad } from './customers.ts'
-import { billingPeriod, paramId, parseInput, wait, wholeHour } from './query.ts'
+import { paramId, parseInput, wait, wholeHour } from './query.ts'
 
 const previewBody = z.strictObject({
   customerId: z.string().min(1).max(255),
@@ -30,17 +30,16 @@ export function spendRoutes(app: FastifyInstance, o: ReadContext) {
     mustActFor(request, id)
     const query = parseInput(z.object({ wait }), request.query)
     if (query.wait > 0) await o.waitUntilFolded(o.acknowledgedEnd(), query.wait)
-    const { anchorDay } = await mustLoad(o, id)
-    const { fromMs, toMs } = billingPeriod(anchorDay, o.clock.now())
-    return price(o, id, { from: fromMs / hourMs, to: toMs / hourMs }, null)
+    const customer = await mustLoad(o, id)
+    return price(o, id, periodAt(customer, o.clock.now()), null)
   })
 
   app.post('/v1/preview', async (request: FastifyRequest): Promise<Priced> => {
     const body = parseInput(previewBody, request.body)
     mustActFor(request, body.customerId)
-    const { anchorDay } = await mustLoad(o, body.customerId)
-    const running = billingPeriod(anchorDay, o.clock.now())
-    const period = { from: (body.from ?? running.fromMs) / hourMs, to: (body.to ?? running.toMs) / hourMs }
+    const running = periodAt(await mustLoad(o, body.customerId), o.clock.now())
+    const hour = (ms: number | undefined, otherwise: number) => (ms === undefined ? otherwise : ms / hourMs)
+    const period = { from: hour(body.from, running.from), to: hour(body.to, running.to) }
     if (period.to <= period.from) throw badRequest('INVALID_SPAN', 'to must be after from.')
     if (period.to - period.from > previewHoursMax)
       throw badRequest('SPAN_TOO_LONG', `The span has ${period.to - period.from} hours; at most ${previewHoursMax}.`)
@@ -82,6 +81,14 @@ function toLine(line: Line): Priced['lines'][number] {
     group: { ...line.group },
     segment: { from: rfc3339(line.segment.from * hourMs), to: rfc3339(line.segment.to * hourMs) },
     quantity: formatDecimal(line.quantityE9),
+    freeQuantity: formatDecimal(line.freeE9),
+    tiers: line.tiers.map(({ tier, upTo, quantityE9, amountNano, flatNano }) => ({
+      tier,
+      upTo: upTo === null ? null : `${upTo}`,
+      quantity: formatDecimal(quantityE9),
+      amountNano: `${amountNano}`,
+      flatNano: `${flatNano}`,
+    })),
     amountNano: `${line.amountNano}`,
     dividend: `${line.dividend}`,
     divisor: `${line.divisor}`,

@@ -126,7 +126,8 @@ function unmatched(version: PlanVersion, usage: readonly MeterUsage[]): MeterUsa
   )
 }
 
-function rateLine(price: Price, plan: PlanRef, quantityE9: bigint, segment: Hours, period: Hours): Line | null {
+/** One price's charge for a segment; null where there is nothing to charge. */
+export function rateLine(price: Price, plan: PlanRef, quantityE9: bigint, segment: Hours, period: Hours): Line | null {
   const line = (scaledDividend: bigint, scaledDivisor: bigint, more: Partial<Line> = {}): Line => {
     // Whole quantities are the rule: their billion cancels, and the line reads as one would write it by hand.
     const isWhole = scaledDividend % e9 === 0n && scaledDivisor % e9 === 0n

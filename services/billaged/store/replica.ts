@@ -31,20 +31,40 @@ export async function loadReplicaId(dataDir: string): Promise<string> {
 export async function joinReplicas(sql: Sql, id: string): Promise<JournalPosition | null> {
   await sql`
     insert into billaged.replica (id) values (${id})
-    on conflict (id) do update set last_seen = now()`
+    on conflict (id) do update set last_seen = now(), folded_until = null, retired_at = null`
   const [row] = await sql<{ segment: string; offset: bigint }[]>`
     select segment, "offset" from billaged.journal_checkpoint where replica = ${id}`
   return row === undefined ? null : { segment: row.segment, offset: Number(row.offset) }
 }
 
-export async function reportBacklog(sql: Sql, id: string, backlogBytes: number): Promise<void> {
-  await sql`update billaged.replica set last_seen = now(), backlog_bytes = ${backlogBytes} where id = ${id}`
+export interface Backlog {
+  bytes: number
+  /** Age of the oldest of it, 0 when there is none. */
+  oldestMs: number
+}
+
+/** Says what is not folded yet, and until when everything is. The clock is read before the journal is looked at: what
+ *  was acknowledged before that reading and is not in the backlog is folded. */
+export async function reportBacklog(sql: Sql, id: string, measure: () => Backlog): Promise<void> {
+  const [row] = await sql<{ at: Date }[]>`select clock_timestamp() as at`
+  if (row === undefined) return
+  const { bytes, oldestMs } = measure()
+  // A whole millisecond more: ages are rounded.
+  const foldedUntil = new Date(row.at.getTime() - (bytes === 0 ? 0 : Math.ceil(oldestMs) + 1))
+  await sql`
+    update billaged.replica set last_seen = clock_timestamp(), backlog_bytes = ${bytes}, folded_until = ${foldedUntil}
+    where id = ${id}`
+}
+
+/** Stopped with nothing left to fold: nobody need wait for it until it is back. */
+export async function leaveReplicas(sql: Sql, id: string): Promise<void> {
+  await sql`update billaged.replica set last_seen = now(), backlog_bytes = 0, retired_at = now() where id = ${id}`
 }
 
 /** Whether another replica is known to hold, or not heard to have folded, something it acknowledged. */
 export async function othersAreBehind(sql: Sql, id: string): Promise<boolean> {
   const rows = await sql`
     select 1 from billaged.replica
-    where id <> ${id} and (backlog_bytes > 0 or last_seen < now() - interval '1 minute') limit 1`
+    where id <> ${id} and retired_at is null and (backlog_bytes > 0 or last_seen < now() - interval '1 minute') limit 1`
   return rows.length > 0
 }

@@ -85,7 +85,13 @@ test('every route answers each kind of caller as the table says', async t => {
   for (const [route, scope] of Object.entries(routeScopes)) {
     const [method = '', pattern = ''] = route.split(' ')
     const isPlan = pattern.startsWith('/v1/plans')
-    const path = pattern.replace(':id', isPlan ? 'example' : 'acme')
+    const path = pattern
+      .replace(':id', isPlan ? 'example' : 'acme')
+      .replace(':line', 'li_0')
+      .replace(':period', '2020-01')
+      .replace('/draft', '/draft?customer=acme&period=2026-01')
+    // Here are no invoices and only one replica: whoever may ask is told so.
+    const isThere = !/^\/v1\/(invoices|lines|replicas)\/:/.test(pattern)
     for (const [who, credential] of Object.entries(credentials)) {
       if (scope === 'open') continue
       const authorization = credential === null ? null : `Bearer ${credential}`
@@ -95,6 +101,7 @@ test('every route answers each kind of caller as the table says', async t => {
       const label = `${route} by ${who}: ${status}`
       if (!isKnown) assert.equal(status, 401, label)
       else if (!isHolder) assert.equal(status, 403, label)
+      else if (!isThere && status === 404) continue
       else assert.ok(status < 300 || status === 400 || (status === 403 && who.startsWith('key with admin')), label)
     }
   }

@@ -1,0 +1,318 @@
+import { deflateSync } from 'node:zlib'
+import { Problem } from '#platform/http'
+import type { Queryable } from '#platform/postgres'
+import type { Blocker, CloseReport, Invoice } from '../api.ts'
+import { grantId, invoiceId } from '../invoices/ids.ts'
+import type { Draft } from '../invoices/invoice.ts'
+import { firstHash, priceJson, receiptBody, sealReceipt } from '../invoices/receipt.ts'
+import { formats, render } from '../invoices/render.ts'
+import { invoiceView } from '../invoices/view.ts'
+import { hourMs, periodStartingIn } from '../rating/periods.ts'
+import type { Hours } from '../rating/rate.ts'
+import { insertEntry, insertGrant, returnCredits } from '../store/credits.ts'
+import { type CustomerRow, listCustomers, loadCustomer } from '../store/customers.ts'
+import { type ProvenPeriod, provePeriod } from '../store/evidence.ts'
+import { touchesPeriod } from '../store/gate.ts'
+import {
+  type InvoiceRow,
+  insertDocument,
+  insertEvidence,
+  insertFinal,
+  loadInvoice,
+  loadLiving,
+  markVoid,
+  saveDraft,
+  takeNumber,
+} from '../store/invoices.ts'
+import { insertReceipt, lastReceipt } from '../store/receipts.ts'
+import type { CloseBy, CloseContext } from './context.ts'
+import { customerBlockers, foldingBlockers, forcible, ratingBlockers } from './gate.ts'
+import { draftOf, type Prepared, prepare } from './prepare.ts'
+
+// Closing a period: gate → measure and rate → one transaction that gives the number and writes invoice, lines,
+// documents, credits, receipt and audit. A crash before its commit leaves nothing; after it, closing again finds it.
+
+export type Outcome =
+  | { kind: 'finalised'; id: string }
+  | { kind: 'ready'; draft: Draft }
+  | { kind: 'blocked'; id: string; reasons: Blocker[] }
+  /** Nobody subscribed, nothing used, nothing to correct. */
+  | { kind: 'nothing' }
+
+export async function closeMonth(
+  o: CloseContext,
+  request: { month: string; customers: readonly string[] | null; dryRun: boolean; by: CloseBy },
+): Promise<CloseReport> {
+  const { month, dryRun, by } = request
+  const report: CloseReport = { period: month, dryRun, ready: [], finalised: [], blocked: [] }
+  const folding = await foldingBlockers(o)
+  for await (const customer of customersOf(o, request.customers)) {
+    const period = periodStartingIn(customer, month)
+    if (period === null) continue
+    const outcome = await closeSafely(o, { customer, period, folding, dryRun, by })
+    switch (outcome.kind) {
+      case 'finalised':
+        report.finalised.push(outcome.id)
+        break
+      case 'ready': {
+        const { id, currency, totalNano, dueMinor } = outcome.draft
+        const money = { currency, totalNano: `${totalNano}`, dueMinor: `${dueMinor}` }
+        report.ready.push({ customerId: customer.id, invoiceId: id, ...money })
+        break
+      }
+      case 'blocked':
+        report.blocked.push({ customerId: customer.id, invoiceId: outcome.id, reasons: outcome.reasons })
+        break
+      case 'nothing':
+        break
+      default:
+        outcome satisfies never
+    }
+  }
+  return report
+}
+
+interface CloseRequest {
+  customer: CustomerRow
+  period: Hours
+  folding: readonly Blocker[]
+  dryRun: boolean
+  by: CloseBy
+}
+
+/** One customer that fails does not keep the others open. */
+async function closeSafely(o: CloseContext, request: CloseRequest): Promise<Outcome> {
+  try {
+    return await closePeriod(o, request)
+  } catch (error) {
+    const { customer, period } = request
+    o.log.error({ err: error, customerId: customer.id, period }, 'closing failed; the invoice stays a draft')
+    const detail = error instanceof Error ? error.message : String(error)
+    const { living, nextRevision } = await loadLiving(o.sql, customer.id, period)
+    const id = living?.id ?? invoiceId(customer.id, period, nextRevision)
+    return { kind: 'blocked', id, reasons: [{ code: 'failed', detail, fix: 'see the log, then close again' }] }
+  }
+}
+
+export async function closePeriod(o: CloseContext, request: CloseRequest): Promise<Outcome> {
+  const { customer, period, folding, dryRun, by } = request
+  for (;;) {
+    const { living, nextRevision } = await loadLiving(o.sql, customer.id, period)
+    if (living?.state === 'finalised') return { kind: 'finalised', id: living.id }
+    if (living === null && !(await touchesPeriod(o.sql, customer.id, period))) return { kind: 'nothing' }
+    const blockers = [...folding, ...(await customerBlockers(o, customer, period))]
+    const canBeClosed = !dryRun && blockers.every(blocker => isForced(blocker, by))
+    // The evidence is only made for what will be written.
+    const proof = canBeClosed ? { proven: undefined as ProvenPeriod | undefined } : null
+    const prepared = await prepare(
+      o,
+      customer,
+      period,
+      proof === null
+        ? undefined
+        : async planned => (proof.proven = await provePeriod(o.reader, o.meters, o.rules, customer.id, planned)),
+    )
+    blockers.push(...ratingBlockers(customer.id, period, prepared.priced))
+    const draft = await draftOf(o.sql, prepared, nextRevision)
+    if (draft === 'changed') continue
+    const hindering = blockers.filter(blocker => !isForced(blocker, by))
+    if (hindering.length > 0) {
+      if (!dryRun) await saveDraft(o.sql, draft, hindering)
+      return { kind: 'blocked', id: draft.id, reasons: hindering }
+    }
+    if (dryRun) return { kind: 'ready', draft }
+    if (proof?.proven === undefined) throw new Error('BUG: an invoice without evidence')
+    const written = await finalise(o, { prepared, proven: proof.proven, revision: nextRevision, blockers, by })
+    if (written !== 'changed') return { kind: 'finalised', id: written }
+  }
+}
+
+function isForced(blocker: Blocker, by: CloseBy): boolean {
+  return by.forceReason !== null && forcible.has(blocker.code)
+}
+
+interface Finalising {
+  prepared: Prepared
+  proven: ProvenPeriod
+  revision: number
+  /** What is closed over. */
+  blockers: Blocker[]
+  by: CloseBy
+}
+
+async function finalise(o: CloseContext, f: Finalising): Promise<string | 'changed'> {
+  const { customer, period } = f.prepared
+  const forced =
+    f.blockers.length === 0 || f.by.forceReason === null
+      ? null
+      : { reason: f.by.forceReason, by: f.by.actor.name, over: f.blockers }
+  const evidence = f.proven.evidence.map(({ vmId, lines }) => ({
+    vmId,
+    hours: lines.length,
+    body: deflateSync(lines.join('\n')),
+  }))
+  return o.sql.begin(async tx => {
+    await lockCustomer(tx, customer.id)
+    const { living, nextRevision } = await loadLiving(tx, customer.id, period)
+    if (living?.state === 'finalised' || nextRevision !== f.revision) return 'changed'
+    const draft = await draftOf(tx, f.prepared, f.revision)
+    if (draft === 'changed') return 'changed'
+    const issuedAt = new Date(o.clock.now())
+    // From here on everybody else's number waits for this commit: the rest is small and does no reading.
+    const seq = await takeNumber(tx)
+    const number = `INV-${issuedAt.getUTCFullYear()}-${`${seq}`.padStart(6, '0')}`
+    const invoice = invoiceView(draft, {
+      number,
+      state: 'finalised',
+      customerName: customer.name,
+      issuedAt: issuedAt.toISOString(),
+      forced,
+      asOf: issuedAt.toISOString(),
+      complete: true,
+      blockers: [],
+    })
+    await insertFinal(tx, { draft, seq, number, forced, issuedAt })
+    for (const format of formats)
+      await insertDocument(tx, { invoiceId: draft.id, format, body: render(invoice, format) })
+    for (const row of evidence) await insertEvidence(tx, draft.id, row)
+    await bookCredits(tx, draft, issuedAt.getTime())
+    await writeReceipt(o, tx, invoice, f)
+    await o.audit(
+      { actor: f.by.actor, action: 'invoice.finalise', object: `invoice ${number}`, after: { id: draft.id, forced } },
+      tx,
+    )
+    return draft.id
+  })
+}
+
+async function lockCustomer(tx: Queryable, id: string) {
+  // No key of it changes: what refers to the customer may still be written.
+  await tx`select 1 from billaged.customer where id = ${id} for no key update`
+}
+
+async function bookCredits(tx: Queryable, draft: Draft, atMs: number) {
+  for (const { grantId: id, amountNano } of draft.burns)
+    await insertEntry(tx, { grantId: id, kind: 'burn', amountNano: -amountNano, invoiceId: draft.id, atMs })
+  if (draft.carriedNano === 0n) return
+  await insertGrant(tx, {
+    id: grantId('carried', draft.id),
+    customerId: draft.customerId,
+    kind: 'prepaid',
+    currency: draft.currency,
+    amountNano: draft.carriedNano,
+    priority: 0,
+    fromMs: draft.period.from * hourMs,
+    expiresMs: null,
+    createdMs: atMs,
+    note: 'Negative total of an invoice',
+    sourceInvoiceId: draft.id,
+  })
+}
+
+async function writeReceipt(o: CloseContext, tx: Queryable, invoice: Invoice, f: Finalising) {
+  const last = await lastReceipt(tx, invoice.customerId)
+  const seq = (last?.seq ?? 0) + 1
+  const prevHash = last?.hash ?? firstHash
+  const { segments } = f.prepared.planned
+  const prices: Record<string, unknown> = {}
+  for (const line of invoice.lines) {
+    const { version } = segments.find(({ segment }) => isoOf(segment.from) === line.segment.from) ?? { version: null }
+    const price = version?.prices.find(({ id }) => id === line.priceId)
+    if ((line.kind === 'usage' || line.kind === 'flat') && price !== undefined) prices[line.id] = priceJson(price)
+  }
+  const body = receiptBody({ invoice, seq, prevHash, prices, segments, leaves: f.proven.leaves })
+  const { text, hash, signature } = sealReceipt(body, o.signingKey)
+  await insertReceipt(tx, {
+    customerId: invoice.customerId,
+    seq,
+    invoiceId: invoice.id,
+    prevHash,
+    hash,
+    signature,
+    body: text,
+  })
+}
+
+/** What a draft says now. */
+export async function draftNow(o: CloseContext, customer: CustomerRow, period: Hours): Promise<Invoice> {
+  for (;;) {
+    const { nextRevision } = await loadLiving(o.sql, customer.id, period)
+    const blockers = await customerBlockers(o, customer, period)
+    const prepared = await prepare(o, customer, period)
+    const draft = await draftOf(o.sql, prepared, nextRevision)
+    if (draft === 'changed') continue
+    return invoiceView(draft, {
+      number: null,
+      state: 'draft',
+      customerName: customer.name,
+      issuedAt: null,
+      forced: null,
+      asOf: new Date(o.clock.now()).toISOString(),
+      complete: period.to * hourMs <= o.clock.now(),
+      blockers: [...blockers, ...ratingBlockers(customer.id, period, prepared.priced)],
+    })
+  }
+}
+
+/** A void invoice keeps its number; its period is a draft again, of the next revision. */
+export async function voidInvoice(o: CloseContext, id: string, reason: string, by: CloseBy): Promise<InvoiceRow> {
+  return o.sql.begin(async tx => {
+    const found = await loadInvoice(tx, id)
+    if (found === null) throw new Error('BUG: the caller looked for it')
+    await lockCustomer(tx, found.customerId)
+    const invoice = await loadInvoice(tx, id)
+    if (invoice?.state !== 'finalised')
+      throw new Problem({
+        status: 409,
+        reason: 'INVOICE_NOT_FINALISED',
+        detail: `Invoice ${id} is ${invoice?.state ?? 'gone'}; only a finalised one can be made void.`,
+      })
+    const at = new Date(o.clock.now())
+    if (!(await returnCredits(tx, id, at.getTime())))
+      throw new Problem({
+        status: 409,
+        reason: 'CREDIT_SPENT',
+        detail: `The credit that ${invoice.number} left is spent in part; make the invoices that burned it void first.`,
+      })
+    await markVoid(tx, id, reason, at)
+    const { nextRevision } = await loadLiving(tx, invoice.customerId, invoice.period)
+    const replacement = {
+      ...invoice,
+      id: invoiceId(invoice.customerId, invoice.period, nextRevision),
+      revision: nextRevision,
+    }
+    await saveDraft(tx, replacement, [])
+    await o.audit(
+      {
+        actor: by.actor,
+        action: 'invoice.void',
+        object: `invoice ${invoice.number}`,
+        after: { reason, replacement: replacement.id },
+      },
+      tx,
+    )
+    return replacement
+  })
+}
+
+async function* customersOf(o: CloseContext, only: readonly string[] | null): AsyncIterable<CustomerRow> {
+  const now = new Date(o.clock.now())
+  if (only !== null) {
+    for (const id of new Set(only)) {
+      const customer = await loadCustomer(o.sql, id, now)
+      if (customer !== null) yield customer
+    }
+    return
+  }
+  for (let after = ''; ; ) {
+    const page = await listCustomers(o.sql, { after, limit: 200, only: null, now })
+    yield* page
+    const last = page.at(-1)
+    if (last === undefined || page.length < 200) return
+    after = last.id
+  }
+}
+
+function isoOf(hour: number): string {
+  return new Date(hour * hourMs).toISOString()
+}

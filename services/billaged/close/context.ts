@@ -1,0 +1,32 @@
+import type { JournalPosition } from '#platform/journal'
+import type { Queryable, Sql } from '#platform/postgres'
+import type { Logger } from '#platform/telemetry'
+import type { Actor, AuditEntry } from '#platform/tenancy/tenancy'
+import type { Clock } from '#platform/time'
+import type { Meter } from '../events/meter.ts'
+import type { SigningKey } from '../invoices/receipt.ts'
+import type { PartReader } from '../store/series.ts'
+import type { FoldRules } from '../usage/fold.ts'
+
+/** What closing works with. */
+export interface CloseContext {
+  sql: Sql
+  reader: PartReader
+  rules: FoldRules
+  meters: readonly Meter[]
+  clock: Clock
+  log: Logger
+  /** This replica's id. */
+  replica: string
+  signingKey: SigningKey
+  acknowledgedEnd(): JournalPosition
+  waitUntilFolded(position: JournalPosition, timeoutMs: number): Promise<boolean>
+  audit(entry: AuditEntry, tx?: Queryable): Promise<void>
+}
+
+/** Who closes, and what over. */
+export interface CloseBy {
+  actor: Actor
+  /** Why open quarantine and unrated usage are let pass; null: they are not. */
+  forceReason: string | null
+}

@@ -1,0 +1,82 @@
+import type { Queryable } from '#platform/postgres'
+import { adjustmentsOf } from '../invoices/adjust.ts'
+import { draftInvoice } from '../invoices/draft.ts'
+import type { Draft } from '../invoices/invoice.ts'
+import { hourMs } from '../rating/periods.ts'
+import type { Hours, Line } from '../rating/rate.ts'
+import { loadGrants } from '../store/credits.ts'
+import type { CustomerRow } from '../store/customers.ts'
+import { finalisedOf, type InvoiceRow, loadBilled } from '../store/invoices.ts'
+import { type PlannedPeriod, type PricedPeriod, planPeriod, pricePeriod } from '../store/pricing.ts'
+import type { CloseContext } from './context.ts'
+
+/** A period as it rates now, and every closed period of the customer as that rates now. */
+export interface Prepared {
+  customer: CustomerRow
+  period: Hours
+  planned: PlannedPeriod
+  priced: PricedPeriod
+  closed: { invoice: InvoiceRow; rated: readonly Line[] }[]
+}
+
+/** How long a closed period is rated again for what came late. Older facts are not taken in (`MAX_PAST`), and a release
+ *  from quarantine that reaches further back needs a void. */
+const adjustableMs = 400 * 24 * hourMs
+
+/** The long part: measuring and rating. Nothing is locked meanwhile; `draftOf` sees to what changed. */
+export async function prepare(
+  o: CloseContext,
+  customer: CustomerRow,
+  period: Hours,
+  price: (planned: PlannedPeriod) => Promise<PricedPeriod> = () =>
+    pricePeriod(o.reader, o.meters, o.rules, customer.id, period, null),
+): Promise<Prepared> {
+  const planned = await planPeriod(o.reader, customer.id, period, null)
+  const priced = await price(planned)
+  const closed: Prepared['closed'] = []
+  for (const invoice of await adjustable(o.sql, customer.id, period)) {
+    const { lines } = await pricePeriod(o.reader, o.meters, o.rules, customer.id, invoice.period, null)
+    closed.push({ invoice, rated: lines })
+  }
+  return { customer, period, planned, priced, closed }
+}
+
+async function adjustable(sql: Queryable, customerId: string, period: Hours): Promise<InvoiceRow[]> {
+  const finalised = await finalisedOf(sql, customerId)
+  return finalised.filter(
+    invoice => invoice.period.from !== period.from && invoice.period.to * hourMs > period.from * hourMs - adjustableMs,
+  )
+}
+
+/** The invoice that the prepared period makes beside what is billed and credited now. In a transaction that holds the
+ *  customer's row, that is what it makes for good. `changed`: an invoice was closed or voided since; prepare again. */
+export async function draftOf(sql: Queryable, prepared: Prepared, revision: number): Promise<Draft | 'changed'> {
+  const { customer, period, priced, closed } = prepared
+  const ids = (rows: readonly InvoiceRow[]) => rows.map(({ id }) => id).join()
+  if (ids(await adjustable(sql, customer.id, period)) !== ids(closed.map(({ invoice }) => invoice))) return 'changed'
+  const adjustments = []
+  for (const { invoice, rated } of closed) {
+    const billed = await loadBilled(sql, invoice)
+    adjustments.push(
+      ...adjustmentsOf({
+        customerId: customer.id,
+        period: invoice.period,
+        revision: invoice.revision,
+        taxPpm: invoice.taxPpm ?? 0,
+        billed,
+        rated,
+      }),
+    )
+  }
+  return draftInvoice({
+    customerId: customer.id,
+    period,
+    revision,
+    currency: priced.currency,
+    taxPpm: customer.taxPpm,
+    taxName: customer.taxName,
+    charges: priced.lines,
+    adjustments,
+    grants: await loadGrants(sql, customer.id),
+  })
+}

@@ -1,0 +1,98 @@
+import { randomUUID } from 'node:crypto'
+import type { FastifyInstance } from 'fastify'
+import { z } from 'zod'
+import type { CreditView } from '../api.ts'
+import type { CloseContext } from '../close/context.ts'
+import { badRequest, notFound } from '../errors.ts'
+import { grantId } from '../invoices/ids.ts'
+import { type CreditGrant, insertGrant, loadGrants } from '../store/credits.ts'
+import { loadCustomer } from '../store/customers.ts'
+import { callerOf, mustActFor, mustBeOperator } from './authorize.ts'
+import { closeBy } from './close.ts'
+import { instant, parseInput } from './query.ts'
+
+const creditBody = z.strictObject({
+  customerId: z.string().min(1).max(255),
+  kind: z.enum(['promotional', 'prepaid']),
+  amountNano: z
+    .string()
+    .regex(/^[1-9]\d{0,29}$/, 'is not a whole number above 0 of at most 30 digits, written as a string')
+    .transform(BigInt),
+  currency: z
+    .string()
+    .regex(/^[A-Z]{3}$/, 'is not an ISO 4217 code such as USD')
+    .optional(),
+  priority: z.int().min(0).max(1_000_000).default(100),
+  from: instant.optional(),
+  expires: instant.nullable().default(null),
+  note: z.string().max(500).nullable().default(null),
+})
+
+/** What a customer has been given or has paid ahead. Grants are for ever; invoices burn them. */
+export function creditRoutes(app: FastifyInstance, o: CloseContext) {
+  app.get('/v1/credits', async (request): Promise<{ credits: CreditView[] }> => {
+    const query = parseInput(z.object({ customerId: z.string().min(1).max(255).optional() }), request.query)
+    const customerId = query.customerId ?? callerOf(request).tenant
+    if (customerId !== null) mustActFor(request, customerId)
+    return { credits: (await loadGrants(o.sql, customerId)).map(toView) }
+  })
+
+  app.post('/v1/credits', async (request, reply): Promise<CreditView> => {
+    mustBeOperator(request)
+    const body = parseInput(creditBody, request.body)
+    const key = request.headers['idempotency-key']
+    const customer = await loadCustomer(o.sql, body.customerId, new Date(o.clock.now()))
+    if (customer === null) throw notFound(`customer ${body.customerId}`)
+    const createdMs = o.clock.now()
+    const fromMs = body.from ?? createdMs
+    if (body.expires !== null && body.expires <= fromMs) throw badRequest('INVALID_SPAN', 'expires must be after from.')
+    const grant: CreditGrant = {
+      id: grantId(body.customerId, typeof key === 'string' ? key : randomUUID()),
+      customerId: body.customerId,
+      kind: body.kind,
+      currency: body.currency ?? customer.currency,
+      amountNano: body.amountNano,
+      leftNano: body.amountNano,
+      priority: body.priority,
+      fromMs,
+      expiresMs: body.expires,
+      createdMs,
+      note: body.note,
+      sourceInvoiceId: null,
+    }
+    const isNew = await o.sql.begin(async tx => {
+      const made = await insertGrant(tx, grant)
+      if (made)
+        await o.audit(
+          {
+            actor: closeBy(request, null).actor,
+            action: 'credit.grant',
+            object: `customer ${body.customerId}`,
+            after: toView(grant),
+          },
+          tx,
+        )
+      return made
+    })
+    const stored = isNew ? grant : (await loadGrants(o.sql, body.customerId)).find(({ id }) => id === grant.id)
+    reply.code(isNew ? 201 : 200)
+    return toView(stored ?? grant)
+  })
+}
+
+function toView(grant: CreditGrant): CreditView {
+  return {
+    id: grant.id,
+    customerId: grant.customerId,
+    kind: grant.kind,
+    currency: grant.currency,
+    amountNano: `${grant.amountNano}`,
+    leftNano: `${grant.leftNano}`,
+    priority: grant.priority,
+    from: new Date(grant.fromMs).toISOString(),
+    expires: grant.expiresMs === null ? null : new Date(grant.expiresMs).toISOString(),
+    note: grant.note,
+    sourceInvoiceId: grant.sourceInvoiceId,
+    createdAt: new Date(grant.createdMs).toISOString(),
+  }
+}

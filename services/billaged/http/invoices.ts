@@ -1,0 +1,207 @@
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import { z } from 'zod'
+import { Problem } from '#platform/http'
+import { actsFor } from '../access.ts'
+import type { Explanation, Invoice, InvoiceSummary } from '../api.ts'
+import { closePeriod, draftNow, voidInvoice } from '../close/close.ts'
+import type { CloseContext } from '../close/context.ts'
+import { explainLine } from '../close/explain.ts'
+import { foldingBlockers } from '../close/gate.ts'
+import { badRequest, notFound } from '../errors.ts'
+import { formats, render } from '../invoices/render.ts'
+import { spanView } from '../invoices/view.ts'
+import { periodStartingIn } from '../rating/periods.ts'
+import { type CustomerRow, loadCustomer } from '../store/customers.ts'
+import {
+  type InvoiceRow,
+  invoiceOfLine,
+  listInvoices,
+  loadDocument,
+  loadInvoice,
+  loadLiving,
+} from '../store/invoices.ts'
+import { callerOf, mustActFor, mustBeOperator } from './authorize.ts'
+import { closeBy, month } from './close.ts'
+import { limit, paramId, parseInput } from './query.ts'
+
+const listQuery = z.object({
+  customer: z.string().min(1).max(255).optional(),
+  period: month.optional(),
+  state: z.enum(['draft', 'finalised', 'void']).optional(),
+  cursor: z.string().max(100).default(''),
+  limit,
+})
+const reason = z.string().min(1).max(500)
+const contentTypes = {
+  json: 'application/json; charset=utf-8',
+  csv: 'text/csv; charset=utf-8',
+  html: 'text/html; charset=utf-8',
+} as const
+
+/** Invoices: drafts as they are now, finalised ones as they were written. */
+export function invoiceRoutes(app: FastifyInstance, o: CloseContext) {
+  app.get('/v1/invoices', async (request): Promise<{ invoices: InvoiceSummary[]; nextCursor: string | null }> => {
+    const query = parseInput(listQuery, request.query)
+    const customerId = query.customer ?? callerOf(request).tenant
+    if (customerId !== null) mustActFor(request, customerId)
+    const rows = await listInvoices(o.sql, {
+      customerId,
+      state: query.state ?? null,
+      startMs: query.period === undefined ? null : monthSpan(query.period),
+      cursor: parseCursor(query.cursor),
+      limit: query.limit + 1,
+    })
+    const page = rows.slice(0, query.limit)
+    const last = rows.length > query.limit ? page.at(-1) : undefined
+    return {
+      invoices: page.map(toSummary),
+      nextCursor: last === undefined ? null : `${spanView(last.period).from}/${last.id}`,
+    }
+  })
+
+  app.get('/v1/invoices/draft', async request => {
+    const query = parseInput(z.object({ customer: z.string().min(1).max(255), period: month }), request.query)
+    mustActFor(request, query.customer)
+    const customer = await mustLoadCustomer(query.customer)
+    const period = periodStartingIn(customer, query.period)
+    if (period === null)
+      throw badRequest('INVALID_SPAN', `No period of ${customer.id} starts in ${query.period}; see its intervalMonths.`)
+    const { living } = await loadLiving(o.sql, customer.id, period)
+    return living?.state === 'finalised' ? storedJson(living) : draftNow(o, customer, period)
+  })
+
+  app.get('/v1/invoices/:id', async (request, reply) => {
+    const [, id = '', format] = /^([^.]*)(?:\.(.*))?$/s.exec(paramId(request)) ?? []
+    if (format === 'pdf')
+      throw new Problem({
+        status: 501,
+        reason: 'NOT_IMPLEMENTED',
+        detail: 'Invoices come as .json, .csv and .html; a PDF needs a renderer that this build does not have.',
+      })
+    const known = formats.find(name => name === format)
+    if (format !== undefined && known === undefined)
+      throw notFound(`invoice format ${format}; there are ${formats.join(', ')}`)
+    const row = await mustLoadInvoice(request, id)
+    if (known === undefined && row.state === 'void') return reply.send({ ...(await storedJson(row)), state: 'void' })
+    return send(reply, row, known ?? 'json')
+  })
+
+  app.post('/v1/invoices/:id/finalise', async (request): Promise<Invoice> => {
+    mustBeOperator(request)
+    const body = parseInput(z.strictObject({ force: z.strictObject({ reason }).optional() }), request.body ?? {})
+    const row = await mustLoadInvoice(request, paramId(request))
+    if (row.state === 'void')
+      throw new Problem({
+        status: 409,
+        reason: 'INVOICE_VOID',
+        detail: `Invoice ${row.number} is void; its period has a draft.`,
+      })
+    const customer = await mustLoadCustomer(row.customerId)
+    const outcome = await closePeriod(o, {
+      customer,
+      period: row.period,
+      folding: await foldingBlockers(o),
+      dryRun: false,
+      by: closeBy(request, body.force?.reason ?? null),
+    })
+    if (outcome.kind === 'blocked')
+      throw new Problem({
+        status: 409,
+        reason: 'CLOSE_BLOCKED',
+        detail: outcome.reasons.map(({ code, detail, fix }) => `${code}: ${detail} → ${fix}`).join('; '),
+        extra: { reasons: outcome.reasons },
+      })
+    const written = await loadInvoice(o.sql, row.id)
+    if (written === null) throw new Error('BUG: a draft row is never deleted while it is finalised')
+    return storedJson(written)
+  })
+
+  app.post('/v1/invoices/:id/void', async request => {
+    mustBeOperator(request)
+    const body = parseInput(z.strictObject({ reason }), request.body)
+    const row = await mustLoadInvoice(request, paramId(request))
+    const replacement = await voidInvoice(o, row.id, body.reason, closeBy(request, null))
+    return { id: row.id, number: row.number, state: 'void', replacement: replacement.id }
+  })
+
+  app.get('/v1/invoices/:id/lines/:line/explain', async request => {
+    const row = await mustLoadInvoice(request, paramId(request))
+    return explain(row, request)
+  })
+
+  app.get('/v1/lines/:line/explain', async request => {
+    const { line } = parseInput(lineParam, request.params)
+    const row = await invoiceOfLine(o.sql, line)
+    if (row === null || !actsFor(callerOf(request), row.customerId)) throw notFound(`line ${line}`)
+    return explain(row, request)
+  })
+
+  const lineParam = z.object({ line: z.string().min(1).max(64) })
+
+  async function explain(row: InvoiceRow, request: FastifyRequest): Promise<Explanation> {
+    const { line } = parseInput(lineParam, request.params)
+    const query = parseInput(z.object({ vm: z.string().min(1).max(255).optional() }), request.query)
+    const explained = await explainLine(o.sql, row, line, query.vm ?? null)
+    if (explained === null) throw notFound(`line ${line} of invoice ${row.id}`)
+    return explained
+  }
+
+  async function send(reply: FastifyReply, row: InvoiceRow, format: (typeof formats)[number]) {
+    reply.type(contentTypes[format])
+    if (row.state !== 'draft') {
+      const document = await loadDocument(o.sql, row.id, format)
+      if (document === null) throw new Error(`BUG: invoice ${row.id} has no ${format}`)
+      return reply.header('etag', `"${document.sha256.toString('hex')}"`).send(document.body)
+    }
+    const draft = await draftNow(o, await mustLoadCustomer(row.customerId), row.period)
+    return reply.send(render(draft, format))
+  }
+
+  async function storedJson(row: InvoiceRow): Promise<Invoice> {
+    const document = await loadDocument(o.sql, row.id, 'json')
+    if (document === null) throw new Error(`BUG: invoice ${row.id} has no JSON`)
+    return JSON.parse(document.body.toString('utf8'))
+  }
+
+  async function mustLoadInvoice(request: FastifyRequest, id: string): Promise<InvoiceRow> {
+    const row = await loadInvoice(o.sql, id)
+    if (row === null || !actsFor(callerOf(request), row.customerId)) throw notFound(`invoice ${id}`)
+    return row
+  }
+
+  async function mustLoadCustomer(id: string): Promise<CustomerRow> {
+    const customer = await loadCustomer(o.sql, id, new Date(o.clock.now()))
+    if (customer === null) throw notFound(`customer ${id}`)
+    return customer
+  }
+}
+
+function toSummary(row: InvoiceRow): InvoiceSummary {
+  return {
+    id: row.id,
+    number: row.number,
+    customerId: row.customerId,
+    state: row.state,
+    revision: row.revision,
+    period: spanView(row.period),
+    currency: row.currency,
+    totalNano: row.totalNano === null ? null : `${row.totalNano}`,
+    dueMinor: row.dueMinor === null ? null : `${row.dueMinor}`,
+    issuedAt: row.issuedAt?.toISOString() ?? null,
+    blockers: row.blockers,
+  }
+}
+
+function monthSpan(text: string): { from: number; to: number } {
+  const first = Temporal.PlainYearMonth.from(text).toPlainDate({ day: 1 })
+  const ms = (day: Temporal.PlainDate) => day.toZonedDateTime('UTC').epochMilliseconds
+  return { from: ms(first), to: ms(first.add({ months: 1 })) }
+}
+
+function parseCursor(text: string): { startMs: number; id: string } | null {
+  if (text === '') return null
+  const [from = '', id = ''] = text.split('/')
+  const startMs = Date.parse(from)
+  if (Number.isNaN(startMs) || id === '') throw badRequest('INVALID_FIELD', 'cursor: is not one that a list gave.')
+  return { startMs, id }
+}

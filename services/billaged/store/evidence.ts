@@ -1,0 +1,147 @@
+import { larger } from '../bigint.ts'
+import type { Meter } from '../events/meter.ts'
+import { type EventEvidence, eventLine, hourLine, isNothing, sampleSetDigest } from '../invoices/evidence.ts'
+import { leafHash } from '../invoices/merkle.ts'
+import { CorruptPart, decodePart } from '../samples/part.ts'
+import { type Sample, sampleSet } from '../samples/sample.ts'
+import { createCells, emptyCell } from '../usage/cells.ts'
+import { type FoldRules, startFold } from '../usage/fold.ts'
+import { withoutHost } from '../usage/host-down.ts'
+import { sumCells } from '../usage/quantity.ts'
+import type { VmUsage } from '../usage/rows.ts'
+import { loadLeases } from './leases.ts'
+import { edgesOf, hourNs, type PlannedPeriod, type PricedPeriod, rateUsage } from './pricing.ts'
+import { findSeries, loadMarks, loadReadings, type PartReader } from './series.ts'
+import { loadEventUsage, vmsPerQueryMax } from './usage.ts'
+
+export interface ProvenPeriod extends PricedPeriod {
+  /** A VM at a time: its hours as lines of text. The last one, of no VM, holds the events. */
+  evidence: { vmId: string; lines: string[] }[]
+  leaves: Buffer[]
+}
+
+/** Rates a period like `pricePeriod`, hour by hour, and keeps what each hour was made of. */
+export async function provePeriod(
+  reader: PartReader,
+  meters: readonly Meter[],
+  rules: FoldRules,
+  customerId: string,
+  planned: PlannedPeriod,
+): Promise<ProvenPeriod> {
+  const { period, segments } = planned
+  const [fromNs, toNs] = [hourNs(period.from), hourNs(period.to)]
+  const evidence: ProvenPeriod['evidence'] = []
+  const leaves: Buffer[] = []
+  const keep = (vmId: string, lines: string[]) => {
+    if (lines.length === 0) return
+    evidence.push({ vmId, lines })
+    for (const line of lines) leaves.push(leafHash(line))
+  }
+  const series = await findSeries(reader.sql, customerId, fromNs, toNs, vmsPerQueryMax)
+  const vms: VmUsage[] = []
+  for (const { seriesId, vmId } of series.toSorted((a, b) => (a.vmId < b.vmId ? -1 : 1))) {
+    const hours = await foldHours(reader, { customerId, seriesId, vmId }, period, rules)
+    const sets = await loadSampleSets(reader, seriesId, period)
+    const lines: string[] = []
+    for (const [i, cell] of hours.cells.entries()) {
+      const hour = period.from + i
+      const set = sets.get(hour)
+      if (set === undefined && isNothing(cell)) continue
+      const { samples, digest } = set ?? { samples: 0, digest: emptyDigest }
+      lines.push(hourLine({ vmId, hour, samples, digest, cell }))
+    }
+    keep(vmId, lines)
+    const ofSegment = <T>(list: readonly T[], { from, to }: { from: number; to: number }) =>
+      list.slice(from - period.from, to - period.from)
+    vms.push({
+      vmId,
+      cells: segments.map(({ segment }) => sumCells(ofSegment(hours.cells, segment))),
+      peaks: segments.map(({ segment }) => ofSegment(hours.peaks, segment).reduce(larger, 0n)),
+    })
+  }
+  const events = await loadEventUsage(reader.sql, meters, customerId, edgesOf(planned))
+  const eventLines: string[] = []
+  for (const { segment } of segments)
+    for (const row of await loadEventEvidence(reader, customerId, segment)) eventLines.push(eventLine(row))
+  keep('', eventLines)
+  return { ...rateUsage(planned, vms, events), evidence, leaves }
+}
+
+const emptyDigest = sampleSetDigest([])
+
+async function foldHours(
+  reader: PartReader,
+  { customerId, seriesId, vmId }: { customerId: string; seriesId: bigint; vmId: string },
+  period: { from: number; to: number },
+  rules: FoldRules,
+) {
+  const edges = Array.from({ length: period.to - period.from + 1 }, (_, i) => hourNs(period.from + i))
+  const [fromNs, toNs] = [hourNs(period.from), hourNs(period.to)]
+  const { cells, add } = createCells(edges)
+  const peaks = cells.map(() => 0n)
+  const marks = await loadMarks(reader, customerId, vmId)
+  const { isContinued, hours } = await loadReadings(reader, seriesId, fromNs, toNs)
+  const leases = await loadLeases(reader.sql, vmId, fromNs, toNs)
+  const fold = startFold({ marks, rules, isContinued }, stretch => {
+    add(stretch)
+    for (const down of withoutHost(stretch, leases)) add(down)
+  })
+  for await (const readings of hours) {
+    for (const reading of readings) {
+      fold.push(reading)
+      const hour = Number((reading.atNs - fromNs) / hourNs(1))
+      if (reading.atNs >= fromNs && hour < peaks.length)
+        peaks[hour] = larger(peaks[hour] ?? 0n, reading.low.memoryBytes)
+    }
+  }
+  fold.finish()
+  return { cells: cells.length === 0 ? [emptyCell()] : cells, peaks }
+}
+
+/** Digest and size of each hour's set of samples: the union of its parts, however they were cut. */
+async function loadSampleSets(reader: PartReader, seriesId: bigint, period: { from: number; to: number }) {
+  const sets = new Map<number, { samples: number; digest: string }>()
+  let hour = period.from
+  let samples: Sample[] = []
+  const close = () => {
+    if (samples.length === 0) return
+    const set = sampleSet(samples)
+    sets.set(hour, { samples: set.length, digest: sampleSetDigest(set) })
+    samples = []
+  }
+  const parts = reader.sql<{ hour: number; body: Buffer }[]>`
+    select hour, body from billaged.sample_part
+    where series_id = ${seriesId} and hour >= ${period.from} and hour < ${period.to} order by hour`.cursor(200)
+  for await (const rows of parts) {
+    for (const row of rows) {
+      if (row.hour !== hour) close()
+      hour = row.hour
+      try {
+        for (const sample of decodePart(row.body)) samples.push(sample)
+      } catch (error) {
+        // The fold has left it out and said so.
+        if (!(error instanceof CorruptPart)) throw error
+      }
+    }
+  }
+  close()
+  return sets
+}
+
+async function loadEventEvidence(
+  reader: PartReader,
+  customerId: string,
+  segment: { from: number; to: number },
+): Promise<EventEvidence[]> {
+  const rows = await reader.sql<{ type: string; count: number; digest: string }[]>`
+    select type, count(*)::int4 as count, encode(sha256(string_agg(element, ''::bytea order by element)), 'hex') as digest
+    from (
+      select type, sha256(convert_to(source, 'UTF8') || '\\x00'::bytea || convert_to(id, 'UTF8') || '\\x00'::bytea || digest)
+        as element
+      from billaged.usage_event
+      where customer_id = ${customerId} and at_ns >= ${hourNs(segment.from)} and at_ns < ${hourNs(segment.to)}
+        and validation_error is null
+    ) e
+    group by type order by type collate "C"`
+  return rows.map(row => ({ ...row, ...segment }))
+}

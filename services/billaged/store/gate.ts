@@ -1,0 +1,73 @@
+import type { Queryable, Sql } from '#platform/postgres'
+import { hourMs } from '../rating/periods.ts'
+import type { Hours } from '../rating/rate.ts'
+
+// What a close asks the database before it finalises anything.
+
+export async function databaseNow(sql: Sql): Promise<Date> {
+  const [row] = await sql<{ at: Date }[]>`select clock_timestamp() as at`
+  if (row === undefined) throw new Error('BUG: a clock has the time')
+  return row.at
+}
+
+/** Replicas that have not said, since `began`, that everything they had acknowledged by then is folded. */
+export async function replicasBehind(
+  sql: Sql,
+  own: string,
+  began: Date,
+): Promise<{ id: string; foldedUntil: Date | null }[]> {
+  return sql<{ id: string; foldedUntil: Date | null }[]>`
+    select id::text, folded_until as "foldedUntil" from billaged.replica
+    where id <> ${own} and retired_at is null and (folded_until is null or folded_until < ${began}) order by id`
+}
+
+export async function retireReplica(sql: Queryable, id: string): Promise<boolean> {
+  const rows =
+    await sql`update billaged.replica set retired_at = now() where id::text = ${id} and retired_at is null returning 1`
+  return rows.count > 0
+}
+
+export async function listReplicas(sql: Sql) {
+  return sql<{ id: string; lastSeen: Date; foldedUntil: Date | null; backlogBytes: bigint; retiredAt: Date | null }[]>`
+    select id::text, last_seen as "lastSeen", folded_until as "foldedUntil", backlog_bytes as "backlogBytes",
+      retired_at as "retiredAt"
+    from billaged.replica order by first_seen, id`
+}
+
+/** Doubtful items that could belong to a period: those whose own time is in it or not to be trusted. */
+export async function openQuarantine(sql: Sql, customerId: string, period: Hours): Promise<{ count: number }> {
+  const [row] = await sql<{ count: number }[]>`
+    select count(*)::int4 as count from billaged.quarantine
+    where customer_id = ${customerId} and state = 'open' and received_at >= ${new Date(period.from * hourMs)}`
+  return { count: row?.count ?? 0 }
+}
+
+/** Whether a period has anything an invoice could be about: a subscription, a reading, an event. */
+export async function touchesPeriod(sql: Sql, customerId: string, period: Hours): Promise<boolean> {
+  const [fromMs, toMs] = [period.from * hourMs, period.to * hourMs]
+  const [fromNs, toNs] = [BigInt(fromMs) * 1_000_000n, BigInt(toMs) * 1_000_000n]
+  const [row] = await sql<{ touches: boolean }[]>`
+    select exists (
+        select 1 from billaged.subscription where customer_id = ${customerId}
+          and from_at < ${new Date(toMs)} and (to_at is null or to_at > ${new Date(fromMs)}))
+      or exists (
+        select 1 from billaged.series s join billaged.sample_part p using (series_id)
+        where s.customer_id = ${customerId} and p.hour >= ${period.from} and p.hour < ${period.to})
+      or exists (
+        select 1 from billaged.usage_event where customer_id = ${customerId} and at_ns >= ${fromNs} and at_ns < ${toNs}
+          and validation_error is null)
+      as touches`
+  return row?.touches ?? false
+}
+
+/** When the customer's first billable thing was: a reading, an event, a subscription. Null when there is none. */
+export async function firstBillable(sql: Sql, customerId: string): Promise<number | null> {
+  const [row] = await sql<{ first: bigint | null }[]>`
+    select least(
+      (select min(first_ns) from billaged.series where customer_id = ${customerId}),
+      (select min(at_ns) from billaged.usage_event where customer_id = ${customerId} and validation_error is null),
+      (select (extract(epoch from min(from_at)) * 1000)::int8 * 1000000 from billaged.subscription
+       where customer_id = ${customerId})
+    ) as first`
+  return row?.first == null ? null : Number(row.first / 1_000_000n)
+}

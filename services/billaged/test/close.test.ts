@@ -1,0 +1,242 @@
+import assert from 'node:assert/strict'
+import test from 'node:test'
+import { openSql } from '#platform/postgres'
+import type { CloseReport, CreditView, Explanation, Invoice, InvoiceSummary } from '../api.ts'
+import type { Verification } from '../close/verify.ts'
+import { checkReceipt, type Receipt } from '../invoices/receipt.ts'
+import { type Billing, metric, minuteNs, startBilling } from './kit.ts'
+
+const now = Temporal.Instant.fromEpochMilliseconds(Date.now()).toZonedDateTimeISO('UTC')
+const thisMonth = now.with({ day: 1 }).startOfDay()
+const monthStart = (back: number) => thisMonth.subtract({ months: back })
+const monthName = (back: number) => monthStart(back).toPlainDate().toString().slice(0, 7)
+const hour = (back: number, n: number) => monthStart(back).add({ hours: n }).toInstant()
+
+async function send(
+  billing: Billing,
+  customerId: string,
+  vmId: string,
+  back: number,
+  hours: { from: number; to: number },
+) {
+  const start = hour(back, hours.from).epochNanoseconds
+  const minutes = (hours.to - hours.from) * 60
+  const metrics = Array.from({ length: minutes + 1 }, (_, i) =>
+    metric(start + BigInt(i) * minuteNs, BigInt(i) * minuteNs + 1n),
+  )
+  const reply = await billing.rpc('SendMetricsBatch', { vmId, customerId, metrics })
+  assert.equal(reply.status, 200)
+  await billing.usage(customerId)
+}
+
+async function ok<T>(reply: ReturnType<Billing['api']>): Promise<T> {
+  const { status, body } = await reply
+  assert.ok(status === 200 || status === 201, JSON.stringify(body))
+  return body as T
+}
+
+async function givePlan(billing: Billing, more: object = {}) {
+  await ok(billing.api('POST', '/v1/plans', { id: 'std', name: 'Standard' }))
+  await ok(
+    billing.api('POST', '/v1/plans/std/versions', {
+      effectiveFrom: '2020-01-01T00:00:00Z',
+      prices: [
+        { id: 'base', model: 'flat', amountNano: '5000000000' },
+        { id: 'cpu', model: 'per_unit', meter: 'vm_cpu', per: '3600000000000', amountNano: '100000003' },
+      ],
+      ...more,
+    }),
+  )
+}
+
+const subscribe = (billing: Billing, customerId: string, back: number) =>
+  ok(billing.api('POST', '/v1/subscriptions', { customerId, planId: 'std', from: hour(back, 0).toString() }))
+const close = (billing: Billing, back: number, body: object = {}) =>
+  ok<CloseReport>(billing.api('POST', `/v1/close/${monthName(back)}`, body))
+const invoiceOf = (billing: Billing, id: string) => ok<Invoice>(billing.api('GET', `/v1/invoices/${id}`))
+
+async function bytes(billing: Billing, path: string) {
+  const response = await fetch(`${billing.url}${path}`, { headers: { authorization: `Bearer ${billing.key}` } })
+  assert.equal(response.status, 200, path)
+  return Buffer.from(await response.arrayBuffer())
+}
+
+test('a month is closed once: number, documents and receipt stay what they are, and late data is corrected on the next invoice', async t => {
+  const billing = await startBilling(t)
+  await send(billing, 'acme', 'vm-1', 2, { from: 0, to: 3 })
+  await givePlan(billing)
+  await subscribe(billing, 'acme', 2)
+  await ok(billing.api('PUT', '/v1/customers/acme', { name: '=Acme <b>', taxPpm: 190_000, taxName: 'VAT' }))
+
+  const dry = await ok<CloseReport>(billing.api('GET', `/v1/close/${monthName(2)}`))
+  assert.deepEqual([dry.finalised, dry.blocked, dry.ready.length], [[], [], 1])
+  const [first, again, third] = await Promise.all([close(billing, 2), close(billing, 2), close(billing, 2)])
+  assert.deepEqual([first, again], [again, third])
+  const id = first.finalised[0] ?? ''
+  assert.equal(id, dry.ready[0]?.invoiceId)
+  const invoice = await invoiceOf(billing, id)
+  // 3 core-hours at 0.100000003 + 5 flat, 19 % tax floored, paid in cents.
+  const cpu = (3n * 3_600_000_000_000n * 100_000_003n) / 3_600_000_000_000n
+  const net = 5_000_000_000n + cpu
+  const tax = (net * 19n) / 100n
+  assert.equal(invoice.totalNano, `${net + tax}`)
+  assert.equal(invoice.due, '6.30')
+  assert.match(invoice.number ?? '', /^INV-\d{4}-000001$/)
+  assert.deepEqual(
+    invoice.lines.map(line => line.kind),
+    ['flat', 'usage', 'tax', 'rounding'],
+  )
+
+  const formats = ['.json', '.csv', '.html', '']
+  const before = await Promise.all(formats.map(format => bytes(billing, `/v1/invoices/${id}${format}`)))
+  assert.ok(before[1]?.toString().startsWith('invoice,number'))
+  assert.ok(before[2]?.toString().includes('=Acme &lt;b&gt;') && !before[2]?.toString().includes('<b>'))
+  assert.equal((await billing.api('GET', `/v1/invoices/${id}.pdf`)).status, 501)
+
+  // The receipt verifies with nothing else; one flipped digit and it does not.
+  const receipt = await ok<Receipt>(billing.api('GET', `/v1/invoices/${id}/receipt`))
+  const { publicKey } = await ok<{ publicKey: string }>(billing.api('GET', '/v1/receipts/key'))
+  const evidence = (await bytes(billing, `/v1/invoices/${id}/evidence`)).toString().trimEnd().split('\n')
+  assert.deepEqual(checkReceipt(receipt, { publicKey, evidence }), [])
+  const forged = JSON.parse(JSON.stringify(receipt).replace('"6.30"', '"6.31"'))
+  assert.equal(checkReceipt(forged, { publicKey }).length, 2)
+  assert.equal(checkReceipt(receipt, { evidence: evidence.slice(1) }).length, 1)
+
+  // Down to the hour.
+  const usageLine = invoice.lines.find(line => line.kind === 'usage')
+  const explained = await ok<Explanation>(billing.api('GET', `/v1/lines/${usageLine?.id}/explain?vm=vm-1`))
+  assert.deepEqual(explained.vms, [
+    {
+      vmId: 'vm-1',
+      quantity: '10800000000000',
+      hours: 4,
+      notBilled: { unmeasuredNs: '0', hostDownNs: '0' },
+      estimatedNs: '0',
+    },
+  ])
+  assert.deepEqual(
+    explained.hours?.map(row => [row.samples, row.quantity]),
+    [
+      [60, '3600000000000'],
+      [60, '3600000000000'],
+      [60, '3600000000000'],
+      [1, '0'],
+    ],
+  )
+  assert.equal(explained.plan?.version, 1)
+  assert.equal(explained.receipt?.hash, receipt.hash)
+
+  // Late: another VM of that month. The closed invoice stays, the next one carries the difference.
+  await send(billing, 'acme', 'vm-2', 2, { from: 10, to: 12 })
+  await send(billing, 'acme', 'vm-1', 1, { from: 5, to: 6 })
+  const closedNext = await close(billing, 1)
+  const next = await invoiceOf(billing, closedNext.finalised[0] ?? '')
+  assert.match(next.number ?? '', /-000002$/)
+  const adjustment = next.lines.find(line => line.kind === 'adjustment')
+  assert.equal(adjustment?.adjusts, usageLine?.id)
+  assert.equal(adjustment?.amountNano, `${2n * 100_000_003n}`)
+  assert.equal(adjustment?.cause, 'late_data')
+  assert.equal(adjustment?.quantity, '7200000000000')
+  const nextReceipt = await ok<Receipt>(billing.api('GET', `/v1/invoices/${next.id}/receipt`))
+  assert.deepEqual(checkReceipt(nextReceipt, { publicKey, previous: receipt }), [])
+
+  assert.deepEqual((await close(billing, 2)).finalised, [id])
+  const after = await Promise.all(formats.map(format => bytes(billing, `/v1/invoices/${id}${format}`)))
+  assert.deepEqual(after, before)
+  const verified = await ok<Verification>(billing.api('POST', '/v1/verify'))
+  assert.deepEqual([verified.problems, verified.pending], [[], []])
+
+  // What is stored for ever cannot be changed, and a change behind our back is found.
+  const sql = openSql({ url: billing.databaseUrl, max: 1, applicationName: 'test', log: billing.base.log })
+  t.after(() => sql.end({ timeout: 1 }))
+  await assert.rejects(sql`update billaged.invoice_line set amount_nano = 1`.execute(), /for ever/)
+  await sql`alter table billaged.invoice_document disable trigger append_only`
+  await sql`update billaged.invoice_document set body = body || 'x'::bytea where invoice_id = ${id} and format = 'csv'`
+  await sql`update billaged.invoice set total_nano = total_nano + 1 where id = ${next.id}`
+  const broken = await ok<Verification>(billing.api('POST', '/v1/verify'))
+  assert.equal(broken.problems.length, 2)
+})
+
+test('a period with something in its way stays a draft that says what and how to mend it; force needs a reason', async t => {
+  const billing = await startBilling(t)
+  await send(billing, 'acme', 'vm-1', 1, { from: 0, to: 1 })
+  await send(billing, 'globex', 'vm-1', 2, { from: 0, to: 1 })
+  await send(billing, 'globex', 'vm-1', 1, { from: 0, to: 1 })
+  await givePlan(billing, { prices: [{ id: 'cpu', model: 'per_unit', meter: 'vm_cpu', per: '1', amountNano: '1' }] })
+  await subscribe(billing, 'globex', 3)
+  const codes = (report: CloseReport) =>
+    Object.fromEntries(report.blocked.map(({ customerId, reasons }) => [customerId, reasons.map(({ code }) => code)]))
+  const running = await close(billing, 0)
+  assert.deepEqual(
+    [running.finalised, codes(running).globex],
+    [[], ['period_not_over', 'earlier_period_open', 'earlier_period_open', 'earlier_period_open']],
+  )
+
+  const report = await close(billing, 1)
+  assert.deepEqual(codes(report), { acme: ['unrated_usage'], globex: ['earlier_period_open', 'earlier_period_open'] })
+  const acme = report.blocked.find(({ customerId }) => customerId === 'acme')
+  assert.match(acme?.reasons[0]?.detail ?? '', /^vm_cpu 3,600,000,000,000 ns, no subscription/)
+  assert.match(acme?.reasons[0]?.fix ?? '', /^billaged subscribe acme --plan PLAN --from /)
+  const draft = await invoiceOf(billing, acme?.invoiceId ?? '')
+  assert.deepEqual([draft.state, draft.number, draft.blockers[0]?.code], ['draft', null, 'unrated_usage'])
+  const refused = await billing.api('POST', `/v1/invoices/${draft.id}/finalise`, {})
+  assert.deepEqual([refused.status, Object(refused.body).reason], [409, 'CLOSE_BLOCKED'])
+
+  // The oldest first; then the others go through.
+  for (const back of [3, 2, 1]) assert.deepEqual((await close(billing, back, { customers: ['globex'] })).blocked, [])
+  assert.equal((await billing.api('POST', `/v1/close/${monthName(1)}`, { force: {} })).status, 400)
+  const forced = await close(billing, 1, { force: { reason: 'a gift' } })
+  assert.deepEqual([forced.blocked, forced.finalised.length], [[], 2])
+  const gift = await invoiceOf(billing, draft.id)
+  assert.equal(gift.forced?.reason, 'a gift')
+  assert.equal(gift.forced?.over[0]?.code, 'unrated_usage')
+  assert.deepEqual([gift.totalNano, gift.lines], ['0', []])
+  const list = await ok<{ invoices: InvoiceSummary[] }>(billing.api('GET', '/v1/invoices?state=finalised'))
+  assert.deepEqual(list.invoices.map(({ number }) => number?.slice(-1)).sort(), ['1', '2', '3', '4'])
+})
+
+test('credits burn in order and never below zero; a void invoice gives them back and its period is billed anew', async t => {
+  const billing = await startBilling(t)
+  await send(billing, 'acme', 'vm-1', 2, { from: 0, to: 10 })
+  await givePlan(billing)
+  await subscribe(billing, 'acme', 2)
+  const grant = (body: object, key?: string) =>
+    fetch(`${billing.url}/v1/credits`, {
+      method: 'POST',
+      headers: {
+        authorization: `Bearer ${billing.key}`,
+        'content-type': 'application/json',
+        ...(key === undefined ? {} : { 'idempotency-key': key }),
+      },
+      body: JSON.stringify({ customerId: 'acme', from: hour(3, 0).toString(), ...body }),
+    })
+  assert.equal((await grant({ kind: 'promotional', amountNano: '1000000000' }, 'k')).status, 201)
+  assert.equal((await grant({ kind: 'promotional', amountNano: '1000000000' }, 'k')).status, 200)
+  assert.equal((await grant({ kind: 'prepaid', amountNano: '9000000000' })).status, 201)
+  assert.equal((await grant({ kind: 'prepaid', amountNano: '0' })).status, 400)
+  const left = async () =>
+    (await ok<{ credits: CreditView[] }>(billing.api('GET', '/v1/credits?customerId=acme'))).credits.map(
+      ({ leftNano }) => leftNano,
+    )
+  assert.deepEqual(await left(), ['1000000000', '9000000000'])
+
+  const [id = ''] = (await close(billing, 2)).finalised
+  // 5 + 1.00000003 − 1 promotional − 5.00000003 prepaid
+  const invoice = await invoiceOf(billing, id)
+  assert.deepEqual([invoice.totalNano, invoice.dueMinor], ['0', '0'])
+  assert.deepEqual(await left(), ['0', '3999999970'])
+
+  const voided = await ok<{ replacement: string }>(
+    billing.api('POST', `/v1/invoices/${id}/void`, { reason: 'wrong plan' }),
+  )
+  assert.deepEqual(await left(), ['1000000000', '9000000000'])
+  assert.equal((await billing.api('POST', `/v1/invoices/${id}/void`, { reason: 'twice' })).status, 409)
+  assert.equal((await invoiceOf(billing, id)).state, 'void')
+  const [second] = (await close(billing, 2)).finalised
+  assert.equal(second, voided.replacement)
+  const replacement = await invoiceOf(billing, second ?? '')
+  assert.deepEqual([replacement.revision, replacement.number?.slice(-6)], [1, '000002'])
+  assert.deepEqual(await left(), ['0', '3999999970'])
+  // A tenant sees its own and nobody else's.
+  assert.deepEqual((await ok<Verification>(billing.api('POST', '/v1/verify'))).problems, [])
+})
