@@ -3,6 +3,7 @@
 import { elasticRoute } from '../protocols/elastic-routes.ts'
 import { push } from '../protocols/loki.ts'
 import { batch, lines, single } from '../protocols/native.ts'
+import { exportLogs } from '../protocols/otlp.ts'
 import type { IntakeRoute } from '../protocols/protocol.ts'
 
 const routes: Readonly<Record<string, IntakeRoute>> = {
@@ -13,6 +14,9 @@ const routes: Readonly<Record<string, IntakeRoute>> = {
   '/loki/api/v1/push': push('/loki/api/v1/push'),
   '/api/prom/push': push('/api/prom/push'),
   '/insert/loki/api/v1/push': push('/insert/loki/api/v1/push'),
+  '/v1/logs': exportLogs('/v1/logs'),
+  '/otlp/v1/logs': exportLogs('/otlp/v1/logs'),
+  '/insert/opentelemetry/v1/logs': exportLogs('/insert/opentelemetry/v1/logs'),
 }
 
 /** Undefined for what the other routes answer. `accept` is the header, empty when there is none. */

@@ -5,6 +5,11 @@ import { createRequire } from 'node:module'
 import type { Transform } from 'node:stream'
 import { test } from 'node:test'
 import { Client, errors } from '@elastic/elasticsearch'
+import { SeverityNumber } from '@opentelemetry/api-logs'
+import { OTLPLogExporter as JsonExporter } from '@opentelemetry/exporter-logs-otlp-http'
+import { OTLPLogExporter as ProtobufExporter } from '@opentelemetry/exporter-logs-otlp-proto'
+import { resourceFromAttributes } from '@opentelemetry/resources'
+import { LoggerProvider, type LogRecordExporter, SimpleLogRecordProcessor } from '@opentelemetry/sdk-logs'
 import pino from 'pino'
 import { pinoLoki } from 'pino-loki'
 import winston from 'winston'
@@ -142,3 +147,39 @@ test('pino-elasticsearch', async t => {
   assert.deepEqual([row?.service, row?.level, row?.message, row?.metadata?.order], ['web', 'FATAL', 'stopped', 7])
   stream.destroy()
 })
+
+test('OpenTelemetry’s exporters over HTTP, with JSON and with protobuf', async t => {
+  const service = await startService(t)
+  for (const Exporter of [JsonExporter, ProtobufExporter]) {
+    const exporter = new Exporter({ url: `${service.url}/v1/logs`, headers: { 'x-api-key': writeKey } })
+    await emit(exporter)
+  }
+  assert.deepEqual(await storedRows(service, 2), [emitted, emitted])
+})
+
+const emitted = {
+  service: 'shop',
+  level: 'WARN',
+  message: 'late',
+  metadata: {
+    order: 7,
+    nested: { deep: [true, null] },
+    resource: { 'service.name': 'shop' },
+    scope: { name: 'checkout' },
+  },
+}
+
+async function emit(exporter: LogRecordExporter): Promise<void> {
+  const provider = new LoggerProvider({
+    resource: resourceFromAttributes({ 'service.name': 'shop' }),
+    processors: [new SimpleLogRecordProcessor({ exporter })],
+  })
+  provider.getLogger('checkout').emit({
+    severityNumber: SeverityNumber.WARN,
+    severityText: 'WARN',
+    body: 'late',
+    attributes: { order: 7, nested: { deep: [true, null] } },
+  })
+  await provider.forceFlush()
+  await provider.shutdown()
+}

@@ -50,6 +50,7 @@ export class WireReader {
         this.from = this.at
         this.to = this.at + Number(length)
         this.at = this.to
+        this.value = 0n
         return true
       }
       case 5:
