@@ -1,6 +1,8 @@
 import './logs.css'
 import { Link } from '../../router/navigation.tsx'
 import { type LogsTab, logsTabs, type Route } from '../../router/route.ts'
+import { AlertsTab } from './alerts-tab.tsx'
+import { DataTab } from './data-tab.tsx'
 import { IntakeTab } from './intake-tab.tsx'
 import { PatternsTab } from './patterns-tab.tsx'
 import { QuarantineTab } from './quarantine-tab.tsx'
@@ -46,6 +48,10 @@ function Tab({ route }: { route: LogsRoute }) {
       return <IntakeTab />
     case 'quarantine':
       return <QuarantineTab />
+    case 'alerts':
+      return <AlertsTab />
+    case 'data':
+      return <DataTab />
     default:
       return null
   }
