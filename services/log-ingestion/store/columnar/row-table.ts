@@ -47,6 +47,35 @@ export class RowTable {
     return this.metadataFrom[row] !== noText
   }
 
+  grown(capacity: number): RowTable {
+    const table = new RowTable(capacity, this.bytes)
+    table.count = this.count
+    table.idBase = this.idBase
+    table.nsOfDay.set(this.nsOfDay)
+    table.id.set(this.id)
+    table.createdUs.set(this.createdUs)
+    table.level.set(this.level)
+    table.service.set(this.service)
+    table.messageFrom.set(this.messageFrom)
+    table.messageTo.set(this.messageTo)
+    table.metadataFrom.set(this.metadataFrom)
+    table.metadataTo.set(this.metadataTo)
+    for (const name of this.services) table.services.push(name)
+    return table
+  }
+
+  /** Bytes of messages and metadata. */
+  textBytes(): number {
+    let bytes = 0
+    for (let row = 0; row < this.count; row++)
+      bytes +=
+        (this.messageTo[row] as number) -
+        (this.messageFrom[row] as number) +
+        (this.metadataTo[row] as number) -
+        (this.metadataFrom[row] as number)
+    return bytes
+  }
+
   /** Numbers of rows in (timestamp, id) order. */
   order(): Uint32Array {
     const { count, nsOfDay, id } = this

@@ -14,12 +14,23 @@ export interface Partitions {
 
 export function openPartitions(sql: Sql, table: LogsTable): Partitions {
   if (table.kind !== 'partitioned') return { ensure: async () => {}, forget: () => {} }
+  return openDailyPartitions(sql, { schema: 'public', table: 'logs', boundOf: date => `${date} 00:00:00+00` })
+}
+
+export interface DailyTable {
+  schema: string
+  table: string
+  /** How the start of a UTC day is written for the partition key. */
+  boundOf: (date: string) => string
+}
+
+export function openDailyPartitions(sql: Sql, daily: DailyTable): Partitions {
   const known = new Set<number>()
   return {
     async ensure(days) {
       for (const day of new Set(days)) {
         if (known.has(day)) continue
-        await create(sql, day)
+        await create(sql, daily, day)
         // Years of distinct days would be a leak; asking again is cheap.
         if (known.size > 10_000) known.clear()
         known.add(day)
@@ -37,21 +48,22 @@ export function dayOf(seconds: number): number {
  * Attaching takes a weaker lock than CREATE … PARTITION OF, which would stop readers and writers of the whole table.
  * A day that another partition covers already, such as the one for old entries or one made by hand, is fine.
  */
-async function create(sql: Sql, day: number): Promise<void> {
-  if (day < firstDay || (await isCovered(sql, day))) return
+async function create(sql: Sql, daily: DailyTable, day: number): Promise<void> {
+  const { schema, table, boundOf } = daily
+  if (day < firstDay || (await isCovered(sql, daily, day))) return
   const date = dateOf(day)
-  const name = `logs_p${date.replaceAll('-', '')}`
+  const name = `${table}_p${date.replaceAll('-', '')}`
   try {
     await sql.begin(async tx => {
-      await tx`select pg_advisory_xact_lock(hashtextextended('purser.partitions:public.logs', 0))`
-      const [row] = await tx<{ found: boolean }[]>`select to_regclass(${`public.${name}`}) is not null as found`
+      await tx`select pg_advisory_xact_lock(hashtextextended(${`purser.partitions:${schema}.${table}`}, 0))`
+      const [row] = await tx<{ found: boolean }[]>`select to_regclass(${`${schema}.${name}`}) is not null as found`
       if (row?.found) return
       await tx.unsafe(
-        `create table public.${name} (like public.logs including defaults including constraints including storage)`,
+        `create table ${schema}.${name} (like ${schema}.${table} including defaults including constraints including storage)`,
       )
       await tx.unsafe(
-        `alter table public.logs attach partition public.${name}
-         for values from ('${date} 00:00:00+00') to ('${dateOf(day + 1)} 00:00:00+00')`,
+        `alter table ${schema}.${table} attach partition ${schema}.${name}
+         for values from ('${boundOf(date)}') to ('${boundOf(dateOf(day + 1))}')`,
       )
     })
   } catch (error) {
@@ -61,7 +73,7 @@ async function create(sql: Sql, day: number): Promise<void> {
 }
 
 /** Whether some partition takes the noon of that day; MINVALUE and MAXVALUE stand without quotes and read as null. */
-async function isCovered(sql: Sql, day: number): Promise<boolean> {
+async function isCovered(sql: Sql, { schema, table }: DailyTable, day: number): Promise<boolean> {
   const [row] = await sql<{ found: boolean }[]>`
     select exists(
       select from pg_inherits i join pg_class c on c.oid = i.inhrelid,
@@ -69,7 +81,7 @@ async function isCovered(sql: Sql, day: number): Promise<boolean> {
         lateral (select substring(bound from 'FROM \\(''([^'']*)''\\)')::timestamptz as low,
                         substring(bound from 'TO \\(''([^'']*)''\\)')::timestamptz as high) as ends,
         lateral to_timestamp(${(day + 0.5) * daySeconds}::float8) as noon
-      where i.inhparent = 'public.logs'::regclass
+      where i.inhparent = ${`${schema}.${table}`}::regclass
         and (low is null or low <= noon) and (high is null or noon < high)) as found`
   return row?.found ?? false
 }
