@@ -3,6 +3,7 @@ import { Link } from '../../router/navigation.tsx'
 import { type LogsTab, logsTabs, type Route } from '../../router/route.ts'
 import { AlertsTab } from './alerts-tab.tsx'
 import { DataTab } from './data-tab.tsx'
+import { ErrorsTab } from './errors-tab.tsx'
 import { IntakeTab } from './intake-tab.tsx'
 import { PatternsTab } from './patterns-tab.tsx'
 import { QuarantineTab } from './quarantine-tab.tsx'
@@ -52,7 +53,7 @@ function Tab({ route }: { route: LogsRoute }) {
       return <AlertsTab />
     case 'data':
       return <DataTab />
-    default:
-      return null
+    case 'errors':
+      return <ErrorsTab />
   }
 }
