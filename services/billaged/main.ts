@@ -1,4 +1,8 @@
 import { runMain, version } from '#platform/lifecycle'
+import { close, replica, verify } from './commands/close.ts'
+import { explain, invoice, voidInvoice } from './commands/invoice.ts'
+import { credit, plan, subscribe } from './commands/plan.ts'
+import { preview, status, usage } from './commands/usage.ts'
 import { spec } from './config.ts'
 import { start } from './service.ts'
 
@@ -7,4 +11,23 @@ if (process.argv.slice(2).some(arg => /^--?v(ersion)?$/.test(arg)))
   process.stdout.write(
     `billaged - VM Usage Billing Service\nVersion: ${version()}\nBuilt with: Node ${process.version}\n`,
   )
-else await runMain({ spec, start, configExitCode: 1 })
+else
+  await runMain({
+    spec,
+    start,
+    configExitCode: 1,
+    commands: {
+      status,
+      usage,
+      preview,
+      plan,
+      subscribe,
+      credit,
+      invoice,
+      explain,
+      close,
+      void: voidInvoice,
+      verify,
+      replica,
+    },
+  })

@@ -1,0 +1,110 @@
+import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
+import test, { type TestContext } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import { loadConfig } from '#platform/config'
+import type { Invoice } from '../api.ts'
+import { spec } from '../config.ts'
+import { type Billing, metric, minuteNs, startBilling, testEnv } from '../test/kit.ts'
+import { close, verify } from './close.ts'
+import { runVerb } from './command.ts'
+import { explain, invoice } from './invoice.ts'
+import { plan, subscribe } from './plan.ts'
+import { status } from './usage.ts'
+
+const main = fileURLToPath(new URL('../main.ts', import.meta.url))
+const month = Temporal.Instant.fromEpochMilliseconds(Date.now())
+  .toZonedDateTimeISO('UTC')
+  .with({ day: 1 })
+  .startOfDay()
+  .subtract({ months: 1 })
+const name = month.toPlainDate().toString().slice(0, 7)
+
+const verbs = { close, explain, invoice, plan, status, subscribe, verify }
+
+/** `billaged …` as a person types it: the service's address is given, the key lies in its data folder. */
+async function billaged(billing: Billing, line: string): Promise<{ code: number; stdout: string; stderr: string }> {
+  const [, verb = '', ...args] = line.split(' ')
+  const command = Object.entries(verbs).find(([name]) => name === verb)?.[1]
+  if (command === undefined) assert.fail(`${verb} is no command`)
+  const loaded = loadConfig(spec, { env: testEnv(billing) })
+  if (!loaded.ok) assert.fail(JSON.stringify(loaded.problems))
+  const [stdout, stderr]: string[][] = [[], []]
+  const code = await runVerb(command.verb, [...args, '-server', billing.url], loaded.config, {
+    result: text => void stdout?.push(text),
+    talk: text => void stderr?.push(text),
+  })
+  return { code, stdout: stdout?.join('') ?? '', stderr: stderr?.join('') ?? '' }
+}
+
+async function prepare(t: TestContext): Promise<Billing> {
+  const billing = await startBilling(t)
+  const start = month.toInstant().epochNanoseconds
+  const metrics = Array.from({ length: 121 }, (_, i) =>
+    metric(start + BigInt(i) * minuteNs, BigInt(i) * minuteNs + 1n, { diskReadBytes: `${i * 1000}` }),
+  )
+  await billing.rpc('SendMetricsBatch', { vmId: 'vm-1', customerId: 'acme', metrics })
+  await billing.usage('acme')
+  await billing.api('POST', '/v1/plans', { id: 'std', name: 'Standard' })
+  await billing.api('POST', '/v1/plans/std/versions', {
+    effectiveFrom: '2020-01-01T00:00:00Z',
+    prices: [{ id: 'cpu', model: 'per_unit', meter: 'vm_cpu', per: '3600000000000', amountNano: '100000003' }],
+  })
+  return billing
+}
+
+test('the commands that a blocked close prints mend it, word for word; then it closes, explains itself and verifies', async t => {
+  const billing = await prepare(t)
+  const fixOf = (text: string) => / → (.*?)(?:, or |$)/m.exec(text)?.[1]?.replace('PLAN', 'std') ?? ''
+
+  let closing = await billaged(billing, `billaged close ${name} --dry-run`)
+  assert.equal(closing.code, 3, closing.stderr)
+  assert.match(
+    closing.stdout,
+    /^0 ready · 0 finalised · 1 blocked\n {2}acme: unrated_usage vm_cpu 7,200,000,000,000 ns/,
+  )
+  let fixed = await billaged(billing, fixOf(closing.stdout))
+  assert.equal(fixed.code, 0, fixed.stderr)
+
+  closing = await billaged(billing, `billaged close ${name} --dry-run`)
+  assert.match(
+    closing.stdout,
+    /unrated_usage vm_disk_read 120,000 bytes → billaged plan add-price std --meter vm_disk_read/,
+  )
+  const unbilled = /, or (billaged plan unbilled .*)$/m.exec(closing.stdout)?.[1] ?? ''
+  fixed = await billaged(billing, unbilled)
+  assert.deepEqual(
+    [fixed.code, fixed.stdout],
+    [0, `std v2 from ${month.toInstant().toString({ smallestUnit: 'millisecond' })}\n`],
+  )
+
+  closing = await billaged(billing, `billaged close ${name}`)
+  assert.deepEqual([closing.code, closing.stdout], [0, '1 finalised · 0 blocked\n'])
+  const shown = await billaged(billing, `billaged invoice acme ${name} --json`)
+  const found: Invoice = JSON.parse(shown.stdout)
+  assert.equal(found.due, '0.20')
+  const csv = await billaged(billing, `billaged invoice ${found.id} --format=csv`)
+  assert.match(csv.stdout, /^invoice,number,.*\r\n/)
+  const explained = await billaged(billing, `billaged explain ${found.lines[0]?.id}`)
+  const lines = explained.stdout.split('\n')
+  assert.match(lines[0] ?? '', /^acme · \w+ \d{4} · cpu {2}USD 0\.200000006$/)
+  assert.equal(lines[2], '  quantity  7,200,000,000,000 of vm_cpu  (1 VMs, 3 hours)')
+  assert.equal(lines[3], '  floor     720000021600000000000 ÷ 3600000000000 = 200000006 rem 0')
+  assert.match(lines[4] ?? '', /^ {2}evidence {2}3 leaves, Merkle root [0-9a-f]{8}…; receipt #1 chained to 00000000…$/)
+
+  const verified = await billaged(billing, 'billaged verify')
+  assert.deepEqual([verified.code, verified.stdout], [0, '1 receipts and 3 documents checked, 0 differences\n'])
+  const wrong = await billaged(billing, 'billaged close last-month')
+  assert.equal(wrong.code, 2)
+  assert.match(wrong.stderr, /write it like 2026-10\nUsage: billaged close YYYY-MM/)
+  assert.equal((await billaged(billing, 'billaged explain li_none')).code, 1)
+  assert.match((await billaged(billing, 'billaged status')).stdout, /^billaged .*: ok, /)
+
+  // The same through the program itself.
+  const env = { PATH: process.env.PATH ?? '', LOG_LEVEL: 'fatal', ...testEnv(billing) }
+  const spawned = await new Promise<string>(resolve => {
+    const args = ['--disable-warning=ExperimentalWarning', main, 'close', name, '--dry-run', '-server', billing.url]
+    execFile(process.execPath, args, { env }, (_, stdout) => resolve(stdout))
+  })
+  assert.equal(spawned, '0 ready · 1 finalised · 0 blocked\n')
+})
