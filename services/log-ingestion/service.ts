@@ -8,6 +8,7 @@ import { Counter, Histogram } from 'prom-client'
 import { closeHttp, createHealth, createHttp, listen } from '#platform/http'
 import { openJournal } from '#platform/journal'
 import { type Base, type Running, type StartSequence, startSequence } from '#platform/lifecycle'
+import { createRpc } from '#platform/rpc'
 import { deriveKey, loadSecret } from '#platform/tenancy/secret'
 import { sleep } from '#platform/time'
 import { createBuckets } from './access/buckets.ts'
@@ -19,6 +20,7 @@ import { createInflightBytes } from './http/body.ts'
 import { authorize } from './http/caller.ts'
 import type { QueryContext } from './http/context.ts'
 import { createGate } from './http/gate.ts'
+import { acceptHttp2 } from './http/h2c.ts'
 import { addHealth } from './http/health.ts'
 import { createIntake } from './http/intake.ts'
 import { addKeys } from './http/keys.ts'
@@ -38,6 +40,7 @@ import { startUpkeep } from './pipeline/upkeep.ts'
 import { journalReader } from './pipeline/writer.ts'
 import { createReceipts } from './receipt.ts'
 import { needRestart } from './reload.ts'
+import { logsServicePath, otlpRoutes } from './rpc/otlp.ts'
 import { createVisibility } from './store/visibility.ts'
 
 const headerBytesMax = 16 * 1024
@@ -229,6 +232,16 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     observe: (route, method, status, seconds) => observe(route, method, status, seconds),
     log,
   })
+  let closeHttp2: (drainMs: number) => Promise<void> = async () => {}
+  const rpc = createRpc({
+    routes: otlpRoutes(intake),
+    fallback: (request, response) => {
+      if (!intake.http(request, response)) app.routing(request, response)
+    },
+    readMaxBytes: config.bodyBytesMax,
+    log,
+    registry,
+  })
   const app = createHttp({
     service: 'log-ingestion',
     base,
@@ -236,8 +249,8 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     ownRoutes: ['/health', '/health/ready'],
     trustedProxies: config.trustedProxies,
     authorizeDetailed: request => void authorize(access, request, 'logs:read'),
-    serverFactory: handler =>
-      createServer(
+    serverFactory: handler => {
+      const server = createServer(
         {
           maxHeaderSize: headerBytesMax,
           headersTimeout: config.readTimeoutMs,
@@ -253,9 +266,19 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
             const timer = setTimeout(() => response.destroy(), config.writeTimeoutMs)
             response.once('close', () => clearTimeout(timer))
           })
-          if (!intake.http(request, response)) handler(request, response)
+          if (request.url?.startsWith(logsServicePath)) rpc(request, response)
+          else if (!intake.http(request, response)) handler(request, response)
         },
-      ),
+      )
+      closeHttp2 = acceptHttp2(server, {
+        // What node:http2 offers for node:http's objects is all that these read.
+        handler: (request, response) => rpc(request, response),
+        headersBytesMax: headerBytesMax,
+        requestTimeoutMs: config.readTimeoutMs,
+        log,
+      })
+      return server
+    },
     formatError(problem, request, reply) {
       const error = problem.extra.error ?? problem.message
       if (problem.reason === 'NOT_FOUND' && request.is404) void reply.send({ error: 'Not found' })
@@ -319,7 +342,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
   parts.onClose('http', async () => {
     isDraining = true
     health.draining()
-    await closeHttp(app, { drainMs: 5_000 })
+    await Promise.all([closeHttp(app, { drainMs: 5_000 }), closeHttp2(5_000)])
   })
   if (config.hasSelfLogs) {
     const stopCapture = captureSelfLogs({ log, acceptance, clock, redaction })

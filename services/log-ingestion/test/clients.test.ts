@@ -5,7 +5,9 @@ import { createRequire } from 'node:module'
 import type { Transform } from 'node:stream'
 import { test } from 'node:test'
 import { Client, errors } from '@elastic/elasticsearch'
+import { credentials, Client as GrpcClient, Metadata, type ServiceError, status } from '@grpc/grpc-js'
 import { SeverityNumber } from '@opentelemetry/api-logs'
+import { OTLPLogExporter as GrpcExporter } from '@opentelemetry/exporter-logs-otlp-grpc'
 import { OTLPLogExporter as JsonExporter } from '@opentelemetry/exporter-logs-otlp-http'
 import { OTLPLogExporter as ProtobufExporter } from '@opentelemetry/exporter-logs-otlp-proto'
 import { resourceFromAttributes } from '@opentelemetry/resources'
@@ -183,3 +185,35 @@ async function emit(exporter: LogRecordExporter): Promise<void> {
   await provider.forceFlush()
   await provider.shutdown()
 }
+
+test('OpenTelemetry’s exporter over gRPC', async t => {
+  const service = await startService(t)
+  const metadata = new Metadata()
+  metadata.set('x-api-key', writeKey)
+  const { host } = new URL(service.url)
+  await emit(new GrpcExporter({ url: `http://${host}`, metadata, credentials: credentials.createInsecure() }))
+  assert.deepEqual(await storedRows(service, 1), [emitted])
+})
+
+test('gRPC: refusals are the status of the call; HTTP/1.1 goes on beside it', async t => {
+  const service = await startService(t)
+  const client = new GrpcClient(new URL(service.url).host, credentials.createInsecure())
+  t.after(() => client.close())
+  const call = (key: string, request: Buffer) =>
+    new Promise<{ error: ServiceError | null; response: Buffer | undefined }>(resolve => {
+      const metadata = new Metadata()
+      if (key !== '') metadata.set('authorization', `Bearer ${key}`)
+      const path = '/opentelemetry.proto.collector.logs.v1.LogsService/Export'
+      const same = (bytes: Buffer) => bytes
+      client.makeUnaryRequest(path, same, same, request, metadata, (error, response) => resolve({ error, response }))
+    })
+  assert.equal((await call('', Buffer.alloc(0))).error?.code, status.UNAUTHENTICATED)
+  assert.equal((await call('wrong', Buffer.alloc(0))).error?.code, status.UNAUTHENTICATED)
+  const cut = await call(writeKey, Buffer.from('0a0212ff', 'hex'))
+  assert.equal(cut.error?.code, status.INVALID_ARGUMENT)
+  assert.match(cut.error?.details ?? '', /invalid protobuf/)
+  const { error, response } = await call(writeKey, Buffer.alloc(0))
+  assert.equal(error, null)
+  assert.equal(response?.length, 0)
+  assert.equal((await service.get('/health')).status, 200)
+})
