@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 import { crc32 } from 'node:zlib'
 import { hourNs, type Sample, sampleSet, valueFields } from './sample.ts'
 
@@ -37,7 +37,7 @@ export function encodeParts(samples: readonly Sample[]): Part[] {
 
 /** First 16 bytes of SHA-256: what tells one part of a series and hour from another. */
 export function digestPart(body: Uint8Array): Buffer {
-  return createHash('sha256').update(body).digest().subarray(0, 16)
+  return hash('sha256', body, 'buffer').subarray(0, 16)
 }
 
 export class CorruptPart extends Error {

@@ -1,11 +1,12 @@
 import { createHash } from 'node:crypto'
 import type { JournalPosition } from '#platform/journal'
-import { arrayLiteral, copyRows, type Sql, type Tx } from '#platform/postgres'
+import { arrayLiteral, copyBinary, copyRows, type Sql, type Tx } from '#platform/postgres'
 import { customerOf, digestEvent } from '../events/cloud-event.ts'
 import { type Meter, validationError } from '../events/meter.ts'
 import type { Fact } from '../intake/record.ts'
 import { CorruptPart, decodePart, digestPart } from '../samples/part.ts'
 import { compareSamples, type Sample } from '../samples/sample.ts'
+import { partColumns, partRows } from './part-rows.ts'
 
 export interface FoldedCounts {
   samples: number
@@ -77,20 +78,7 @@ async function insertParts(tx: Tx, facts: readonly Of<'samples'>[], mayOverlap: 
     create temp table if not exists incoming_part (
       customer_id text, vm_id text, hour integer, digest bytea, n integer, min_ns bigint, max_ns bigint, body bytea
     ) on commit delete rows`
-  await copyRows(tx, {
-    into: 'incoming_part',
-    columns: ['customer_id', 'vm_id', 'hour', 'digest', 'n', 'min_ns', 'max_ns', 'body'],
-    rows: facts.map(({ customerId, vmId, part }) => [
-      customerId,
-      vmId,
-      part.hour,
-      digestPart(part.body),
-      part.count,
-      part.minNs,
-      part.maxNs,
-      part.body,
-    ]),
-  })
+  await copyBinary(tx, { into: 'incoming_part', columns: partColumns, chunks: partRows(facts) })
   // A series that is there and whose span does not grow is left alone: no dead rows for every second of a VM's life.
   await tx`
     insert into billaged.series as s (customer_id, vm_id, first_ns, last_ns)
