@@ -2,6 +2,7 @@ import { runMain, version } from '#platform/lifecycle'
 import { close, replica, verify } from './commands/close.ts'
 import { explain, invoice, voidInvoice } from './commands/invoice.ts'
 import { credit, plan, subscribe } from './commands/plan.ts'
+import { quarantine } from './commands/quarantine.ts'
 import { preview, status, usage } from './commands/usage.ts'
 import { spec } from './config.ts'
 import { start } from './service.ts'
@@ -29,5 +30,6 @@ else
       void: voidInvoice,
       verify,
       replica,
+      quarantine,
     },
   })

@@ -19,6 +19,7 @@ import { eventRoutes } from './http/events.ts'
 import { createHealthBody, healthRoutes, statsOf } from './http/health.ts'
 import { invoiceRoutes } from './http/invoices.ts'
 import { planRoutes } from './http/plans.ts'
+import { quarantineRoutes } from './http/quarantine.ts'
 import { receiptRoutes } from './http/receipts.ts'
 import { spendRoutes } from './http/spend.ts'
 import { startFolder } from './intake/folder.ts'
@@ -222,6 +223,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     closeRoutes(scope, closing)
     creditRoutes(scope, closing)
     receiptRoutes(scope, closing)
+    quarantineRoutes(scope, { ...closing, intake })
   })
   await app.ready()
   parts.onClose('http', () => app.close())

@@ -91,7 +91,7 @@ test('every route answers each kind of caller as the table says', async t => {
       .replace(':period', '2020-01')
       .replace('/draft', '/draft?customer=acme&period=2026-01')
     // Here are no invoices and only one replica: whoever may ask is told so.
-    const isThere = !/^\/v1\/(invoices|lines|replicas)\/:/.test(pattern)
+    const isThere = !/^\/v1\/(invoices|lines|replicas|quarantine)\/:/.test(pattern)
     for (const [who, credential] of Object.entries(credentials)) {
       if (scope === 'open') continue
       const authorization = credential === null ? null : `Bearer ${credential}`

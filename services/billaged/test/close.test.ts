@@ -240,3 +240,38 @@ test('credits burn in order and never below zero; a void invoice gives them back
   // A tenant sees its own and nobody else's.
   assert.deepEqual((await ok<Verification>(billing.api('POST', '/v1/verify'))).problems, [])
 })
+
+test('doubtful samples hold a close up until somebody decides; a released one counts, a discarded one does not', async t => {
+  const billing = await startBilling(t)
+  await send(billing, 'acme', 'vm-1', 1, { from: 0, to: 1 })
+  await givePlan(billing)
+  await subscribe(billing, 'acme', 1)
+  // 101 days old: older than MAX_PAST. And two without a time.
+  const old = BigInt(Date.now() - 101 * 86_400_000) * 1_000_000n
+  const odd = [metric(old, 5n), { cpuTimeNanos: '1' }, { cpuTimeNanos: '2' }]
+  await billing.rpc('SendMetricsBatch', { vmId: 'vm-1', customerId: 'acme', metrics: odd })
+  await billing.usage('acme')
+  const blocked = (await close(billing, 1)).blocked[0]?.reasons[0]
+  assert.deepEqual(
+    [blocked?.code, blocked?.detail],
+    ['open_quarantine', '3 doubtful samples or events wait for a decision'],
+  )
+  const { items } = await ok<{ items: { id: string; reason: string }[] }>(
+    billing.api('GET', '/v1/quarantine?customer=acme'),
+  )
+  assert.deepEqual(
+    items.map(({ reason }) => reason),
+    ['too_old', 'no_timestamp', 'no_timestamp'],
+  )
+  const decide = async (i: number, verb: string) =>
+    (await billing.api('POST', `/v1/quarantine/${items[i]?.id}/${verb}`)).status
+  assert.equal(await decide(0, 'release'), 200)
+  assert.equal(await decide(0, 'discard'), 409)
+  assert.equal(await decide(1, 'release'), 409)
+  assert.deepEqual([await decide(1, 'discard'), await decide(2, 'discard')], [200, 200])
+  // It is a reading now, of a month before the subscription: that month has nothing but it, and holds the next one up.
+  assert.deepEqual(
+    (await close(billing, 1)).blocked[0]?.reasons.map(({ code }) => code),
+    ['earlier_period_open'],
+  )
+})

@@ -1,0 +1,139 @@
+import type { FastifyInstance, FastifyRequest } from 'fastify'
+import { z } from 'zod'
+import { Problem } from '#platform/http'
+import { nowNs } from '#platform/time'
+import type { CloseContext } from '../close/context.ts'
+import { notAcknowledgedProblem, notFound } from '../errors.ts'
+import type { UsageEvent } from '../events/cloud-event.ts'
+import { type Intake, NotAcknowledged } from '../intake/intake.ts'
+import type { Fact } from '../intake/record.ts'
+import { encodeParts } from '../samples/part.ts'
+import { decideQuarantine, listQuarantine, loadQuarantine, type QuarantineRow } from '../store/quarantine.ts'
+import { mustBeOperator } from './authorize.ts'
+import { closeBy } from './close.ts'
+import { limit, paramId, parseInput } from './query.ts'
+
+const listQuery = z.object({
+  customer: z.string().min(1).max(255).optional(),
+  state: z.enum(['open', 'released', 'discarded']).default('open'),
+  cursor: z
+    .string()
+    .regex(/^\d{1,18}$/, 'is not one that a list gave')
+    .default('0')
+    .transform(BigInt),
+  limit,
+})
+
+/** Doubtful samples and events: looked at by a person, then released into the set or discarded. */
+export function quarantineRoutes(app: FastifyInstance, o: CloseContext & { intake: Intake }) {
+  app.get('/v1/quarantine', async request => {
+    mustBeOperator(request)
+    const query = parseInput(listQuery, request.query)
+    const rows = await listQuarantine(o.sql, {
+      customerId: query.customer ?? null,
+      state: query.state,
+      after: query.cursor,
+      limit: query.limit + 1,
+    })
+    const page = rows.slice(0, query.limit)
+    const last = rows.length > query.limit ? page.at(-1) : undefined
+    return { items: page.map(toView), nextCursor: last === undefined ? null : `${last.id}` }
+  })
+
+  app.post('/v1/quarantine/:id/release', async request => {
+    const row = await mustLoadOpen(request)
+    // Into the journal first, then the decision: a crash between leaves it open, and releasing it again adds nothing.
+    await o.intake.acknowledge([factOf(row, nowNs(o.clock))]).catch((error: unknown) => {
+      throw error instanceof NotAcknowledged ? notAcknowledgedProblem(error.why) : error
+    })
+    return decide(request, row, 'released')
+  })
+
+  app.post('/v1/quarantine/:id/discard', async request => decide(request, await mustLoadOpen(request), 'discarded'))
+
+  async function mustLoadOpen(request: FastifyRequest): Promise<QuarantineRow> {
+    mustBeOperator(request)
+    const id = paramId(request)
+    const row = /^\d{1,18}$/.test(id) ? await loadQuarantine(o.sql, BigInt(id)) : null
+    if (row === null) throw notFound(`quarantined item ${id}`)
+    if (row.state !== 'open') throw decided(row.id, row.state)
+    return row
+  }
+
+  async function decide(request: FastifyRequest, row: QuarantineRow, state: 'released' | 'discarded') {
+    await o.sql.begin(async tx => {
+      if (!(await decideQuarantine(tx, row.id, state))) throw decided(row.id, 'decided')
+      const object = `quarantine ${row.id}`
+      await o.audit(
+        { actor: closeBy(request, null).actor, action: `quarantine.${state}`, object, after: toView(row) },
+        tx,
+      )
+    })
+    return { ...toView(row), state }
+  }
+}
+
+const digits = z
+  .string()
+  .regex(/^\d{1,20}$/)
+  .default('0')
+  .transform(BigInt)
+const samplePayload = z.object({
+  timestamp: z.object({ seconds: digits, nanos: z.number().int().default(0) }).optional(),
+  cpuTimeNanos: digits,
+  memoryUsageBytes: digits,
+  diskReadBytes: digits,
+  diskWriteBytes: digits,
+  networkRxBytes: digits,
+  networkTxBytes: digits,
+})
+
+function factOf(row: QuarantineRow, receivedNs: bigint): Fact {
+  // A number that JavaScript would round stays as it was written.
+  const payload: unknown = JSON.parse(row.payload, (_, value: unknown, context?: { source?: string }) =>
+    typeof value === 'number' && context?.source !== undefined && String(value) !== context.source
+      ? context.source
+      : value,
+  )
+  if (row.what === 'event') {
+    const event = payload as Omit<UsageEvent, 'atNs'> & { atNs: string }
+    return { kind: 'event', event: { ...event, atNs: BigInt(event.atNs) }, receivedNs }
+  }
+  const message = samplePayload.parse(payload)
+  if (message.timestamp === undefined || row.customerId === null || row.vmId === null)
+    throw new Problem({
+      status: 409,
+      reason: 'NOT_RELEASABLE',
+      detail: `Item ${row.id} says not when it was measured; it can only be discarded.`,
+    })
+  const [part] = encodeParts([
+    {
+      atNs: message.timestamp.seconds * 1_000_000_000n + BigInt(message.timestamp.nanos),
+      cpuNs: message.cpuTimeNanos,
+      memoryBytes: message.memoryUsageBytes,
+      diskReadBytes: message.diskReadBytes,
+      diskWriteBytes: message.diskWriteBytes,
+      netRxBytes: message.networkRxBytes,
+      netTxBytes: message.networkTxBytes,
+    },
+  ])
+  if (part === undefined) throw new Error('BUG: one sample makes one part')
+  return { kind: 'samples', customerId: row.customerId, vmId: row.vmId, part }
+}
+
+function toView(row: QuarantineRow) {
+  return {
+    id: `${row.id}`,
+    what: row.what,
+    customerId: row.customerId,
+    vmId: row.vmId,
+    reason: row.reason,
+    state: row.state,
+    receivedAt: row.receivedAt.toISOString(),
+    payload: row.payload,
+  }
+}
+
+function decided(id: bigint, state: string): Problem {
+  return new Problem({ status: 409, reason: 'ALREADY_DECIDED', detail: `Item ${id} is ${state}; decisions are final.` })
+}
