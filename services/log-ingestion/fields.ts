@@ -33,6 +33,10 @@ export class Fields {
     this.#watch = watch
   }
 
+  has(name: string): boolean {
+    return this.#members.some(({ key }) => key === name)
+  }
+
   /** The value under the first of `names` that is there, null counting as not there; of duplicates the last. It is not
    *  metadata any more. A name with dots is looked for as it is first, then as a path of two. */
   take(names: readonly string[], accepts: Accepts = isAnything): Field | undefined {

@@ -13,8 +13,13 @@ export function nativeCredential(headers: IncomingHttpHeaders): string | undefin
   return parts.length === 2 && parts[0]?.toLowerCase() === 'bearer' ? parts[1] || undefined : authorization
 }
 
-/** The newer protocols also take `ApiKey base64(id:K)`, `ApiKey K`, Basic with K as password, and Datadog's header. */
-export function protocolCredential({ headers }: { headers: IncomingHttpHeaders }): string | undefined {
+interface Asking {
+  headers: IncomingHttpHeaders
+  parameters: URLSearchParams
+}
+
+/** The newer protocols also take `ApiKey base64(id:K)`, `ApiKey K`, Basic with K as password, Datadog's header and parameter. */
+export function protocolCredential({ headers, parameters }: Asking): string | undefined {
   const own = single(headers['x-api-key'])
   if (own) return own
   const match = /^(apikey|basic) +(\S+)$/i.exec(headers.authorization ?? '')
@@ -27,7 +32,7 @@ export function protocolCredential({ headers }: { headers: IncomingHttpHeaders }
     if (isPair) return decoded.slice(colon + 1) || undefined
     return scheme.toLowerCase() === 'apikey' ? value : undefined
   }
-  return nativeCredential(headers) ?? single(headers['dd-api-key'])
+  return nativeCredential(headers) ?? single(headers['dd-api-key']) ?? (parameters.get('dd-api-key') || undefined)
 }
 
 /** Routes under /admin: a bearer token, or a key in X-API-Key. */
