@@ -29,7 +29,7 @@ export const spec = defineConfig({
     aggregationIntervalMs: setting(duration, {
       env: 'AGGREGATION_INTERVAL',
       default: '60s',
-      doc: 'How often a usage summary is logged and active VMs are counted.',
+      doc: 'How often a usage summary is logged, active VMs are counted and periods are looked at for closing.',
     }),
     isOtelEnabled: setting(bool, {
       env: 'OTEL_ENABLED',
@@ -140,7 +140,11 @@ export const spec = defineConfig({
       default: '512',
       doc: 'A count from zero is believed up to this many cores since the start notice.',
     }),
-    closeGraceMs: setting(duration, { env: 'CLOSE_GRACE', default: '24h', doc: 'Invoices: not available yet.' }),
+    closeGraceMs: setting(duration, {
+      env: 'CLOSE_GRACE',
+      default: '24h',
+      doc: 'How long after its end a period with nothing in the way closes by itself.',
+    }),
     retentionSamplesMs: setting(duration, {
       env: 'RETENTION_SAMPLES',
       default: '840h',

@@ -10,6 +10,7 @@ import { deriveKey, loadSecret } from '#platform/tenancy/secret'
 import { openTenancy } from '#platform/tenancy/tenancy'
 import { type Caller, createRecogniser, may } from './access.ts'
 import type { CloseContext } from './close/context.ts'
+import { startSweep } from './close/sweep.ts'
 import type { Config } from './config.ts'
 import { authorizeRoutes, mustBeAllowed } from './http/authorize.ts'
 import { closeRoutes } from './http/close.ts'
@@ -214,6 +215,10 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     waitUntilFolded: folder.waitUntilFolded,
     audit: tenancy.audit,
   }
+  parts.onClose(
+    'close sweep',
+    startSweep(closing, { graceMs: config.closeGraceMs, everyMs: config.aggregationIntervalMs, registry }),
+  )
   app.register(async scope => {
     scope.setErrorHandler(sayWhenAway)
     customerRoutes(scope, reads)

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
 import { openSql } from '#platform/postgres'
+import { pollUntil } from '../../../test/kit/poll.ts'
 import type { CloseReport, CreditView, Explanation, Invoice, InvoiceSummary } from '../api.ts'
 import type { Verification } from '../close/verify.ts'
 import { checkReceipt, type Receipt } from '../invoices/receipt.ts'
@@ -273,5 +274,34 @@ test('doubtful samples hold a close up until somebody decides; a released one co
   assert.deepEqual(
     (await close(billing, 1)).blocked[0]?.reasons.map(({ code }) => code),
     ['earlier_period_open'],
+  )
+})
+
+test('a period with nothing in its way closes by itself after CLOSE_GRACE', async t => {
+  const billing = await startBilling(t, {
+    env: { BILLAGED_CLOSE_GRACE: '0s', BILLAGED_AGGREGATION_INTERVAL: '1s' },
+  })
+  await givePlan(billing)
+  await subscribe(billing, 'acme', 2)
+  const finalised = await pollUntil(
+    async () => {
+      const list = await ok<{ invoices: InvoiceSummary[] }>(
+        billing.api('GET', '/v1/invoices?customer=acme&state=finalised'),
+      )
+      return list.invoices.length === 2 && list.invoices
+    },
+    { what: 'two invoices', timeoutMs: 20_000 },
+  )
+  assert.deepEqual(
+    finalised.map(({ period, number, totalNano }) => [period.from.slice(0, 7), number?.slice(-1), totalNano]),
+    [
+      [monthName(1), '2', '5000000000'],
+      [monthName(2), '1', '5000000000'],
+    ],
+  )
+  await pollUntil(
+    async () =>
+      (await (await fetch(`${billing.url}/metrics`)).text()).includes('billaged_invoices{state="finalised"} 2'),
+    { what: 'the gauge of invoices' },
   )
 })
