@@ -17,6 +17,15 @@ interface Entry {
 }
 
 const commands: Readonly<Record<string, Entry>> = {
+  user: {
+    usage:
+      'user add EMAIL       an account, with a password that is shown once   --admin --name NAME --tenant SLUG --json',
+    load: async () => (await import('./user.ts')).user,
+  },
+  keys: {
+    usage: 'keys create NAME | list | revoke ID | seal   credentials that may send   --tenant SLUG --json',
+    load: async () => (await import('./keys.ts')).keys,
+  },
   doctor: {
     usage: 'doctor [reconcile]   compare accepted, stored and present rows   --since 24h --json',
     load: async () => (await import('./doctor.ts')).doctor,

@@ -27,6 +27,7 @@ import { addKeys } from './http/keys.ts'
 import { addReading } from './http/reading.ts'
 import { addReceipts } from './http/receipts.ts'
 import { addSignIn } from './http/sign-in.ts'
+import { addUsers } from './http/users.ts'
 import { isTailUpgrade } from './http/web-socket.ts'
 import { createRedaction } from './json/metadata.ts'
 import { openAcceptance } from './pipeline/acceptance.ts'
@@ -35,6 +36,7 @@ import { createMetrics } from './pipeline/metrics.ts'
 import { createPeople } from './pipeline/people.ts'
 import { createProgress } from './pipeline/progress.ts'
 import { captureSelfLogs } from './pipeline/self-logs.ts'
+import { watchSurroundings } from './pipeline/surroundings.ts'
 import { createTailHub } from './pipeline/tail-hub.ts'
 import { startUpkeep } from './pipeline/upkeep.ts'
 import { journalReader } from './pipeline/writer.ts'
@@ -174,6 +176,9 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
   })
   parts.onClose('upkeep', () => upkeep.close())
   parts.onClose('users and keys', () => people.close())
+  const surroundings = watchSurroundings({ dir, reads: () => database.parts?.reads, registry, log })
+  parts.onClose('surroundings', () => surroundings.close())
+  void database.ready.then(() => surroundings.round()).catch(() => {})
 
   const isJournalNearlyFull = () => journal.bytes >= config.journalBytesMax * 0.95
   const health = createHealth({ clock })
@@ -328,7 +333,14 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
   addReading(app, context)
   addReceipts(app, context)
   addAdmin(app, context)
-  addKeys(app, { access, tenancy: () => database.parts?.tenancy, apiKeys: () => people.open?.apiKeys })
+  const peopleContext = {
+    access,
+    tenancy: () => database.parts?.tenancy,
+    apiKeys: () => people.open?.apiKeys,
+    users: () => people.open?.users,
+  }
+  addKeys(app, peopleContext)
+  addUsers(app, peopleContext)
   addSignIn(app, { clock, people: () => people.open, isRegistrationOpen: () => current.registration === 'open' })
 
   const heartbeat = setInterval(() => hub.heartbeat(), heartbeatEveryMs)

@@ -5,6 +5,7 @@ import type { Actor, Tenancy } from '#platform/tenancy/tenancy'
 import { writeScopes } from '../access/directory.ts'
 import { storeUnavailable } from '../errors.ts'
 import type { ApiKeys, ListedKey } from '../store/api-keys.ts'
+import type { Users } from '../store/users.ts'
 import { asking, authorizeAdmin, guideError } from './admin-caller.ts'
 import type { Access, Asker } from './caller.ts'
 
@@ -13,6 +14,7 @@ export interface KeysContext {
   tenancy: () => Tenancy | undefined
   /** Undefined until the database was there once. */
   apiKeys: () => ApiKeys | undefined
+  users: () => Users | undefined
 }
 
 export function addKeys(app: FastifyInstance, context: KeysContext): void {
@@ -53,6 +55,27 @@ export function addKeys(app: FastifyInstance, context: KeysContext): void {
     }
   })
 
+  app.post('/admin/api/keys/seal', async (request, reply) => {
+    const { caller } = authorizeAdmin(context.access, request, 'logs:admin')
+    // The table of older installations belongs to the default tenant.
+    if (caller.tenant !== 'public' && !caller.anyTenant) return guideError(reply, 403, 'Not of this tenant')
+    const { keys } = open('public')
+    const tenancy = context.tenancy()
+    const sealed = await asking(async () => {
+      await keys.adopt()
+      const count = await keys.seal()
+      if (count > 0)
+        await tenancy?.audit({
+          actor: actorOf(caller, request.ip),
+          action: 'keys.seal',
+          object: 'public.api_keys',
+          after: { count },
+        })
+      return count
+    })
+    return { sealed, readable: await asking(() => keys.countPlain()) }
+  })
+
   app.delete('/admin/api/keys/:id', async (request, reply) => {
     const { caller, tenant } = authorizeAdmin(context.access, request, 'any')
     const { id } = request.params as { id: string }
@@ -71,7 +94,7 @@ function maySee(caller: Asker['caller'], key: ListedKey): boolean {
   return caller.scopes.has('logs:admin') || key.createdByUserId === caller.user?.userId
 }
 
-function actorOf({ user, keyName }: Asker['caller'], address: string): Actor {
+export function actorOf({ user, keyName }: Asker['caller'], address: string): Actor {
   return user ? { kind: 'session', name: user.email, address } : { kind: 'key', name: keyName, address }
 }
 
