@@ -171,8 +171,8 @@ function makeJobs(shape: Shape, run: Run, seconds: number): Job[] {
       ? run.perSecond * seconds * 1.05
       : run.samples === 1
         ? 40_000 * seconds
-        : 4_500 * seconds
-  const count = Math.ceil(Math.min(most, run.samples === 1 ? 600_000 : 45_000))
+        : 2_500 * seconds
+  const count = Math.ceil(Math.min(most, run.samples === 1 ? 600_000 : 30_000))
   const jobs: Job[] = []
   for (let i = 0; i < count; i++) {
     const [vm, batch] = [i % run.vms, Math.floor(i / run.vms)]

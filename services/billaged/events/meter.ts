@@ -5,14 +5,21 @@ export interface Meter {
   slug: string
   name: string
   eventType: string
-  aggregation: 'SUM' | 'COUNT'
-  /** Paths into `data` whose values are added; one that is missing counts 0 when there are several. */
+  aggregation: Aggregation
+  /** Paths into `data` whose values are added; one that is missing counts 0 when there are several. COUNT has none. */
   valuePaths: readonly string[][]
   /** Group name → path into `data`. */
   groupBy: Readonly<Record<string, string[]>>
   /** Of one whole unit of quantity. */
   unit: string
+  /** WEIGHTED_SUM: whether an event sets the level or changes it. */
+  valueMode?: 'set' | 'delta'
+  /** Unix nanoseconds; events before it do not count. */
+  eventFromNs?: bigint | null
 }
+
+export const aggregations = ['SUM', 'COUNT', 'UNIQUE_COUNT', 'MIN', 'MAX', 'LATEST', 'AVG', 'WEIGHTED_SUM'] as const
+export type Aggregation = (typeof aggregations)[number]
 
 const sum = (slug: string, name: string, eventType: string, unit: string, ...fields: string[]): Meter => ({
   slug,
@@ -63,6 +70,12 @@ export const builtInMeters: readonly Meter[] = [
 /** The event's value for a meter in billionths, or a sentence that says why it has none. */
 export function meterValue(meter: Meter, data: unknown): bigint | string {
   if (meter.aggregation === 'COUNT') return e9
+  if (meter.aggregation === 'UNIQUE_COUNT') {
+    const [path = []] = meter.valuePaths
+    const value = valueAt(data, path)
+    if (typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean') return e9
+    return `meter ${meter.slug}: data.${path.join('.')} is missing or no text, number or boolean`
+  }
   let total = 0n
   let found = 0
   for (const path of meter.valuePaths) {
