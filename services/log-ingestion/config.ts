@@ -245,6 +245,16 @@ export const spec = defineConfig({
       default: '8.19.0',
       doc: 'Version told to Elasticsearch clients; the default suits every shipper of 7 and 8.',
     }),
+    dedupeWindowMs: setting(duration.between(0, hourMs), {
+      env: 'DEDUPE_WINDOW',
+      default: '60s',
+      doc: 'How long a request without Idempotency-Key is recognised when it is sent again; 0 turns it off.',
+    }),
+    idempotencyTtlMs: setting(duration.between(60_000, 366 * 24 * hourMs), {
+      env: 'IDEMPOTENCY_TTL',
+      default: '24h',
+      doc: 'How long an Idempotency-Key is remembered.',
+    }),
     redactKeys: setting(list, {
       env: 'REDACT_KEYS',
       default: '',

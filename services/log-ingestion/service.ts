@@ -31,16 +31,20 @@ import { addUsers } from './http/users.ts'
 import { isTailUpgrade } from './http/web-socket.ts'
 import { createRedaction } from './json/metadata.ts'
 import { openAcceptance } from './pipeline/acceptance.ts'
+import { openAdmission } from './pipeline/admission.ts'
+import { createBacklog } from './pipeline/backlog.ts'
 import { openDatabase } from './pipeline/database.ts'
 import { createMetrics } from './pipeline/metrics.ts'
 import { createPeople } from './pipeline/people.ts'
 import { createProgress } from './pipeline/progress.ts'
 import { captureSelfLogs } from './pipeline/self-logs.ts'
+import { createSettlement } from './pipeline/settlement.ts'
 import { watchSurroundings } from './pipeline/surroundings.ts'
 import { createTailHub } from './pipeline/tail-hub.ts'
 import { startUpkeep } from './pipeline/upkeep.ts'
 import { journalReader } from './pipeline/writer.ts'
 import { createReceipts } from './receipt.ts'
+import { findOwners } from './store/idempotency.ts'
 import { needRestart } from './reload.ts'
 import { logsServicePath, otlpRoutes } from './rpc/otlp.ts'
 import { createVisibility } from './store/visibility.ts'
@@ -108,14 +112,18 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     quarantineRows: () => progress.quarantinedRows,
     tails: () => hub.count,
   })
+  const settlement = createSettlement()
+  const backlog = createBacklog(journal.end)
   const acceptance = await parts.add('acceptance', () =>
     openAcceptance({
       journal,
+      bytesMax: config.journalBytesMax,
       dir,
       log,
       committedRows: () => progress.committedRows,
       onAccepted(accepted, header) {
         progress.accepted(accepted.rows, accepted.receivedUs)
+        backlog.accepted(accepted, header)
         hub.publish(accepted, header.tenant)
       },
     }),
@@ -151,7 +159,9 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     metrics,
     onCommitted(outcome) {
       progress.committed(outcome)
-      metrics.settled(outcome.stored, outcome.quarantined)
+      backlog.committed(outcome.records)
+      settlement.committed(outcome.position)
+      metrics.settled(outcome.stored, outcome.quarantined, outcome.duplicates)
     },
     onCaughtUp: rows => progress.caughtUp(rows),
     acceptedRows: () => progress.acceptedRows,
@@ -163,6 +173,17 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
   })
   parts.onClose('database', () => database.close(config.shutdownTimeoutMs), {
     timeoutMs: config.shutdownTimeoutMs + 5_000,
+  })
+  const admission = await openAdmission({
+    journal,
+    journalDir: join(dir, 'journal'),
+    dedupeWindowMs: config.dedupeWindowMs,
+    idempotencyTtlMs: config.idempotencyTtlMs,
+    clock,
+    log,
+    findOwners: marks =>
+      database.parts && database.health().status === 'ok' ? findOwners(database.parts.reads, marks) : undefined,
+    onEvicted: (kind, count) => metrics.forgotten(kind, count),
   })
   const upkeep = startUpkeep({
     database,
@@ -210,6 +231,8 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     clock,
     directory,
     acceptance,
+    admission,
+    settlement,
     receipts,
     metrics,
     rules: {
@@ -354,6 +377,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
   parts.onClose('http', async () => {
     isDraining = true
     health.draining()
+    settlement.endWaiting()
     await Promise.all([closeHttp(app, { drainMs: 5_000 }), closeHttp2(5_000)])
   })
   if (config.hasSelfLogs) {

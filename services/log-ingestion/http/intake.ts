@@ -13,10 +13,14 @@ import type { IntakeRules } from '../intake-rules.ts'
 import { newTally } from '../json/metadata.ts'
 import { DecodeError, TooManyEntries } from '../native.ts'
 import type { Acceptance } from '../pipeline/acceptance.ts'
+import type { Admission, Entrance } from '../pipeline/admission.ts'
 import type { IntakeMetrics } from '../pipeline/metrics.ts'
+import type { AcceptedPlace } from '../pipeline/remembered.ts'
+import type { Settlement } from '../pipeline/settlement.ts'
 import { type Answer, type Fault, type IntakeRoute, jsonType, Refusal, type Target } from '../protocols/protocol.ts'
 import type { Receipts } from '../receipt.ts'
-import { noDedupe, RecordBuilder } from '../record.ts'
+import { RecordBuilder } from '../record.ts'
+import { type AckLevel, ackLevelOf } from './ack-level.ts'
 import {
   BadCompression,
   BodyTooLarge,
@@ -35,6 +39,8 @@ export interface IntakeContext {
   clock: Clock
   directory: Directory
   acceptance: Acceptance
+  admission: Admission
+  settlement: Settlement
   receipts: Receipts
   metrics: IntakeMetrics
   rules: IntakeRules
@@ -191,13 +197,40 @@ async function admitted(
 
 /** One request from its body to its answer, the same steps for every protocol. Throws what `faultOf` knows. */
 async function take(context: IntakeContext, exchange: Exchange): Promise<Answer> {
-  const { route, target, request, tenant, caller, reservation } = exchange
+  const { request, tenant, caller, reservation } = exchange
 
   // read
+  const ack = ackLevelOf(request.headers)
   const body = await request.read(reservation)
 
-  // decode
-  const nowMs = context.clock.now()
+  // seen before?
+  const mark = request.headers['idempotency-key']
+  const entrance = await context.admission.enter({
+    tenant,
+    key: caller.key,
+    mark: typeof mark === 'string' ? mark : undefined,
+    address: request.address(),
+    userAgent: request.headers['user-agent'] ?? '',
+    url: request.url ?? '',
+    body,
+  })
+  try {
+    return await takeIn(context, exchange, body, entrance, ack)
+  } finally {
+    entrance.leave()
+  }
+}
+
+async function takeIn(
+  context: IntakeContext,
+  { route, target, tenant, caller, reservation }: Exchange,
+  body: Buffer,
+  entrance: Entrance,
+  ack: AckLevel,
+): Promise<Answer> {
+  // decode: a repeat as it was then, so that it gets the same answer
+  const { first } = entrance
+  const nowMs = first ? Number(first.receivedUs / 1_000n) : context.clock.now()
   const tally = newTally()
   const builder = new RecordBuilder(Math.min(body.length + 64, 1024 * 1024))
   const decoded = await finish(
@@ -216,6 +249,13 @@ async function take(context: IntakeContext, exchange: Exchange): Promise<Answer>
   )
   const { protocol } = route
   const { rows } = builder
+  if (first) {
+    context.metrics.repeated(protocol, first.rows, body.length)
+    reservation.release()
+    const headers = await acknowledged(context, first, tenant, ack, first.isStored)
+    const answer = decoded.answer()
+    return { ...answer, headers: { ...headers, 'X-Duplicate': 'true', ...answer.headers } }
+  }
   if (rows === 0) {
     context.metrics.accepted(protocol, 0, decoded.rejectedCount, body.length)
     return decoded.answer()
@@ -227,16 +267,31 @@ async function take(context: IntakeContext, exchange: Exchange): Promise<Answer>
     receivedUs: BigInt(nowMs) * 1_000n,
     tenant,
     key: caller.key,
-    idempotencyKey: '',
-    dedupeHash: noDedupe,
+    ...entrance.marks(decoded.hasTimestamps),
   })
+  entrance.accepted(accepted)
+  entrance.leave()
+  reservation.release()
   context.metrics.accepted(protocol, rows, decoded.rejectedCount, body.length)
   context.metrics.cleaned(tally)
 
   // answer
   const answer = decoded.answer()
-  const receipt = { 'X-Ack': 'disk', 'X-Receipt': context.receipts.issue(accepted, tenant) }
-  return { ...answer, headers: { ...receipt, ...answer.headers } }
+  const headers = await acknowledged(context, accepted, tenant, ack, false)
+  return { ...answer, headers: { ...headers, ...answer.headers } }
+}
+
+/** Waits for what the sender asked for, and says what was reached. */
+async function acknowledged(
+  { settlement, receipts }: IntakeContext,
+  place: AcceptedPlace,
+  tenant: string,
+  { isStored, timeoutMs }: AckLevel,
+  isKnownStored: boolean,
+): Promise<Record<string, string>> {
+  const position = { segment: place.segment, offset: place.to }
+  const isReached = isStored && (isKnownStored || (await settlement.reached(position, timeoutMs)))
+  return { 'X-Ack': isReached ? 'stored' : 'disk', 'X-Receipt': receipts.issue(place, tenant) }
 }
 
 function limitHeaders({ buckets }: IntakeContext, verdict: Verdict): Record<string, string> {

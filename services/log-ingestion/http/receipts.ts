@@ -15,16 +15,19 @@ export function addReceipts(app: FastifyInstance, context: QueryContext): void {
     const { id } = request.params as { id: string }
     const receipt = context.receipts.read(id, tenant)
     if (!receipt) throw notFound('There is no such receipt.')
-    const { isStored, quarantined } = await withSql(context, sql => findRange(sql, receipt.segment, receipt.from))
+    const found = await withSql(context, sql => findRange(sql, receipt.segment, receipt.from))
+    const { isStored, quarantined, duplicates } = found
+    const isWhole = quarantined + duplicates === 0
+    const isDamaged = !isStored && found.isPassedOver
     return {
       id,
       received_at: formatMicros(receipt.receivedUs),
       accepted: receipt.rows,
-      pending: isStored ? 0 : receipt.rows,
-      stored: isStored ? receipt.rows - quarantined : 0,
+      pending: isStored || isDamaged ? 0 : receipt.rows,
+      stored: isStored ? receipt.rows - quarantined - duplicates : 0,
       quarantined,
-      duplicates: 0,
-      state: isStored ? 'stored' : 'pending',
+      duplicates,
+      state: isDamaged ? 'damaged' : !isStored ? 'pending' : isWhole ? 'stored' : 'settled',
     }
   })
 }

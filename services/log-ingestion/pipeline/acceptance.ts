@@ -1,5 +1,9 @@
 // The moment of acceptance: rows become a journal record, the record is on disk, then the sender hears of it.
 //
+// The running total in a record must be exact: it is what a damaged stretch is counted by. A total can only be written once
+// it is known which records before it were kept, so requests gather here while a group is on its way to the disk, and go
+// as the next group, which the journal keeps whole or refuses whole.
+//
 // Records carry the running total of rows before them. It has to survive restarts, and reading the whole journal for it
 // at each start would take long, so a small file notes position and total about once a second; at start only what follows
 // that position is read. The file is a shortcut and nothing else: without it everything there is gets counted.
@@ -7,7 +11,8 @@
 import { randomUUID } from 'node:crypto'
 import { readFile, rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { Journal, JournalPosition } from '#platform/journal'
+import { type Journal, JournalClosed, JournalFull, type JournalPosition } from '#platform/journal'
+import { frameHeaderBytes } from '#platform/journal/frame'
 import type { Logger } from '#platform/telemetry'
 import { type RecordBuilder, type RecordHeader, readRecord } from '../record.ts'
 
@@ -16,6 +21,8 @@ export interface Accepted {
   from: number
   to: number
   rows: number
+  /** UTF-8 bytes of the entries. */
+  accountedBytes: number
   receivedUs: bigint
   payload: Buffer
 }
@@ -38,9 +45,26 @@ interface Note {
 }
 
 const noteEveryMs = 1_000
+/** Whoever answers knows the speed of the writer and says better. */
+const journalFullRetryS = 5
+
+/** One group of the journal: less than it writes at once, so that a group here is never two groups there. */
+const groupBytesMax = 6 * 1024 * 1024
+const groupCountMax = 8_192
+/** Requests waiting for the disk; more are refused. Their bytes are bounded by the intake. */
+const waitingMax = 65_536
+
+interface Waiting {
+  builder: RecordBuilder
+  header: Omit<RecordHeader, 'rowsBefore'>
+  resolve: (accepted: Accepted) => void
+  reject: (error: unknown) => void
+}
 
 export async function openAcceptance(o: {
   journal: Journal
+  /** Of the journal. */
+  bytesMax: number
   dir: string
   log: Logger
   committedRows: () => bigint | undefined
@@ -54,10 +78,11 @@ export async function openAcceptance(o: {
   const committedRowsHint = BigInt(note?.committedRows ?? counted.firstRows ?? 0n)
   let rows = counted.rows
   let end: JournalPosition = journal.end
-  /** Of appends that are on their way to the disk. */
-  let rowsInFlight = 0
+  let waiting: Waiting[] = []
+  let isWriting = false
+  let isClosed = false
   let notedRows = note === null ? -1n : rows
-  let writing: Promise<void> = Promise.resolve()
+  let noteWritten: Promise<void> = Promise.resolve()
 
   const writeNote = () => {
     if (rows === notedRows) return
@@ -68,7 +93,7 @@ export async function openAcceptance(o: {
       rows: String(rows),
       committedRows: String(o.committedRows() ?? committedRowsHint),
     }
-    writing = writing
+    noteWritten = noteWritten
       .then(() => replaceFile(file, JSON.stringify(content)))
       .catch(error =>
         log.debug({ err: error }, 'the total of accepted rows was not noted; the next start counts a little more'),
@@ -77,30 +102,67 @@ export async function openAcceptance(o: {
   const noting = setInterval(writeNote, noteEveryMs)
   noting.unref()
 
+  const writeGroups = async () => {
+    isWriting = true
+    // Requests of the same run of the event loop share the first group, as later ones share theirs.
+    await null
+    while (waiting.length > 0) await Promise.all(appendGroup())
+    isWriting = false
+  }
+
+  const appendGroup = (): Promise<void>[] => {
+    const appends: Promise<void>[] = []
+    let before = rows
+    let bytes = 0
+    let count = 0
+    for (const { builder, header, resolve, reject } of waiting) {
+      const { rows: added, accountedBytes } = builder
+      const payload = builder.finish({ ...header, rowsBefore: before })
+      const frameBytes = frameHeaderBytes + payload.length
+      if (count > 0 && (bytes + frameBytes > groupBytesMax || count === groupCountMax)) break
+      count++
+      // Refused here, where the total still knows nothing of it; the journal would do the same a moment later.
+      if (journal.bytes + bytes + frameBytes > o.bytesMax) {
+        reject(new JournalFull(`${journal.bytes} of ${o.bytesMax} bytes wait for the database`, journalFullRetryS))
+        continue
+      }
+      bytes += frameBytes
+      before += BigInt(added)
+      appends.push(
+        journal.append(payload).then(({ segment, from, to }) => {
+          rows += BigInt(added)
+          end = { segment, offset: to }
+          const accepted = { segment, from, to, rows: added, accountedBytes, receivedUs: header.receivedUs, payload }
+          o.onAccepted(accepted, header)
+          resolve(accepted)
+        }, reject),
+      )
+    }
+    waiting = waiting.slice(count)
+    return appends
+  }
+
   return {
     get rows() {
       return rows
     },
     committedRowsHint,
-    async accept(builder, header) {
-      const count = builder.rows
-      const payload = builder.finish({ ...header, rowsBefore: rows + BigInt(rowsInFlight) })
-      rowsInFlight += count
-      try {
-        const { segment, from, to } = await journal.append(payload)
-        rows += BigInt(count)
-        end = { segment, offset: to }
-        const accepted = { segment, from, to, rows: count, receivedUs: header.receivedUs, payload }
-        o.onAccepted(accepted, header)
-        return accepted
-      } finally {
-        rowsInFlight -= count
-      }
+    accept(builder, header) {
+      if (isClosed) return Promise.reject(new JournalClosed())
+      if (waiting.length >= waitingMax)
+        return Promise.reject(new JournalFull(`${waiting.length} requests wait for the disk already`, 1))
+      return new Promise((resolve, reject) => {
+        waiting.push({ builder, header, resolve, reject })
+        if (!isWriting) void writeGroups()
+      })
     },
     async close() {
+      isClosed = true
       clearInterval(noting)
+      // What waits goes with the group after the one that is being written.
+      while (isWriting) await new Promise(resolve => setImmediate(resolve))
       writeNote()
-      await writing
+      await noteWritten
     },
   }
 }

@@ -72,6 +72,11 @@ export function createMetrics(
   const scannedRows = counter('query_scanned_rows_total', 'Rows read to answer queries.')
   const droppedRows = counter('tail_dropped_rows_total', 'Rows that slow tails were told they lost.')
   const redactions = counter('redactions_total', 'Metadata members removed.', ['rule'])
+  const forgotten = counter(
+    'remembered_evicted_total',
+    'Accepted requests forgotten before their time because too many are remembered.',
+    ['kind'],
+  )
   const sanitized = counter('sanitized_total', 'Values changed because no database takes them.', ['kind'])
 
   const reload = new Gauge({
@@ -105,6 +110,12 @@ export function createMetrics(
       }
       receivedBytes.labels(protocol).inc(bytes)
     },
+    /** A resend that was answered and not stored again. */
+    repeated(protocol: Protocol, count: number, bytes: number) {
+      rows.labels('duplicate', protocol).inc(count)
+      receivedBytes.labels(protocol).inc(bytes)
+    },
+    forgotten: (kind: 'dedupe' | 'idempotency', count: number) => forgotten.labels(kind).inc(count),
     limited: (key: string, limit: 'requests' | 'overload' | 'auth') => limited.labels(keyLabel(key), limit).inc(),
     cleaned(tally: Tally) {
       for (const [rule, count] of tally.redactions) redactions.labels(rule).inc(count)
@@ -116,8 +127,9 @@ export function createMetrics(
       batchRows.observe(count)
       commitSeconds.observe(seconds)
     },
-    settled(stored: number, quarantined: number) {
+    settled(stored: number, quarantined: number, duplicates: number) {
       rows.labels('stored', 'all').inc(stored)
+      if (duplicates > 0) rows.labels('duplicate', 'all').inc(duplicates)
       if (quarantined > 0) rows.labels('quarantined', 'all').inc(quarantined)
     },
     commitFailed: (error: unknown) => databaseErrors.labels(errorClass(error)).inc(),

@@ -16,7 +16,14 @@ import type { Logger } from '#platform/telemetry'
 import { type Clock, rfc3339, sleep } from '#platform/time'
 import { RowWalk, readRecord } from '../record.ts'
 import { type Batch, type CommitOutcome, commitBatch, hasOtherTenant, type PendingRecord } from '../store/commit.ts'
-import { drawIds, loadCommitted, mergeCommitted, type StoredRange, storedUntil } from '../store/commits.ts'
+import {
+  drawIds,
+  loadAccountedRows,
+  loadCommitted,
+  mergeCommitted,
+  type StoredRange,
+  storedRange,
+} from '../store/commits.ts'
 import { addTenantColumn, type LogsTable } from '../store/rows/logs-table.ts'
 import { dayOf, type Partitions } from '../store/rows/partitions.ts'
 import type { IntakeMetrics } from './metrics.ts'
@@ -39,11 +46,22 @@ export interface WriterOptions {
   /** All of that many rows are committed; told when nothing is left to do. */
   onCaughtUp: (rows: bigint) => void
   /** In order, after each commit: rows that left the journal, and the running total behind them. */
-  onCommitted: (outcome: CommitOutcome & { rows: number; rowsBehind: bigint; receivedUs: bigint }) => void
+  onCommitted: (
+    outcome: CommitOutcome & {
+      rows: number
+      rowsBehind: bigint
+      receivedUs: bigint
+      /** All before it is committed. */
+      position: JournalPosition
+      records: readonly PendingRecord[]
+    },
+  ) => void
 }
 
 export interface Writer {
   status(): WriterStatus
+  /** Compares the journal with the stored ranges once more, from the oldest segment kept: the database was restored. */
+  recheck(): void
   /** Commits all that is pending, for `drainMs` at most, and stops. */
   close(drainMs: number): Promise<void>
 }
@@ -94,7 +112,9 @@ interface Queued extends PendingRecord {
 
 export async function openWriter(o: WriterOptions): Promise<Writer> {
   const { journal, sql, replica, clock, log, metrics } = o
-  const stored: Map<string, StoredRange[]> = await loadCommitted(sql, replica)
+  let stored: Map<string, StoredRange[]> = await loadCommitted(sql, replica)
+  /** What the database accounts for, to measure a hole before the first record that is read. */
+  let rowsAccounted = await loadAccountedRows(sql, replica)
   const rowsMax = () => Math.max(o.batchRows, batchRowsMin)
   const stopping = new AbortController()
   const draining = new AbortController()
@@ -130,8 +150,12 @@ export async function openWriter(o: WriterOptions): Promise<Writer> {
         return
       }
       for (const batch of batches) {
-        const until = storedUntil(stored.get(batch.segment), batch.from)
-        if (until !== undefined) {
+        const range = storedRange(stored.get(batch.segment), batch.from)
+        if (range !== undefined) {
+          const until = range.to
+          rowsBehind =
+            range.from === batch.from ? readRecord(batch.payload).rowsBefore + BigInt(range.rows) : undefined
+          isAtStart = false
           position = { segment: batch.segment, offset: until }
           // Releasing means "and all before": not while something before is still to be stored.
           if (queue.length === 0 && inWork.length === 0) release(position)
@@ -151,17 +175,29 @@ export async function openWriter(o: WriterOptions): Promise<Writer> {
     }
   }
 
-  let damageSeen = journal.damaged.length
-  /** Records carry the running total of rows before them, so a hole tells how many rows were in it. Without damage a hole
-   *  is an append that was refused while this one waited behind it: nobody was promised those rows. */
+  /** Records carry the exact running total of rows before them, so a hole tells how many rows were in it. Before the first
+   *  record of all, a hole without damage is a database that lost more than the journal keeps: an imbalance. */
+  let isAtStart = true
   const noteGap = (before: bigint, rows: number) => {
+    if (isAtStart && journal.damaged.length > 0) rowsBehind = rowsAccounted
+    isAtStart = false
     const gap = rowsBehind === undefined ? 0n : before - rowsBehind
-    if (gap > 0n && journal.damaged.length > damageSeen) {
+    if (gap > 0n) {
       damagedRows += Number(gap)
       log.error({ rows: Number(gap) }, 'rows were lost to damage in the journal; they are counted in the ledger')
     }
-    damageSeen = journal.damaged.length
     rowsBehind = before + BigInt(rows)
+  }
+
+  let isRecheckWanted = false
+  const startAgain = async () => {
+    isRecheckWanted = false
+    stored = await loadCommitted(sql, replica)
+    rowsAccounted = await loadAccountedRows(sql, replica)
+    position = null
+    rowsBehind = undefined
+    isAtStart = true
+    log.warn('the database lost ranges of this journal; what is kept of them is stored again')
   }
 
   const release = (at: JournalPosition) => journal.release(journalReader, at)
@@ -215,6 +251,8 @@ export async function openWriter(o: WriterOptions): Promise<Writer> {
       rows,
       rowsBehind: last.record.rowsBefore + BigInt(last.record.rows),
       receivedUs: last.record.receivedUs,
+      position: { segment: last.segment, offset: last.to },
+      records,
     })
     if (++sinceMerge < mergeEvery) return
     sinceMerge = 0
@@ -309,6 +347,7 @@ export async function openWriter(o: WriterOptions): Promise<Writer> {
 
   const run = async () => {
     while (!stopping.signal.aborted) {
+      if (isRecheckWanted && queue.length === 0 && inWork.length === 0) await startAgain()
       await fill()
       const isDraining = draining.signal.aborted
       if (queue.length === 0) {
@@ -329,12 +368,14 @@ export async function openWriter(o: WriterOptions): Promise<Writer> {
 
   /** One waiter at a time, however often the loop asks. */
   let waiting: Promise<void> | undefined
+  let woken = new AbortController()
   const wakeAfter = (at: JournalPosition): Promise<void> => {
     waiting ??= journal
-      .waitForMore(at, AbortSignal.any([stopping.signal, draining.signal]))
+      .waitForMore(at, AbortSignal.any([stopping.signal, draining.signal, woken.signal]))
       .catch(() => {})
       .finally(() => {
         waiting = undefined
+        if (woken.signal.aborted) woken = new AbortController()
       })
     return waiting
   }
@@ -360,6 +401,10 @@ export async function openWriter(o: WriterOptions): Promise<Writer> {
 
   return {
     status: () => ({ ...status }),
+    recheck() {
+      isRecheckWanted = true
+      woken.abort()
+    },
     async close(drainMs) {
       draining.abort()
       const timeout = new AbortController()

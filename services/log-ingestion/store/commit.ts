@@ -7,6 +7,7 @@ import { arrayLiteral, copyBinary, isDataError, type Sql, type Tx } from '#platf
 import { levelAt } from '../level.ts'
 import { type LogRecord, RowWalk } from '../record.ts'
 import { formatMoment } from '../rfc3339.ts'
+import { claimMarked, type Losers, settleLosers, withoutLosers } from './idempotency.ts'
 import { BinaryRows } from './rows/binary-rows.ts'
 import { defaultTenant } from './tenant.ts'
 
@@ -31,6 +32,8 @@ export interface Batch {
 export interface CommitOutcome {
   stored: number
   quarantined: number
+  /** Of resends that were acknowledged too. */
+  duplicates: number
   /** The range was there already: an earlier attempt had succeeded. */
   wasPresent: boolean
 }
@@ -47,20 +50,32 @@ export async function commitBatch(sql: Sql, batch: Batch, o: CommitOptions): Pro
   const encoded = o.quarantines ? null : encode(batch)
   return await sql.begin(async tx => {
     await tx`select set_config('synchronous_commit', 'on', true), pg_advisory_xact_lock_shared(hashtextextended(${`purser.replica:${batch.replica}`}, 0))`
-    if (!(await insertRanges(tx, batch))) return { stored: 0, quarantined: 0, wasPresent: true }
+    if (!(await insertRanges(tx, batch))) return { stored: 0, quarantined: 0, duplicates: 0, wasPresent: true }
+    const losers = await claimMarked(tx, batch, o.myTurn)
+    const kept = withoutLosers(batch, losers)
     let refused: Refused[] = []
-    if (encoded) await copyBinary(tx, { into: 'public.logs', columns: encoded.columns, chunks: encoded.finish() })
-    else {
+    if (encoded) {
+      const rows = losers ? encode(kept) : encoded
+      await copyBinary(tx, { into: 'public.logs', columns: rows.columns, chunks: rows.finish() })
+    } else {
       // Deferred constraints of somebody else's making must speak up while a savepoint can still catch them.
       await tx`set constraints all immediate`
-      refused = await copyBisecting(tx, batch)
-      await insertQuarantine(tx, batch, refused)
+      refused = await copyBisecting(tx, kept)
+      await insertQuarantine(tx, kept, refused)
     }
+    if (losers) await insertQuarantine(tx, batch, conflictsIn(batch, losers))
     await o.myTurn()
-    await addToLedger(tx, batch, refused)
-    await addToTotals(tx, batch, refused)
-    await addToUsage(tx, batch, refused)
-    return { stored: batch.rows - refused.length, quarantined: refused.length, wasPresent: false }
+    await addToLedger(tx, kept, refused)
+    await addDamaged(tx, batch)
+    await addToTotals(tx, kept, refused)
+    await addToUsage(tx, kept, refused)
+    const lost = await settleLosers(tx, batch, losers, refusedPerRecord(kept, refused))
+    return {
+      stored: kept.rows - refused.length,
+      quarantined: refused.length + lost.quarantined,
+      duplicates: lost.duplicates,
+      wasPresent: false,
+    }
   })
 }
 
@@ -114,7 +129,8 @@ function rangesOf(records: readonly PendingRecord[]): Range[] {
   const ranges: Range[] = []
   for (const { segment, from, to, record } of records) {
     const last = ranges.at(-1)
-    if (last?.segment === segment) {
+    // A hole between two records is a damaged one: it was not stored, and its receipt must not say so.
+    if (last?.segment === segment && last.to === from) {
       last.to = to
       last.rows += record.rows
     } else ranges.push({ segment, from, to, rows: record.rows })
@@ -173,6 +189,18 @@ function reportedLine(error: unknown): number {
   return Number(/^COPY [^,]+, line (\d+)/m.exec(where)?.[1])
 }
 
+function conflictsIn(batch: Batch, { conflicts }: Losers): Refused[] {
+  const refused: Refused[] = []
+  let index = 0
+  for (const pending of batch.records) {
+    const end = index + pending.record.rows
+    const detail = `another body was stored under Idempotency-Key ${JSON.stringify(pending.record.idempotencyKey)}`
+    for (; index < end; index++)
+      if (conflicts.has(pending)) refused.push({ index, reason: 'idempotency_conflict', detail })
+  }
+  return refused
+}
+
 async function insertQuarantine(tx: Tx, batch: Batch, refused: readonly Refused[]): Promise<void> {
   if (refused.length === 0) return
   const wanted = new Map(refused.map(item => [item.index, item]))
@@ -215,7 +243,8 @@ async function addToLedger(tx: Tx, batch: Batch, refused: readonly Refused[]): P
     string,
     { key: string; tenant: string; hour: bigint; accepted: bigint; quarantined: bigint; bytes: bigint }
   >()
-  batch.records.forEach(({ record }, i) => {
+  batch.records.forEach(pending => {
+    const { record } = pending
     const hour = (record.receivedUs / hourUs) * hourUs
     const id = `${record.key}\0${record.tenant}\0${hour}`
     const sum = sums.get(id) ?? {
@@ -227,7 +256,7 @@ async function addToLedger(tx: Tx, batch: Batch, refused: readonly Refused[]): P
       bytes: 0n,
     }
     sum.accepted += BigInt(record.rows)
-    sum.quarantined += BigInt(refusedOf[i] ?? 0)
+    sum.quarantined += BigInt(refusedOf.get(pending) ?? 0)
     sum.bytes += BigInt(record.accountedBytes)
     sums.set(id, sum)
   })
@@ -242,6 +271,9 @@ async function addToLedger(tx: Tx, batch: Batch, refused: readonly Refused[]): P
     on conflict (replica, key_id, tenant, hour) do update
     set accepted = l.accepted + excluded.accepted, stored = l.stored + excluded.stored,
         quarantined = l.quarantined + excluded.quarantined, bytes = l.bytes + excluded.bytes`
+}
+
+async function addDamaged(tx: Tx, batch: Batch): Promise<void> {
   const [first] = batch.records
   if (batch.damagedRows === 0 || !first) return
   // Whose rows they were went with them: they count for the replica alone.
@@ -253,12 +285,15 @@ async function addToLedger(tx: Tx, batch: Batch, refused: readonly Refused[]): P
     set accepted = l.accepted + excluded.accepted, damaged = l.damaged + excluded.damaged`
 }
 
-function refusedPerRecord(batch: Batch, refused: readonly Refused[]): number[] {
-  const counts: number[] = []
+/** Only records of which something was refused. */
+function refusedPerRecord(batch: Batch, refused: readonly Refused[]): Map<PendingRecord, number> {
+  const counts = new Map<PendingRecord, number>()
+  if (refused.length === 0) return counts
   let start = 0
-  for (const { record } of batch.records) {
-    const end = start + record.rows
-    counts.push(refused.filter(({ index }) => index >= start && index < end).length)
+  for (const pending of batch.records) {
+    const end = start + pending.record.rows
+    const count = refused.filter(({ index }) => index >= start && index < end).length
+    if (count > 0) counts.set(pending, count)
     start = end
   }
   return counts

@@ -5,6 +5,7 @@ import type { Sql } from '#platform/postgres'
 export interface StoredRange {
   from: number
   to: number
+  rows: number
 }
 
 /** Ranges by segment, in order. Waits for transactions of an earlier life of this replica that the server may still be
@@ -12,22 +13,22 @@ export interface StoredRange {
 export async function loadCommitted(sql: Sql, replica: string): Promise<Map<string, StoredRange[]>> {
   const rows = await sql.begin(async tx => {
     await tx`select pg_advisory_xact_lock(hashtextextended(${`purser.replica:${replica}`}, 0))`
-    return await tx<{ segment: string; from: bigint; to: bigint }[]>`
-      select segment, from_off as from, to_off as to from purser_logs.commits
+    return await tx<{ segment: string; from: bigint; to: bigint; rows: bigint }[]>`
+      select segment, from_off as from, to_off as to, rows from purser_logs.commits
       where replica = ${replica}::uuid order by segment, from_off`
   })
   const ranges = new Map<string, StoredRange[]>()
-  for (const { segment, from, to } of rows) {
+  for (const { segment, from, to, rows: count } of rows) {
     const list = ranges.get(segment) ?? []
-    list.push({ from: Number(from), to: Number(to) })
+    list.push({ from: Number(from), to: Number(to), rows: Number(count) })
     ranges.set(segment, list)
   }
   return ranges
 }
 
-/** The end of the stored range that begins at or covers `offset`, or undefined. */
-export function storedUntil(ranges: readonly StoredRange[] | undefined, offset: number): number | undefined {
-  return ranges?.findLast(range => range.from <= offset && offset < range.to)?.to
+/** The stored range that begins at or covers `offset`, or undefined. */
+export function storedRange(ranges: readonly StoredRange[] | undefined, offset: number): StoredRange | undefined {
+  return ranges?.findLast(range => range.from <= offset && offset < range.to)
 }
 
 /** Replaces runs of neighbouring ranges by one range each. Only ranges that end at or before `before` are touched: an
@@ -80,16 +81,26 @@ export async function drawIds(sql: Sql, sequence: string, count: number): Promis
   return row.all ?? Array.from({ length: count }, (_, i) => row.first + BigInt(i))
 }
 
-/** Whether the request at this place of any replica's journal is stored, and how many of its rows were quarantined. */
+/** What became of the request at this place of any replica's journal. */
 export async function findRange(
   sql: Sql,
   segment: string,
   from: number,
-): Promise<{ isStored: boolean; quarantined: number }> {
-  const [row] = await sql<{ isStored: boolean; quarantined: bigint }[]>`
+): Promise<{ isStored: boolean; isPassedOver: boolean; quarantined: number; duplicates: number }> {
+  const [row] = await sql<
+    { isStored: boolean; isPassedOver: boolean; quarantined: bigint | null; duplicates: bigint | null }[]
+  >`
     select exists(select from purser_logs.commits
                   where segment = ${segment}::uuid and from_off <= ${BigInt(from)} and to_off > ${BigInt(from)}) as "isStored",
-           (select count(*) from purser_logs.quarantine
-            where starts_with(position, ${`${segment}:${from}:`})) as quarantined`
-  return { isStored: row?.isStored ?? false, quarantined: Number(row?.quarantined ?? 0n) }
+           -- Commits go in the order of the journal: what lies before a stored range and is not stored was not readable.
+           exists(select from purser_logs.commits
+                  where segment = ${segment}::uuid and from_off > ${BigInt(from)}) as "isPassedOver",
+           (select quarantined from purser_logs.outcomes where segment = ${segment}::uuid and from_off = ${BigInt(from)}),
+           (select duplicates from purser_logs.outcomes where segment = ${segment}::uuid and from_off = ${BigInt(from)})`
+  return {
+    isStored: row?.isStored ?? false,
+    isPassedOver: row?.isPassedOver ?? false,
+    quarantined: Number(row?.quarantined ?? 0n),
+    duplicates: Number(row?.duplicates ?? 0n),
+  }
 }

@@ -13,7 +13,7 @@ import { compile } from '../query/evaluate.ts'
 import { parseQuery } from '../query/parse.ts'
 import { noDedupe, RecordBuilder, readRecord } from '../record.ts'
 import { type Batch, commitBatch, type PendingRecord } from './commit.ts'
-import { drawIds, loadAccountedRows, loadCommitted, mergeCommitted, storedUntil } from './commits.ts'
+import { drawIds, loadAccountedRows, loadCommitted, mergeCommitted, storedRange } from './commits.ts'
 import { openStore as openEntries } from './open-store.ts'
 import { addTenantColumn, attachLogsTable } from './rows/logs-table.ts'
 import { dayOf, openPartitions } from './rows/partitions.ts'
@@ -165,7 +165,7 @@ test('a second commit of the same range does nothing, whatever became of the fir
   const records = [pending(store, 0, [plain(), plain()]), pending(store, 100, [plain()])]
   assert.deepEqual(
     { ...(await commit(store, records)), ids: 0 },
-    { stored: 3, quarantined: 0, wasPresent: false, ids: 0 },
+    { stored: 3, quarantined: 0, duplicates: 0, wasPresent: false, ids: 0 },
   )
   assert.equal((await commit(store, records)).wasPresent, true)
   assert.equal(await rowCount(store.sql), 3n)
@@ -193,12 +193,12 @@ test('stored ranges merge into one per segment and still cover every offset', as
   await mergeCommitted(store.sql, store.replica, { segment: store.segment, offset: 500 })
   const ranges = (await loadCommitted(store.sql, store.replica)).get(store.segment)
   assert.deepEqual(ranges, [
-    { from: 0, to: 300 },
-    { from: 400, to: 500 },
+    { from: 0, to: 300, rows: 3 },
+    { from: 400, to: 500, rows: 1 },
   ])
-  assert.equal(storedUntil(ranges, 150), 300)
-  assert.equal(storedUntil(ranges, 300), undefined)
-  assert.equal(storedUntil(ranges, 499), 500)
+  assert.equal(storedRange(ranges, 150)?.to, 300)
+  assert.equal(storedRange(ranges, 300), undefined)
+  assert.equal(storedRange(ranges, 499)?.to, 500)
 })
 
 test('an entry the database refuses is quarantined alone, its neighbours are stored, and both are counted', async t => {
