@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import type { Command } from '#platform/lifecycle'
 import { migrate as applyMigrations, openSql, resolveDatabase } from '#platform/postgres'
 import { type Config, databaseUrlOf, stateDirOf } from '../config.ts'
+import { throughPooler } from '../store/pooler.ts'
 import { attachLogsTable } from '../store/rows/logs-table.ts'
 
 const tenancyMigrations = new URL('../../../platform/tenancy/migrations/', import.meta.url)
@@ -18,7 +19,8 @@ export const migrate: Command<Config> = {
     const dir = stateDirOf(config)
     try {
       const server = await resolveDatabase({ url: databaseUrlOf(config), dir: join(dir, 'postgres'), log })
-      const sql = openSql({ url: server.url, max: 3, applicationName: 'log-ingestion migrate', log })
+      const url = await throughPooler(server.url, log)
+      const sql = openSql({ url, max: 3, applicationName: 'log-ingestion migrate', log })
       try {
         const table = await attachLogsTable(sql, { indexProfile: config.indexProfile, log })
         const { applied } = await applyMigrations(sql, {

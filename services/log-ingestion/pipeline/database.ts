@@ -12,6 +12,7 @@ import type { Logger, Registry } from '#platform/telemetry'
 import { openTenancy, type Tenancy } from '#platform/tenancy/tenancy'
 import { type Clock, rfc3339, sleep } from '#platform/time'
 import { openStore } from '../store/open-store.ts'
+import { throughPooler } from '../store/pooler.ts'
 import { attachLogsTable } from '../store/rows/logs-table.ts'
 import { openPartitions, type Partitions } from '../store/rows/partitions.ts'
 import type { Store } from '../store/store.ts'
@@ -89,7 +90,8 @@ export function openDatabase(o: DatabaseOptions): Database {
       closers.push(() => opened.close())
     }
     if (!pools) {
-      const common = { url: server.url, statementTimeoutMs: o.statementTimeoutMs, log }
+      const url = o.url === undefined ? server.url : await throughPooler(server.url, log)
+      const common = { url, statementTimeoutMs: o.statementTimeoutMs, log }
       const writes = openSql({ ...common, max: writerPool, applicationName: 'log-ingestion writer' })
       const reads = openSql({ ...common, max: Math.max(2, o.poolMax - writerPool), applicationName: 'log-ingestion' })
       pools = { writes, reads }

@@ -1,0 +1,111 @@
+// The databases of the guide: Debian's PostgreSQL, PgBouncer before it, TimescaleDB where it is; migrations by many at once.
+
+import assert from 'node:assert/strict'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { type TestContext, test } from 'node:test'
+import { openSql, type Sql } from '#platform/postgres'
+import { testBase } from '../../../test/kit/base.ts'
+import { testDatabase } from '../../../test/kit/database.ts'
+import { pollUntil } from '../../../test/kit/poll.ts'
+import { startDebianPostgres, startPgBouncer, whyNoPgBouncer, whyNoPostgres } from './debian-postgres.ts'
+import { definitionsOf, makeLegacy } from './legacy-schema.ts'
+import { startProcess } from './process.ts'
+import { batch, entry, startService } from './start.ts'
+
+async function migrate(t: TestContext, url: string): Promise<{ code: number | string; said: string }> {
+  const dir = await mkdtemp(join(tmpdir(), 'purser-migrate-'))
+  t.after(() => rm(dir, { recursive: true, force: true }))
+  const child = startProcess(t, {
+    args: ['migrate'],
+    env: { LOG_INGESTION_DATABASE_URL: url, LOG_INGESTION_DATA_DIR: dir, LOG_LEVEL: 'fatal' },
+  })
+  const code = await child.exited
+  return { code, said: child.lines.map(line => line.msg).join('\n') }
+}
+
+async function everything(sql: Sql): Promise<string[]> {
+  const rows = await sql<{ line: string }[]>`
+    select format('%s.%s %s', relnamespace::regnamespace, relname, relkind) as line from pg_class
+    where relnamespace::regnamespace::text in ('public', 'purser_logs', 'tenancy') order by 1`
+  return rows.map(row => row.line)
+}
+
+test('log-ingestion migrate: several at once on an empty database, and again', async t => {
+  const { url, sql } = await testDatabase(t)
+  const first = await Promise.all([migrate(t, url), migrate(t, url), migrate(t, url)])
+  assert.deepEqual(
+    first.map(({ code }) => code),
+    [0, 0, 0],
+    JSON.stringify(first),
+  )
+  const before = await everything(sql)
+  assert.ok(before.includes('public.logs p') && before.includes('purser_logs.commits r'))
+  const again = await migrate(t, url)
+  assert.deepEqual(again, { code: 0, said: 'log-ingestion: logs is partitioned by day; the schema is up to date' })
+  assert.deepEqual(await everything(sql), before)
+})
+
+test('log-ingestion migrate on a populated database changes nothing of it', async t => {
+  const { url, sql } = await testDatabase(t)
+  await makeLegacy(sql)
+  const before = await definitionsOf(sql)
+  assert.match((await migrate(t, url)).said, /logs is a plain table; applied/)
+  assert.deepEqual(await definitionsOf(sql), before)
+})
+
+test('the service on Debian’s PostgreSQL, migrations by psql’s file before, after and again', {
+  skip: whyNoPostgres,
+}, async t => {
+  const server = await startDebianPostgres(t)
+  const sql = openSql({ url: server.url('postgres'), max: 2, applicationName: 'test', log: testBase(t).log })
+  t.after(() => sql.end({ timeout: 1 }))
+  const [version] = await sql<{ version: string }[]>`select current_setting('server_version') as version`
+  t.diagnostic(`PostgreSQL ${version?.version}`)
+  const s = await startService(t, { databaseUrl: server.url('postgres') })
+  await s.post('/api/v1/logs/batch', batch(entry(), entry({ metadata: { n: 9007199254740993n.toString() } })))
+  await s.settled()
+  const [row] = await sql<{ count: bigint }[]>`select count(*) from logs`
+  assert.equal(row?.count, 2n)
+  const found = (await (await s.get('/api/v1/logs/search?q=service:shop')).json()) as { logs: object[] }
+  assert.equal(found.logs.length, 2)
+})
+
+test('PgBouncer in transaction mode before it: intake, search, keys, restart', { skip: whyNoPgBouncer }, async t => {
+  const server = await startDebianPostgres(t)
+  const url = await startPgBouncer(t, server, 'postgres')
+  // As the guide's DB_HOST and DB_PORT say it: nobody mentions the pooler.
+  const s = await startService(t, { databaseUrl: url.replace('?pgbouncer=true', '') })
+  for (let i = 0; i < 20; i++) await s.post('/api/v1/logs/batch', batch(entry(), entry({ level: 'ERROR' })))
+  await s.settled()
+  for (let i = 0; i < 10; i++) {
+    const found = (await (await s.get('/api/v1/logs/search?q=level>=error')).json()) as { logs: object[] }
+    assert.equal(found.logs.length, 20)
+  }
+  const made = (await (
+    await fetch(`${s.url}/admin/api/keys`, {
+      method: 'POST',
+      headers: { 'x-api-key': 'test-admin-key', 'content-type': 'application/json' },
+      body: JSON.stringify({ name: 'app' }),
+    })
+  ).json()) as { key: string }
+  const send = async () =>
+    (await s.post('/api/v1/logs', JSON.stringify({ log: entry() }), { 'x-api-key': made.key })).status
+  assert.equal(await send(), 202)
+  await s.restart()
+  await pollUntil(async () => (await send()) === 202, { what: 'the key after the restart' })
+  await s.settled()
+  const stats = (await (await s.get('/admin/stats')).json()) as { total_logs: number }
+  assert.equal(stats.total_logs, 42)
+})
+
+test('TimescaleDB: a new table is a hypertable', { skip: whyNoPostgres }, async t => {
+  const server = await startDebianPostgres(t)
+  const sql = openSql({ url: server.url('postgres'), max: 1, applicationName: 'test', log: testBase(t).log })
+  t.after(() => sql.end({ timeout: 1 }))
+  const [found] = await sql`select 1 from pg_available_extensions where name = 'timescaledb'`
+  if (!found) return t.skip('TIMESCALEDB IS NOT INSTALLED HERE: hypertables were not tested')
+  await sql.unsafe('create extension timescaledb')
+  assert.match((await migrate(t, server.url('postgres'))).said, /logs is a hypertable/)
+})
