@@ -17,6 +17,27 @@ interface Entry {
 }
 
 const commands: Readonly<Record<string, Entry>> = {
+  search: {
+    usage: 'search QUERY          matches, newest first   --from -1h --to now --limit 100 --order asc --json',
+    load: async () => (await import('./search.ts')).search,
+  },
+  tail: {
+    usage: 'tail QUERY            live; Ctrl-C ends it   --limit N --json',
+    load: async () => (await import('./tail.ts')).tail,
+  },
+  export: {
+    usage: 'export QUERY          every match   --from --to --format ndjson|csv --fields a,b --output FILE --json',
+    load: async () => (await import('./export.ts')).exportLogs,
+  },
+  patterns: {
+    usage: 'patterns QUERY        kinds of messages, counted   --from -1h --to now --limit 50 --json',
+    load: async () => (await import('./patterns.ts')).patterns,
+  },
+  ship: {
+    usage:
+      'ship FILE…|-|journald   follow and send   --service NAME --level L --multiline traces|off|REGEX --from end --state DIR --once --json',
+    load: async () => (await import('./ship.ts')).ship,
+  },
   user: {
     usage:
       'user add EMAIL       an account, with a password that is shown once   --admin --name NAME --tenant SLUG --json',
