@@ -19,7 +19,9 @@ const foldWaitMs = 15_000
 const replicaPollMs = 250
 
 /** Everything acknowledged before now is folded, by every replica: asked once for a whole run of closes. */
-export async function foldingBlockers(o: CloseContext): Promise<Blocker[]> {
+export async function foldingBlockers(
+  o: Pick<CloseContext, 'sql' | 'replica' | 'clock' | 'acknowledgedEnd' | 'waitUntilFolded'>,
+): Promise<Blocker[]> {
   const deadlineMs = o.clock.monotonicMs() + foldWaitMs
   const began = await databaseNow(o.sql)
   if (!(await o.waitUntilFolded(o.acknowledgedEnd(), foldWaitMs)))
