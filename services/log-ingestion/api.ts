@@ -219,6 +219,20 @@ export interface BatchAnswer {
   errors?: string[]
 }
 
+/** POST /api/v1/alerts/preview: when the rule would have fired over the last seven days. */
+export interface AlertPreviewAnswer {
+  from: string
+  to: string
+  /** How often it would have begun to fire. */
+  firing: number
+  /** The first thousand; `to` null: it would fire still. */
+  fired: { from: string; to: string | null; value: string }[]
+  /** At most a thousand points, evenly taken. */
+  series: { time: string; value: string }[]
+  /** False: counting took too long, and what is here ends early. */
+  complete: boolean
+}
+
 /** GET /health */
 export interface HealthAnswer {
   status: 'healthy' | 'degraded'

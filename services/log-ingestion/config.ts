@@ -18,6 +18,9 @@ import {
   text,
   url,
 } from '#platform/config'
+import { keepProblem } from './rules/definitions.ts'
+import { networkProblem } from './rules/network.ts'
+import { settingsProblem } from './rules/redaction.ts'
 
 const KiB = 1024
 const MiB = 1024 * KiB
@@ -260,6 +263,20 @@ export const spec = defineConfig({
       default: '',
       doc: 'Metadata keys removed besides password, token, secret and their like.',
     }),
+    redactPatterns: setting(list, {
+      env: 'REDACT_PATTERNS',
+      default: '',
+      doc: 'What is replaced in messages and string values: card, bearer, jwt, aws, email, or name=expression (RE2).',
+    }),
+    retention: setting(text, {
+      env: 'RETENTION',
+      doc: 'How long entries are kept that no rule speaks of: forever, or 30d, 12h; default forever, on our own embedded database 30d.',
+    }),
+    webhookDeny: setting(list, {
+      env: 'WEBHOOK_DENY',
+      default: '169.254.0.0/16,fe80::/10',
+      doc: 'Networks that alert webhooks may never reach.',
+    }),
     trustedProxies: setting(list, {
       env: 'TRUSTED_PROXIES',
       default: 'loopback',
@@ -310,6 +327,7 @@ export const spec = defineConfig({
         value: values.elasticVersion,
         problem: 'must be three numbers, such as 8.19.0',
       })
+    problems.push(...ruleProblems(values))
     if (values.inflightBytesMax < values.bodyBytesMax)
       problems.push({
         name: 'LOG_INGESTION_INFLIGHT_BYTES_MAX',
@@ -321,6 +339,20 @@ export const spec = defineConfig({
 })
 
 export type Config = ConfigOf<typeof spec>
+
+function ruleProblems(values: {
+  redactPatterns: readonly string[]
+  retention: string | undefined
+  webhookDeny: readonly string[]
+}): { name: string; value: string; problem: string }[] {
+  const bad = (name: string, value: string, problem: string | undefined) =>
+    problem === undefined ? [] : [{ name: `LOG_INGESTION_${name}`, value, problem }]
+  return [
+    ...values.redactPatterns.flatMap(item => bad('REDACT_PATTERNS', item, settingsProblem(item))),
+    ...(values.retention === undefined ? [] : bad('RETENTION', values.retention, keepProblem(values.retention))),
+    ...values.webhookDeny.flatMap(network => bad('WEBHOOK_DENY', network, networkProblem(network))),
+  ]
+}
 
 /** Folder of this replica: journal, keys, and the embedded database when nobody named another. */
 export function stateDirOf(config: Config): string {

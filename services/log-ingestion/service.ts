@@ -44,6 +44,7 @@ import { createTailHub } from './pipeline/tail-hub.ts'
 import { startUpkeep } from './pipeline/upkeep.ts'
 import { journalReader } from './pipeline/writer.ts'
 import { createReceipts } from './receipt.ts'
+import { startRules } from './rules/start.ts'
 import { findOwners } from './store/idempotency.ts'
 import { needRestart } from './reload.ts'
 import { logsServicePath, otlpRoutes } from './rpc/otlp.ts'
@@ -136,6 +137,18 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     onOpen: jwtSecret => directory.trustTokens(jwtSecret),
     log,
   })
+  const rules = await startRules({
+    config,
+    dir,
+    installationDir: config.purserDir ?? dir,
+    secret,
+    replica,
+    watermarkUs: () => progress.watermarkUs(),
+    pendingRows: () => progress.pendingRows(),
+    clock,
+    log,
+    registry,
+  })
   const database = openDatabase({
     url: databaseUrl,
     dir: join(dir, 'postgres'),
@@ -165,7 +178,9 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     },
     onCaughtUp: rows => progress.caughtUp(rows),
     acceptedRows: () => progress.acceptedRows,
-    async onReady({ tenancy, writer, reads }) {
+    onDrained: ({ reads }) => rules.drained({ reads }),
+    async onReady({ tenancy, writer, reads, store }) {
+      await rules.connect({ reads, store })
       directory.connect(tenancy)
       await people.connect({ reads, tenancy })
       progress.follow(writer)
@@ -196,6 +211,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     registry,
   })
   parts.onClose('upkeep', () => upkeep.close())
+  parts.onClose('rules', () => rules.close())
   parts.onClose('users and keys', () => people.close())
   const surroundings = watchSurroundings({ dir, reads: () => database.parts?.reads, registry, log })
   parts.onClose('surroundings', () => surroundings.close())
@@ -255,8 +271,8 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     clientAddress: request => clientAddress(trusted, request),
     isDraining: () => isDraining,
     drainRetryS: () => progress.drainRetryS(),
-    // Nothing expires yet.
-    oldestAllowedMs: () => undefined,
+    oldestAllowedMs: tenant => rules.book.oldestAllowedMs(tenant),
+    redactionOf: tenant => rules.book.redactionOf(tenant),
     observe: (route, method, status, seconds) => observe(route, method, status, seconds),
     log,
   })
@@ -336,7 +352,8 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     hub,
     receipts,
     replica,
-    store: () => database.parts?.store,
+    // Before, nobody knows what is hidden and what has expired.
+    store: () => (rules.isReady ? database.parts?.store : undefined),
     reads: () => database.parts?.reads,
     watermarkUs: () => progress.watermarkUs(),
     intake: () => ({
@@ -356,6 +373,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
   addReading(app, context)
   addReceipts(app, context)
   addAdmin(app, context)
+  rules.addRoutes(app, context, { tenancy: () => database.parts?.tenancy, decoderRedaction: redaction })
   const peopleContext = {
     access,
     tenancy: () => database.parts?.tenancy,
@@ -381,7 +399,8 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     await Promise.all([closeHttp(app, { drainMs: 5_000 }), closeHttp2(5_000)])
   })
   if (config.hasSelfLogs) {
-    const stopCapture = captureSelfLogs({ log, acceptance, clock, redaction })
+    const patterns = () => rules.book.redactionOf('public')
+    const stopCapture = captureSelfLogs({ log, acceptance, clock, redaction, patterns })
     parts.onClose('self logs', async () => stopCapture())
   }
   const waited = new AbortController()

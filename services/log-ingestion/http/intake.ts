@@ -20,6 +20,7 @@ import type { Settlement } from '../pipeline/settlement.ts'
 import { type Answer, type Fault, type IntakeRoute, jsonType, Refusal, type Target } from '../protocols/protocol.ts'
 import type { Receipts } from '../receipt.ts'
 import { RecordBuilder } from '../record.ts'
+import { type RowRedaction, redactRows } from '../rules/redaction.ts'
 import { type AckLevel, ackLevelOf } from './ack-level.ts'
 import {
   BadCompression,
@@ -60,6 +61,8 @@ export interface IntakeContext {
   drainRetryS: () => number
   /** Entries older than this have outlived the tenant's retention. Undefined: no limit. */
   oldestAllowedMs: (tenant: string) => number | undefined
+  /** What the tenant has taken out of entries beyond sensitive keys. Undefined: nothing. */
+  redactionOf: (tenant: string) => RowRedaction | undefined
   observe: (route: string, method: string, status: number, seconds: number) => void
   log: { error(fields: object, message: string): void }
 }
@@ -247,6 +250,8 @@ async function takeIn(
       oldestAllowedMs: context.oldestAllowedMs(tenant),
     }),
   )
+  const redaction = context.redactionOf(tenant)
+  if (redaction) await finish(redactRows(builder, redaction, tally))
   const { protocol } = route
   const { rows } = builder
   if (first) {

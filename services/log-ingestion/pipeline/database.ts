@@ -45,6 +45,8 @@ export interface DatabaseOptions {
   acceptedRows: WriterOptions['acceptedRows']
   /** Each time all of it is up: once, as things are. */
   onReady: (parts: ReadyDatabase) => void | Promise<void>
+  /** Once, while stopping: nothing more is stored. */
+  onDrained: (parts: ReadyDatabase) => Promise<void>
 }
 
 export interface ReadyDatabase {
@@ -183,6 +185,11 @@ export function openDatabase(o: DatabaseOptions): Database {
       closing.abort()
       await connecting
       await parts?.writer.close(drainMs)
+      // A database that is away must not keep us from stopping.
+      if (parts?.writer.status().isHealthy) {
+        const lastWord = o.onDrained(parts).catch(error => log.debug({ err: error }, 'the last word was not written'))
+        await Promise.race([lastWord, sleep(1_000)])
+      }
       for (let close = closers.pop(); close; close = closers.pop())
         await close().catch(error => log.warn({ err: error }, 'a part of the database side did not close cleanly'))
     },

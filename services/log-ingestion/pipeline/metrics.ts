@@ -71,7 +71,7 @@ export function createMetrics(
   )
   const scannedRows = counter('query_scanned_rows_total', 'Rows read to answer queries.')
   const droppedRows = counter('tail_dropped_rows_total', 'Rows that slow tails were told they lost.')
-  const redactions = counter('redactions_total', 'Metadata members removed.', ['rule'])
+  const redactions = counter('redactions_total', 'Metadata members removed, and texts replaced by a pattern.', ['rule'])
   const forgotten = counter(
     'remembered_evicted_total',
     'Accepted requests forgotten before their time because too many are remembered.',
@@ -95,11 +95,9 @@ export function createMetrics(
   gauge('quarantine_rows', 'Open entries in quarantine.', read.quarantineRows)
   gauge('tail_subscribers', 'Live tails.', read.tails)
 
-  const keys = new Set<string>()
-  const keyLabel = (key: string): string => {
-    if (keys.size < keyLabelsMax) keys.add(key)
-    return keys.has(key) ? key : 'other'
-  }
+  const keyLabel = boundedLabel()
+  // Tenants name their own rules.
+  const ruleLabel = boundedLabel()
 
   return {
     accepted(protocol: Protocol, count: number, rejectedCount: number, bytes: number) {
@@ -118,7 +116,7 @@ export function createMetrics(
     forgotten: (kind: 'dedupe' | 'idempotency', count: number) => forgotten.labels(kind).inc(count),
     limited: (key: string, limit: 'requests' | 'overload' | 'auth') => limited.labels(keyLabel(key), limit).inc(),
     cleaned(tally: Tally) {
-      for (const [rule, count] of tally.redactions) redactions.labels(rule).inc(count)
+      for (const [rule, count] of tally.redactions) redactions.labels(ruleLabel(rule)).inc(count)
       if (tally.nul > 0) sanitized.labels('nul').inc(tally.nul)
       if (tally.surrogate > 0) sanitized.labels('surrogate').inc(tally.surrogate)
       if (tally.number > 0) sanitized.labels('number').inc(tally.number)
@@ -140,6 +138,15 @@ export function createMetrics(
     },
     reloaded: (isSuccess: boolean) => reload.set(isSuccess ? 1 : 0),
     tailDropped: (count: number) => droppedRows.inc(count),
+  }
+}
+
+/** The first so many names as they are, `other` for the rest. */
+function boundedLabel(): (name: string) => string {
+  const names = new Set<string>()
+  return name => {
+    if (names.size < keyLabelsMax) names.add(name)
+    return names.has(name) ? name : 'other'
   }
 }
 

@@ -7,6 +7,7 @@ import { createBuckets } from '../access/buckets.ts'
 import { cleanMetadata, newTally, type Redaction } from '../json/metadata.ts'
 import { levelIndex, levelOfWord } from '../level.ts'
 import { noDedupe, RecordBuilder } from '../record.ts'
+import { type RowRedaction, redactRows } from '../rules/redaction.ts'
 import type { Acceptance } from './acceptance.ts'
 
 /** Lines a second; more is a storm in which the first hundred say what the rest would. */
@@ -20,6 +21,8 @@ export function captureSelfLogs(o: {
   acceptance: Acceptance
   clock: Clock
   redaction: Redaction
+  /** Of the tenant that these lines belong to. */
+  patterns: () => RowRedaction | undefined
 }): () => void {
   const { log, acceptance, clock } = o
   const before: unknown = Reflect.get(log, symbols.streamSym)
@@ -29,6 +32,8 @@ export function captureSelfLogs(o: {
     if (!buckets.take('self').allowed) return
     const builder = new RecordBuilder()
     if (!addLine(builder, line, clock.now(), o.redaction)) return
+    const patterns = o.patterns()
+    if (patterns) for (const _ of redactRows(builder, patterns, newTally()));
     const header = {
       protocol: 'self',
       receivedUs: BigInt(clock.now()) * 1_000n,

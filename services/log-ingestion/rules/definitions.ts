@@ -18,8 +18,9 @@ export function formatSpan(ms: number): string {
   return ms % dayMs === 0 && ms > 0 ? `${ms / dayMs}d` : formatDuration(ms)
 }
 
-const span = (minMs: number, maxMs: number) =>
+const span = (minMs: number, maxMs: number, word?: string) =>
   z.string().transform((text, context) => {
+    if (text === word) return text
     try {
       const ms = parseSpan(text)
       if (ms >= minMs && ms <= maxMs && ms % 1_000 === 0) return text
@@ -126,9 +127,15 @@ export const retentionDefinition = z.strictObject({
     .transform(text => text.toUpperCase())
     .refine(isLevel, `must be one of ${levels.join(', ')}`)
     .optional(),
-  keep: z.union([z.literal('forever'), span(60_000, 100 * 366 * dayMs)]),
+  keep: span(60_000, 100 * 366 * dayMs, 'forever'),
 })
 export type RetentionDefinition = z.infer<typeof retentionDefinition>
+
+/** What is wrong with a length of time to keep things; undefined when nothing is. */
+export function keepProblem(text: string): string | undefined {
+  const parsed = retentionDefinition.shape.keep.safeParse(text)
+  return parsed.success ? undefined : 'must be forever, or a length of time from 1m0s to 36600d, such as 30d or 12h'
+}
 
 export function keepMsOf({ keep }: { keep: string }): number | null {
   return keep === 'forever' ? null : parseSpan(keep)

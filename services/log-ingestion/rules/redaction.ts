@@ -9,6 +9,7 @@ import type { RecordBuilder, Rewritten, Stretch } from '../record.ts'
 import type { RedactionDefinition } from './definitions.ts'
 import {
   type BuiltInPattern,
+  builtInPatterns,
   candidateScan,
   compilePattern,
   type Finder,
@@ -97,6 +98,29 @@ function replaceMatches(text: string, name: string, find: Finder, tally: Tally):
   if (count === 0) return text
   tally.redactions.set(name, (tally.redactions.get(name) ?? 0) + count)
   return result + text.slice(behind)
+}
+
+/** Of REDACT_PATTERNS; the configuration has checked them. */
+export function settingsRules(items: readonly string[]): RedactionRule[] {
+  return items.map(item => {
+    const [name = '', ...rest] = item.split('=')
+    return rest.length === 0 ? { name, patterns: [name] } : { name, pattern: rest.join('=') }
+  })
+}
+
+/** What is wrong with an item of REDACT_PATTERNS. */
+export function settingsProblem(item: string): string | undefined {
+  const [name = '', ...rest] = item.split('=')
+  if (rest.length === 0)
+    return (builtInPatterns as readonly string[]).includes(name)
+      ? undefined
+      : `must name built-in patterns (${builtInPatterns.join(', ')}) or be name=expression`
+  try {
+    compileRedaction([], [{ name, pattern: rest.join('=') }])
+    return undefined
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error)
+  }
 }
 
 const yieldEveryBytes = 256 * 1024

@@ -106,6 +106,10 @@ export interface ErasedChunk {
   bytes: number
   /** Columnar blocks that went: their SHA-256, and that of the block with what is left (null: nothing was left). Hex. */
   blocks: { tenant: string; day: string; before: string; after: string | null }[]
+  /** Of `rows`: the entries that went, for the digest of a tombstone. */
+  entries?: readonly StoredEntry[]
+  /** Of an expiry: whose they were. What a deletion takes is its tenant's. */
+  tenant?: string
 }
 
 /** Runs inside the transaction of the chunk: job state, ledger, tombstone. */

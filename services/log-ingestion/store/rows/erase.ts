@@ -1,14 +1,126 @@
 // Taking entries out of the guide's table by filter.
+//
+// SQL narrows, the evaluator decides, and the rows it decided on are locked and deleted by their place in their partition:
+// exact whatever indexes there are. One transaction per chunk holds the rows, the totals, and what the job writes about it.
+// A job that runs again starts from the beginning: what is gone is not found again.
 
-import type { Sql } from '#platform/postgres'
-import type { ErasePlan, OnErased } from '../store.ts'
+import type { Sql, Tx } from '#platform/postgres'
+import type { ErasePlan, OnErased, Place, StoredEntry } from '../store.ts'
+import { deletionMatcher } from '../visibility.ts'
+import { narrow, timestampText } from './narrow.ts'
+import { ceilUs, columns, type EntryRow, entryOf, ofTenant, unmarked } from './search.ts'
+import { reduceTotals } from './totals.ts'
+
+/** Candidates looked at in one transaction: short enough that nobody waits long for the rows it locks. */
+const chunkRows = 2_000
+/** A stretch of time without candidates costs one statement; the next is four times as long. */
+const firstWindowUs = 3_600_000_000n
 
 /** Chunk by chunk, each in one transaction together with what `onErased` writes; run again, it goes on. */
-export async function eraseRows(
-  _sql: Sql,
-  _plan: ErasePlan,
-  _onErased: OnErased,
-  _signal?: AbortSignal,
-): Promise<void> {
-  throw new Error('BUG: deleting from the logs table is not there yet')
+export async function eraseRows(sql: Sql, plan: ErasePlan, onErased: OnErased, signal?: AbortSignal): Promise<void> {
+  const bounds = await boundsOf(sql)
+  if (!bounds) return
+  const matches = deletionMatcher(plan)
+  let fromUs = greater(ceilUs(plan.fromNs), bounds.fromUs)
+  const toUs = lesser(ceilUs(plan.toNs), bounds.toUs)
+  let lengthUs = firstWindowUs
+  while (fromUs < toUs) {
+    const untilUs = lesser(fromUs + lengthUs, toUs)
+    let after: Place | undefined
+    let isEmpty = true
+    do {
+      signal?.throwIfAborted()
+      const chunk = await sql.begin(tx => eraseChunk(tx, plan, { fromUs, untilUs, after }, matches, onErased))
+      after = chunk.after
+      if (chunk.looked > 0) isEmpty = false
+    } while (after)
+    lengthUs = isEmpty ? lengthUs * 4n : firstWindowUs
+    fromUs = untilUs
+  }
+}
+
+interface FoundRow extends EntryRow {
+  part: string
+  ctid: string
+}
+
+async function eraseChunk(
+  tx: Tx,
+  plan: ErasePlan,
+  window: { fromUs: bigint; untilUs: bigint; after: Place | undefined },
+  matches: (entry: StoredEntry) => boolean,
+  onErased: OnErased,
+): Promise<{ after: Place | undefined; looked: number }> {
+  const narrowing = narrow(tx, plan.query)
+  const { after } = window
+  const behind = after
+    ? tx`and (l.timestamp, l.id) > (${timestampText(after.timestampNs / 1_000n)}::timestamptz, ${after.id}::int8)`
+    : tx``
+  const found = await tx<FoundRow[]>`
+    select ${columns(tx)}, e.part::text as part, e.place::text as ctid from ${unmarked(tx)} cross join lateral (
+      select l.*, l.tableoid::regclass as part, l.ctid as place from public.logs l
+      where l.timestamp >= ${timestampText(window.fromUs)}::timestamptz and l.timestamp < ${timestampText(window.untilUs)}::timestamptz
+        and ${ofTenant(tx, plan.tenant)} ${behind} ${narrowing ? tx`and (${narrowing.condition})` : tx``}
+      order by l.timestamp, l.id limit ${chunkRows}
+    ) e order by e.timestamp, e.id`
+  const doomed = found.map(row => ({ row, entry: entryOf(row) })).filter(({ entry }) => matches(entry))
+  if (doomed.length > 0) {
+    const gone = await deletePlaces(tx, doomed)
+    if (gone.length > 0) {
+      const entries = gone.map(({ entry }) => entry)
+      await reduceTotals(tx, plan.tenant, entries)
+      await onErased(tx, { rows: entries.length, bytes: bytesOf(entries), blocks: [], entries })
+    }
+  }
+  const last = found.at(-1)
+  const next = last && found.length === chunkRows ? { timestampNs: last.timestampUs * 1_000n, id: last.id } : undefined
+  return { after: next, looked: found.length }
+}
+
+/** Those of the rows that were there still and were deleted: another runner may have been quicker. */
+async function deletePlaces<T extends { row: FoundRow }>(tx: Tx, doomed: readonly T[]): Promise<T[]> {
+  const byPart = new Map<string, T[]>()
+  for (const item of doomed) {
+    const list = byPart.get(item.row.part) ?? []
+    list.push(item)
+    byPart.set(item.row.part, list)
+  }
+  const gone: T[] = []
+  for (const [part, items] of byPart) {
+    // Rows of this table are written once and never updated, so a place holds the row that was read, or nothing.
+    const deleted = await tx<{ ctid: string; id: bigint }[]>`
+      delete from only ${tx.unsafe(part)} where ctid = any(${items.map(({ row }) => row.ctid)}::text[]::tid[])
+        and id = any(${items.map(({ row }) => String(row.id))}::text[]::int8[]) returning ctid::text as ctid, id`
+    const places = new Set(deleted.map(({ ctid, id }) => `${ctid} ${id}`))
+    gone.push(...items.filter(({ row }) => places.has(`${row.ctid} ${row.id}`)))
+  }
+  return gone
+}
+
+/** From the first entry to behind the last. */
+async function boundsOf(sql: Sql): Promise<{ fromUs: bigint; toUs: bigint } | undefined> {
+  const [row] = await sql<{ first: bigint | null; last: bigint | null }[]>`
+    select (extract(epoch from min(timestamp)) * 1000000)::int8 as first,
+           (extract(epoch from max(timestamp)) * 1000000)::int8 as last from public.logs`
+  if (row?.first == null || row.last === null) return undefined
+  return { fromUs: row.first, toUs: row.last + 1n }
+}
+
+function bytesOf(entries: readonly StoredEntry[]): number {
+  let bytes = 0
+  for (const { service, level, message, metadata } of entries)
+    bytes +=
+      Buffer.byteLength(service) +
+      Buffer.byteLength(level) +
+      Buffer.byteLength(message) +
+      Buffer.byteLength(metadata ?? '')
+  return bytes
+}
+
+function lesser(a: bigint, b: bigint): bigint {
+  return a < b ? a : b
+}
+
+function greater(a: bigint, b: bigint): bigint {
+  return a > b ? a : b
 }

@@ -1,17 +1,202 @@
-// Taking expired entries out of the guide's table: whole partitions or chunks first, then single rows.
+// Taking expired entries out of the guide's table: whole partitions first, then single rows.
+//
+// A partition goes when nobody keeps anything of its day any longer. It is counted and emptied in one transaction, with a
+// lock that lets readers pass until the very end, and dropped afterwards, when it is empty and nobody misses it.
 
-import type { Sql } from '#platform/postgres'
+import type { Fragment } from 'postgres'
+import { errorCode, type Sql, type Tx } from '#platform/postgres'
 import type { OnErased } from '../store.ts'
-import type { RetentionRule } from '../visibility.ts'
+import { defaultTenant } from '../tenant.ts'
+import { horizonNs, type RetentionRule } from '../visibility.ts'
 import type { LogsTable } from './logs-table.ts'
+import { timestampText } from './narrow.ts'
+import { ofTenant, unmarked } from './search.ts'
+import { type HourCount, reduceTotalsBy } from './totals.ts'
+
+const chunkRows = 5_000
+/** Emptying waits for readers this long, then lets them be until the next round. */
+const lockTimeout = '2s'
 
 export async function expireRows(
-  _sql: Sql,
-  _table: LogsTable,
-  _rules: readonly RetentionRule[],
-  _nowMs: number,
-  _onErased: OnErased,
-  _signal?: AbortSignal,
+  sql: Sql,
+  table: LogsTable,
+  rules: readonly RetentionRule[],
+  nowMs: number,
+  onErased: OnErased,
+  signal?: AbortSignal,
 ): Promise<void> {
-  throw new Error('BUG: expiry of the logs table is not there yet')
+  if (table.kind === 'partitioned') {
+    const keeps = rules.map(rule => rule.keepMs)
+    if (!keeps.includes(null) && keeps.length > 0)
+      await expirePartitions(
+        sql,
+        horizonNs(Math.max(...keeps.map(keepMs => keepMs ?? 0)), nowMs) / 1_000n,
+        onErased,
+        signal,
+      )
+  }
+  for (const tenant of await tenantsOf(sql, rules))
+    for (const { condition, horizonUs } of conditionsOf(sql, rules, tenant, nowMs))
+      await expireSingle(sql, tenant, condition, horizonUs, onErased, signal)
+}
+
+// Whole partitions
+
+async function expirePartitions(sql: Sql, horizonUs: bigint, onErased: OnErased, signal?: AbortSignal): Promise<void> {
+  const expired = await sql<{ name: string; isDaily: boolean; isPending: boolean }[]>`
+    select c.oid::regclass::text as name, c.relname like 'logs\\_p________' as "isDaily", i.inhdetachpending as "isPending"
+    from pg_inherits i join pg_class c on c.oid = i.inhrelid,
+      lateral pg_get_expr(c.relpartbound, c.oid) as bound,
+      lateral (select substring(bound from 'TO \\(''([^'']*)''\\)')::timestamptz as high) as ends
+    where i.inhparent = 'public.logs'::regclass and c.relkind = 'r' and high <= ${timestampText(horizonUs)}::timestamptz
+    order by high`
+  for (const { name, isDaily, isPending } of expired) {
+    signal?.throwIfAborted()
+    try {
+      if (!isPending) await emptyPartition(sql, name, onErased)
+      // The one for old entries of a sender with a broken clock stays, empty.
+      if (isDaily) await dropEmpty(sql, name, isPending)
+    } catch (error) {
+      // 55P03: a reader was in the way; 25006, 42501 and their like are for the caller.
+      if (errorCode(error) !== '55P03') throw error
+    }
+  }
+}
+
+async function emptyPartition(sql: Sql, name: string, onErased: OnErased): Promise<void> {
+  await sql.begin(async tx => {
+    await tx`select set_config('lock_timeout', ${lockTimeout}, true), set_config('statement_timeout', '0', true)`
+    const part = tx.unsafe(name)
+    // Writers and other deleters wait; readers do not, until the rows are gone.
+    await tx`lock table only ${part} in share row exclusive mode`
+    const counts = await tx<(HourCount & { bytes: bigint })[]>`
+      select coalesce(e.tenant, ${defaultTenant}) as tenant, floor(extract(epoch from e.timestamp) / 3600)::int8 as hour,
+             coalesce(e.service, '') as service, coalesce(e.level, '') as level, count(*) as rows,
+             coalesce(sum(octet_length(e.service) + octet_length(e.level) + octet_length(e.message)
+                          + coalesce(octet_length(e.metadata::text), 0)), 0)::int8 as bytes
+      from ${unmarked(tx)} cross join lateral (
+        select tenant as tenant, l.timestamp, l.service, l.level, l.message, l.metadata from only ${part} l
+      ) e group by 1, 2, 3, 4`
+    if (counts.length === 0) return
+    await tx`truncate only ${part}`
+    await reduceTotalsBy(tx, counts)
+    for (const tenant of new Set(counts.map(count => count.tenant))) {
+      const ours = counts.filter(count => count.tenant === tenant)
+      const sum = (of: (count: HourCount & { bytes: bigint }) => bigint) =>
+        Number(ours.reduce((all, one) => all + of(one), 0n))
+      await onErased(tx, { rows: sum(one => one.rows), bytes: sum(one => one.bytes), blocks: [], tenant })
+    }
+  })
+}
+
+/** Concurrently: dropping an attached partition would stop readers and writers of the whole table. */
+async function dropEmpty(sql: Sql, name: string, isPending: boolean): Promise<void> {
+  const [found] = await sql<
+    { isEmpty: boolean }[]
+  >`select not exists(select from only ${sql.unsafe(name)}) as "isEmpty"`
+  if (!found?.isEmpty) return
+  await sql.unsafe(`alter table public.logs detach partition ${name} ${isPending ? 'finalize' : 'concurrently'}`)
+  // A row that came between the look and the detach is in the detached table; such a table stays for a person to see.
+  await sql.begin(async tx => {
+    await tx`select set_config('lock_timeout', ${lockTimeout}, true)`
+    await tx`lock table ${tx.unsafe(name)} in access exclusive mode`
+    const [now] = await tx<{ isEmpty: boolean }[]>`select not exists(select from ${tx.unsafe(name)}) as "isEmpty"`
+    if (now?.isEmpty) await tx.unsafe(`drop table ${name}`)
+  })
+}
+
+// Single rows
+
+async function tenantsOf(sql: Sql, rules: readonly RetentionRule[]): Promise<string[]> {
+  const rows = await sql<{ tenant: string }[]>`select distinct tenant from purser_logs.totals`
+  const named = rules.flatMap(rule => rule.tenant ?? [])
+  return [...new Set([defaultTenant, ...rows.map(row => row.tenant), ...named])]
+}
+
+/** For each rule in force the rows that no more specific one speaks of. */
+function conditionsOf(
+  sql: Sql,
+  rules: readonly RetentionRule[],
+  tenant: string,
+  nowMs: number,
+): { condition: Fragment; horizonUs: bigint }[] {
+  const ours = rules.filter(rule => rule.tenant === tenant || rule.tenant === null).sort((x, y) => rank(y) - rank(x))
+  const conditions: { condition: Fragment; horizonUs: bigint }[] = []
+  const before: Fragment[] = []
+  const seen = new Set<string>()
+  for (const { service, level, keepMs } of ours) {
+    const id = JSON.stringify([service, level])
+    // The setting, where the tenant has a word of its own.
+    if (seen.has(id)) continue
+    seen.add(id)
+    const own = [
+      ...(service === null ? [] : [sql`l.service = ${service}`]),
+      ...(level === null ? [] : [sql`l.level = ${level}`]),
+    ].reduce((all, one) => sql`${all} and ${one}`, sql`true`)
+    if (keepMs !== null) {
+      const others = before.reduce((all, one) => sql`${all} and not (${one})`, sql`true`)
+      conditions.push({ condition: sql`${own} and ${others}`, horizonUs: horizonNs(keepMs, nowMs) / 1_000n })
+    }
+    before.push(own)
+  }
+  return conditions
+}
+
+function rank({ tenant, service, level }: RetentionRule): number {
+  return (service === null ? 0 : 4) + (level === null ? 0 : 2) + (tenant === null ? 0 : 1)
+}
+
+async function expireSingle(
+  sql: Sql,
+  tenant: string,
+  condition: Fragment,
+  horizonUs: bigint,
+  onErased: OnErased,
+  signal?: AbortSignal,
+): Promise<void> {
+  for (let rows = chunkRows; rows === chunkRows; ) {
+    signal?.throwIfAborted()
+    rows = await sql.begin(tx => expireChunk(tx, tenant, condition, horizonUs, onErased))
+  }
+}
+
+async function expireChunk(
+  tx: Tx,
+  tenant: string,
+  condition: Fragment,
+  horizonUs: bigint,
+  onErased: OnErased,
+): Promise<number> {
+  const doomed = await tx<{ part: string; ctid: string }[]>`
+    select e.part::text as part, e.place::text as ctid from ${unmarked(tx)} cross join lateral (
+      select l.tableoid::regclass as part, l.ctid as place from public.logs l
+      where l.timestamp < ${timestampText(horizonUs)}::timestamptz and ${ofTenant(tx, tenant)} and (${condition}) limit ${chunkRows}
+    ) e`
+  const counts = new Map<string, HourCount>()
+  let rows = 0
+  let bytes = 0n
+  for (const part of new Set(doomed.map(row => row.part))) {
+    const places = doomed.filter(row => row.part === part).map(row => row.ctid)
+    const gone = await tx<{ hour: bigint; service: string; level: string; rows: bigint; bytes: bigint }[]>`
+      with gone as (
+        delete from only ${tx.unsafe(part)} l where ctid = any(${places}::text[]::tid[]) and l.timestamp < ${timestampText(horizonUs)}::timestamptz
+        returning l.timestamp, l.service, l.level, octet_length(l.service) + octet_length(l.level) + octet_length(l.message)
+                  + coalesce(octet_length(l.metadata::text), 0) as bytes
+      ) select floor(extract(epoch from timestamp) / 3600)::int8 as hour, coalesce(service, '') as service,
+               coalesce(level, '') as level, count(*) as rows, coalesce(sum(bytes), 0)::int8 as bytes
+        from gone group by 1, 2, 3`
+    for (const row of gone) {
+      const id = `${row.hour}\0${row.level}\0${row.service}`
+      const count = counts.get(id) ?? { tenant, hour: row.hour, service: row.service, level: row.level, rows: 0n }
+      count.rows += row.rows
+      counts.set(id, count)
+      rows += Number(row.rows)
+      bytes += row.bytes
+    }
+  }
+  if (rows > 0) {
+    await reduceTotalsBy(tx, [...counts.values()])
+    await onErased(tx, { rows, bytes: Number(bytes), blocks: [], tenant })
+  }
+  return doomed.length
 }

@@ -1,0 +1,137 @@
+// Deletions by filter: the job's row, and the tombstone that is left of it.
+
+import type { Queryable, Sql, Tx } from '#platform/postgres'
+import { noteChange } from './rules.ts'
+
+export interface DeletionJob {
+  id: string
+  tenant: string
+  q: string
+  fromNs: bigint
+  toNs: bigint
+  reason: string
+  requestedBy: string
+  requestedAt: string
+  acceptedBeforeUs: bigint
+  state: 'running' | 'done'
+  rows: bigint
+  bytes: bigint
+  hashBefore: string
+  hashAfter: string
+  problem: string | null
+  finishedAt: string | null
+}
+
+export interface Tombstone {
+  /** The text that is signed. */
+  body: string
+  /** Ed25519, base64. */
+  signature: string
+  /** SPKI, base64. */
+  publicKey: string
+}
+
+type NewJob = Pick<
+  DeletionJob,
+  | 'id'
+  | 'tenant'
+  | 'q'
+  | 'fromNs'
+  | 'toNs'
+  | 'reason'
+  | 'requestedBy'
+  | 'requestedAt'
+  | 'acceptedBeforeUs'
+  | 'hashBefore'
+  | 'hashAfter'
+>
+
+export async function insertDeletion(tx: Tx, job: NewJob): Promise<void> {
+  await noteChange(tx, 'deletions')
+  await tx`
+    insert into purser_logs.deletions (id, tenant, q, from_ns, to_ns, reason, requested_by, requested_at, accepted_before, hash_before, hash_after)
+    values (${job.id}, ${job.tenant}, ${job.q}, ${job.fromNs}, ${job.toNs}, ${job.reason}, ${job.requestedBy},
+            ${job.requestedAt}::timestamptz, to_timestamp(0) + ${String(job.acceptedBeforeUs)}::int8 * interval '1 microsecond',
+            ${job.hashBefore}, ${job.hashAfter})`
+}
+
+export async function loadRunningDeletions(sql: Queryable): Promise<DeletionJob[]> {
+  return await sql<DeletionJob[]>`
+    select ${columns(sql)} from purser_logs.deletions where state = 'running' order by requested_at, id`
+}
+
+export async function findDeletion(
+  sql: Sql,
+  tenant: string,
+  id: string,
+): Promise<(DeletionJob & { tombstone: Tombstone | null }) | undefined> {
+  const [job] = await sql<DeletionJob[]>`
+    select ${columns(sql)} from purser_logs.deletions where tenant = ${tenant} and id = ${id}::uuid`
+  if (!job) return undefined
+  const [tombstone] = await sql<Tombstone[]>`
+    select body, signature, public_key as "publicKey" from purser_logs.tombstones where deletion = ${id}::uuid`
+  return { ...job, tombstone: tombstone ?? null }
+}
+
+export async function listDeletions(sql: Sql, tenant: string, limit: number): Promise<DeletionJob[]> {
+  return await sql<DeletionJob[]>`
+    select ${columns(sql)} from purser_logs.deletions where tenant = ${tenant}
+    order by requested_at desc, id desc limit ${limit}`
+}
+
+/** The row as it is now, locked: chunks of two runners cannot be counted at once. */
+export async function lockDeletion(tx: Tx, id: string): Promise<DeletionJob | undefined> {
+  const [job] = await tx<DeletionJob[]>`
+    select ${columns(tx)} from purser_logs.deletions where id = ${id}::uuid and state = 'running' for update`
+  return job
+}
+
+export async function addToDeletion(
+  tx: Tx,
+  id: string,
+  chunk: { rows: number; bytes: number; hashBefore: string; hashAfter: string },
+): Promise<void> {
+  await tx`
+    update purser_logs.deletions set rows = rows + ${BigInt(chunk.rows)}, bytes = bytes + ${BigInt(chunk.bytes)},
+      hash_before = ${chunk.hashBefore}, hash_after = ${chunk.hashAfter}, problem = null
+    where id = ${id}::uuid`
+}
+
+export async function noteProblem(sql: Sql, id: string, problem: string): Promise<void> {
+  await sql`update purser_logs.deletions set problem = ${problem.slice(0, 500)} where id = ${id}::uuid and state = 'running'`
+}
+
+export async function finishDeletion(
+  tx: Tx,
+  job: DeletionJob,
+  finishedAt: string,
+  tombstone: Tombstone,
+): Promise<void> {
+  await noteChange(tx, 'deletions')
+  await tx`
+    update purser_logs.deletions set state = 'done', finished_at = ${finishedAt}::timestamptz, problem = null
+    where id = ${job.id}::uuid`
+  await tx`
+    insert into purser_logs.tombstones (deletion, tenant, body, signature, public_key)
+    values (${job.id}, ${job.tenant}, ${tombstone.body}, ${tombstone.signature}, ${tombstone.publicKey})`
+}
+
+/** Rows that left the store, per tenant and hour of leaving: whose journal they came by is not known of stored rows. */
+export async function addToLedger(
+  tx: Tx,
+  what: 'deleted' | 'expired',
+  o: { tenant: string; hourMs: number; rows: number },
+): Promise<void> {
+  const column = what === 'deleted' ? tx`deleted` : tx`expired`
+  await tx`
+    insert into purser_logs.ledger as l (replica, key_id, tenant, hour, ${column})
+    values ('00000000-0000-0000-0000-000000000000', '', ${o.tenant}, to_timestamp(${o.hourMs}::float8 / 1000), ${BigInt(o.rows)})
+    on conflict (replica, key_id, tenant, hour) do update set ${column} = l.${column} + excluded.${column}`
+}
+
+function columns(sql: Queryable) {
+  const text = (column: string) => sql`to_char(${sql(column)} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')`
+  return sql`id::text as id, tenant, q, from_ns as "fromNs", to_ns as "toNs", reason, requested_by as "requestedBy",
+    ${text('requested_at')} as "requestedAt", (extract(epoch from accepted_before) * 1000000)::int8 as "acceptedBeforeUs",
+    state, rows, bytes, hash_before as "hashBefore", hash_after as "hashAfter", problem, ${text('finished_at')} as "finishedAt"`
+}

@@ -1,0 +1,534 @@
+// What tenants set, over HTTP, on a real database: as anybody would use it.
+
+import assert from 'node:assert/strict'
+import { createHmac, createPublicKey, verify } from 'node:crypto'
+import { readdir, readFile } from 'node:fs/promises'
+import { createServer, type IncomingHttpHeaders } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { join } from 'node:path'
+import { type TestContext, test } from 'node:test'
+import { type Clock, systemClock } from '#platform/time'
+import { testBase } from '../../../test/kit/base.ts'
+import { pollUntil } from '../../../test/kit/poll.ts'
+import { newTally } from '../json/metadata.ts'
+import { openRuleBook } from '../rules/rule-book.ts'
+import { adminKey, batch, entry, startService, type TestService } from './start.ts'
+
+async function call<T = Record<string, unknown>>(
+  service: TestService,
+  method: string,
+  path: string,
+  body?: unknown,
+  key = adminKey,
+): Promise<{ status: number; body: T }> {
+  const response = await fetch(service.url + path, {
+    method,
+    headers: { 'x-api-key': key, ...(body === undefined ? {} : { 'content-type': 'application/json' }) },
+    ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+  })
+  const text = await response.text()
+  return { status: response.status, body: (text === '' ? {} : JSON.parse(text)) as T }
+}
+
+async function messages(service: TestService, q: string, key = adminKey): Promise<string[]> {
+  const path = `/api/v1/logs/search?q=${encodeURIComponent(q)}&from=-7d&to=now%2B1h&limit=1000&order=asc`
+  const { body } = await call<{ logs: { message: string }[] }>(service, 'GET', path, undefined, key)
+  return body.logs.map(log => log.message)
+}
+
+/** The system's clock, and ahead of it by what a test adds. */
+function shiftedClock(): Clock & { advance(ms: number): void } {
+  let aheadMs = 0
+  return {
+    now: () => systemClock.now() + aheadMs,
+    monotonicMs: () => systemClock.monotonicMs() + aheadMs,
+    advance(ms) {
+      aheadMs += ms
+    },
+  }
+}
+
+const ago = (ms: number, now = Date.now()) => new Date(now - ms).toISOString()
+const hourMs = 3_600_000
+const dayMs = 24 * hourMs
+
+test('saved searches are made, read, changed and deleted by their tenant alone, and each act is audited', async t => {
+  const service = await startService(t)
+  const made = await call(service, 'POST', '/api/v1/searches', { name: 'errors', q: 'level>=error', from: '-1h' })
+  assert.equal(made.status, 201)
+  const { id } = made.body
+  assert.equal(made.body.q, 'level>=error')
+
+  assert.equal((await call(service, 'POST', '/api/v1/searches', { name: 'errors', q: '' })).body.reason, 'NAME_TAKEN')
+  const bad = await call(service, 'POST', '/api/v1/searches', { name: 'x', q: 'level:loud' })
+  assert.equal(bad.body.reason, 'BAD_PARAMETER')
+  assert.match(String(bad.body.detail), /^q: "loud" is not a level/)
+  assert.match(String((await call(service, 'POST', '/api/v1/searches', { name: 'x', q: '', n: 1 })).body.detail), /"n"/)
+
+  const other = 'acme-admin-key'
+  assert.equal((await call(service, 'GET', `/api/v1/searches/${id}`, undefined, other)).status, 404)
+  assert.equal((await call(service, 'DELETE', `/api/v1/searches/${id}`, undefined, other)).status, 404)
+  assert.equal((await call(service, 'PUT', `/api/v1/searches/${id}`, { name: 'x', q: '' }, other)).status, 404)
+  assert.deepEqual((await call(service, 'GET', '/api/v1/searches', undefined, other)).body, { searches: [] })
+  assert.equal((await call(service, 'POST', '/api/v1/searches', { name: 'x', q: '' }, 'test-write-key')).status, 403)
+
+  const changed = await call(service, 'PATCH', `/api/v1/searches/${id}`, { q: 'level:warn', from: null })
+  assert.deepEqual([changed.body.name, changed.body.q, changed.body.from], ['errors', 'level:warn', undefined])
+  assert.equal((await call(service, 'DELETE', `/api/v1/searches/${id}`)).status, 204)
+  assert.equal((await call(service, 'GET', `/api/v1/searches/${id}`)).status, 404)
+
+  const audit = await service.sql<{ body: string }[]>`select body::text as body from tenancy.audit order by seq`
+  const acts = audit.map(row => JSON.parse(row.body) as { action: string }).map(({ action }) => action)
+  assert.deepEqual(
+    acts.filter(action => action.startsWith('logs.')),
+    ['logs.saved-search.create', 'logs.saved-search.update', 'logs.saved-search.delete'],
+  )
+})
+
+test('limits are told to whoever asks for them, per tenant and per key', async t => {
+  const service = await startService(t)
+  const tenant = await call(service, 'POST', '/api/v1/limits', { rows_per_second: 100 })
+  assert.equal(tenant.status, 201)
+  assert.equal((await call(service, 'POST', '/api/v1/limits', { key: 'app', burst: 5 })).status, 201)
+  assert.equal((await call(service, 'POST', '/api/v1/limits', { burst: 9 })).body.reason, 'NAME_TAKEN')
+  assert.match(String((await call(service, 'POST', '/api/v1/limits', { key: 'b' })).body.detail), /at least one of/)
+  const { body } = await call<{ limits: { name: string }[] }>(service, 'GET', '/api/v1/limits')
+  assert.deepEqual(
+    body.limits.map(limit => limit.name),
+    ['key app', 'tenant'],
+  )
+})
+
+test('what a tenant redacts reaches neither journal, database, log nor metric', async t => {
+  const lines: string[] = []
+  const service = await startService(t, {
+    base: testBase(t, { lines }),
+    env: {
+      LOG_INGESTION_REDACT_PATTERNS: 'card,order=ORD-[0-9]{4\\,}'.replace('{4\\,}', '+'),
+      LOG_INGESTION_SELF_LOGS: 'true',
+    },
+  })
+  const rule = { name: 'Mail', patterns: ['email'], keys: ['pin'] }
+  assert.equal((await call(service, 'POST', '/api/v1/redaction', rule, 'acme-admin-key')).status, 201)
+  assert.match(
+    String((await call(service, 'POST', '/api/v1/redaction', { name: 'x', pattern: '(?=a)' })).body.detail),
+    /^pattern: not a regular/,
+  )
+  assert.match(
+    String((await call(service, 'POST', '/api/v1/redaction', { name: 'x', patterns: ['iban'] })).body.detail),
+    /card, bearer/,
+  )
+
+  const secrets = ['4111 1111 1111 1111', 'joe@secret.example', 'ORD-12345', 'pin-9876']
+  const sent = batch(
+    entry({
+      message: `paid ${secrets[0]} by ${secrets[1]} for ${secrets[2]}`,
+      metadata: { who: secrets[1], pin: secrets[3], ok: 1 },
+    }),
+  )
+  const send = () => service.post('/api/v1/logs/batch', sent, { 'x-api-key': 'acme-write-key' })
+  assert.equal((await send()).status, 202)
+  const lines202 = await service.post('/api/v1/logs/ndjson', `{"message":"m ${secrets[1]}","pin":"${secrets[3]}"}\n`, {
+    'x-api-key': 'acme-write-key',
+  })
+  assert.equal(lines202.status, 202)
+  await service.settled()
+  assert.deepEqual(await messages(service, 'service:*', 'acme-admin-key'), [
+    'paid [redacted:card] by [redacted:email] for [redacted:order]',
+    'm [redacted:email]',
+  ])
+
+  const shown = await call(service, 'POST', '/api/v1/redaction/preview', {
+    message: 'a@b.example X-1',
+    metadata: { card: '5500000000000004', password: 'p' },
+    rule: { name: 'X', pattern: 'X-\\d' },
+  })
+  assert.deepEqual(shown.body, {
+    message: 'a@b.example [redacted:x]',
+    metadata: { card: '[redacted:card]' },
+    redactions: { x: 1, card: 1, password: 1 },
+  })
+
+  // A start without the database knows the rule.
+  const book = await openRuleBook({
+    defaultKeepMs: () => null,
+    redactKeys: [],
+    redactPatterns: [],
+    file: join(service.dir, 'redaction-rules.json'),
+    clock: service.base.clock,
+    log: service.base.log,
+  })
+  t.after(() => book.close())
+  assert.equal(book.redactionOf('acme')?.texts?.replace(`to ${secrets[1]}`, newTally()), 'to [redacted:email]')
+  assert.equal(book.redactionOf('public'), undefined)
+
+  const written = await bytesUnder(service.dir)
+  const metrics = await (await service.get('/metrics')).text()
+  const table = JSON.stringify(await service.sql`select message, metadata::text from public.logs`)
+  for (const secret of secrets) {
+    assert.equal(written.includes(secret), false, `${secret} is on disk`)
+    assert.equal(lines.join('').includes(secret), false, `${secret} is in the log`)
+    assert.equal(metrics.includes(secret) || table.includes(secret), false)
+  }
+  assert.ok(written.includes('paid [redacted:card]'))
+})
+
+async function bytesUnder(dir: string): Promise<Buffer> {
+  const files = (await readdir(dir, { recursive: true, withFileTypes: true })).filter(file => file.isFile())
+  return Buffer.concat(await Promise.all(files.map(file => readFile(join(file.parentPath, file.name)))))
+}
+
+test('the most specific retention rule wins; expired entries are invisible at once and then gone, others stay', async t => {
+  const service = await startService(t, { env: { LOG_INGESTION_RETENTION: '6d' } })
+  const kept = ['old audit', 'new debug', 'yesterday']
+  await service.post(
+    '/api/v1/logs/batch',
+    batch(
+      entry({ timestamp: ago(6.5 * dayMs), message: 'over six days' }),
+      entry({ timestamp: ago(6.5 * dayMs), service: 'audit', message: 'old audit' }),
+      entry({ timestamp: ago(6.5 * dayMs), service: 'audit', level: 'DEBUG', message: 'old audit debug' }),
+      entry({ timestamp: ago(2 * hourMs), level: 'DEBUG', message: 'old debug' }),
+      entry({ timestamp: ago(60_000), level: 'DEBUG', message: 'new debug' }),
+      entry({ timestamp: ago(dayMs), message: 'yesterday' }),
+    ),
+  )
+  await service.post(
+    '/api/v1/logs/batch',
+    batch(entry({ timestamp: ago(5 * dayMs), level: 'DEBUG', message: 'of acme' })),
+    {
+      'x-api-key': 'acme-write-key',
+    },
+  )
+  await service.settled()
+  for (const rule of [
+    { service: 'audit', keep: 'forever' },
+    { level: 'debug', keep: '1h' },
+    { service: 'audit', level: 'DEBUG', keep: '2h' },
+  ])
+    assert.equal((await call(service, 'POST', '/api/v1/retention', rule)).status, 201)
+  assert.deepEqual((await messages(service, 'service:*')).sort(), [...kept].sort(), 'invisible from the answer on')
+  const left = () => service.sql<{ message: string }[]>`select message from public.logs order by message`
+  await pollUntil(async () => (await left()).length === 4, { what: 'expired entries to be gone' })
+  assert.deepEqual(
+    (await left()).map(row => row.message),
+    ['new debug', 'of acme', 'old audit', 'yesterday'],
+  )
+  assert.deepEqual(await messages(service, 'service:*', 'acme-admin-key'), ['of acme'])
+  const [counted] = await service.sql<{ expired: bigint; total: bigint }[]>`
+    select (select sum(expired)::int8 from purser_logs.ledger) as expired, (select sum(rows)::int8 from purser_logs.totals) as total`
+  assert.deepEqual(counted, { expired: 3n, total: 4n })
+
+  assert.match(String((await call(service, 'POST', '/api/v1/retention', { keep: '5' })).body.detail), /30s, 5m/)
+  assert.match(String((await call(service, 'POST', '/api/v1/retention', { keep: '0s' })).body.detail), /from 1m0s/)
+})
+
+test('days that nobody keeps go as whole partitions', async t => {
+  const clock = shiftedClock()
+  const service = await startService(t, { base: testBase(t, { clock }), env: { LOG_INGESTION_RETENTION: '8d' } })
+  const sent = [1, 1.1, 5].map(days => entry({ timestamp: ago(days * dayMs, clock.now()), message: `${days}` }))
+  await service.post('/api/v1/logs/batch', batch(...sent))
+  await service.settled()
+  const partitions = async () =>
+    (
+      await service.sql<{ name: string }[]>`
+      select c.relname as name from pg_inherits i join pg_class c on c.oid = i.inhrelid
+      where i.inhparent = 'public.logs'::regclass order by 1`
+    ).map(row => row.name)
+  const day = (ms: number) => `logs_p${new Date(ms).toISOString().slice(0, 10).replaceAll('-', '')}`
+  const old = day(clock.now() - 5 * dayMs)
+  assert.ok((await partitions()).includes(old))
+  clock.advance(4.5 * dayMs)
+  assert.equal((await messages(service, 'service:*')).length, 2)
+  await pollUntil(async () => !(await partitions()).includes(old), { what: 'the partition to be dropped' })
+  const [counted] = await service.sql<{ expired: bigint; left: bigint }[]>`
+    select (select sum(expired)::int8 from purser_logs.ledger) as expired, (select count(*) from public.logs) as left`
+  assert.deepEqual(counted, { expired: 1n, left: 2n })
+})
+
+test('a deletion counts before it acts, hides at once, survives restarts, spares what came later, and leaves a signed tombstone', async t => {
+  const clock = shiftedClock()
+  const service = await startService(t, { base: testBase(t, { clock }) })
+  const of = (n: number, user: string) =>
+    Array.from({ length: n }, (_, i) =>
+      entry({ timestamp: ago(i * 7_000, clock.now()), message: `${user} did ${i}`, metadata: { user } }),
+    )
+  await service.post('/api/v1/logs/batch', batch(...of(5_000, 'joe'), ...of(20, 'ann')))
+  await service.post('/api/v1/logs/batch', batch(...of(3, 'joe')), { 'x-api-key': 'acme-write-key' })
+  await service.settled()
+  const [range] = [{ q: 'user:joe', from: ago(2 * dayMs, clock.now()), to: ago(-dayMs, clock.now()) }]
+  const countJoe = async () => (await messages(service, 'user:joe')).length
+
+  const dry = await call(service, 'POST', '/api/v1/logs/delete', { ...range, dry_run: true })
+  assert.equal(dry.body.rows, '5000')
+  assert.equal(await countJoe(), 1_000, 'nothing is hidden by asking')
+  assert.match(String((await call(service, 'POST', '/api/v1/logs/delete', range)).body.detail), /^reason: /)
+  assert.equal((await call(service, 'POST', '/api/v1/logs/delete', range, 'test-write-key')).status, 403)
+
+  clock.advance(1)
+  const started = await call<{ id: string; state: string }>(service, 'POST', '/api/v1/logs/delete', {
+    ...range,
+    reason: 'Article 17',
+  })
+  assert.equal(started.status, 202)
+  assert.equal(started.body.state, 'running')
+  assert.equal(await countJoe(), 0, 'hidden by the time of the answer')
+  // The watermark does not move until the clock does: the job is still running over the restart.
+  await service.restart()
+  await pollUntil(async () => (await service.get('/api/v1/logs/search?q=x')).status === 200, { what: 'reads' })
+  assert.equal(await countJoe(), 0, 'and after a restart')
+  await service.post(
+    '/api/v1/logs/batch',
+    batch(entry({ timestamp: ago(60_000, clock.now()), message: 'joe again', metadata: { user: 'joe' } })),
+  )
+  await service.settled()
+  assert.deepEqual(await messages(service, 'user:joe'), ['joe again'])
+
+  clock.advance(60_000)
+  const path = `/api/v1/deletions/${started.body.id}`
+  const done = await pollUntil(
+    async () => {
+      const { body } = await call<{ state: string; rows: string; tombstone: Tombstone }>(service, 'GET', path)
+      return body.state === 'done' && body
+    },
+    { what: 'the deletion to end', timeoutMs: 20_000 },
+  )
+  assert.equal(done.rows, '5000')
+  const { body, signature, public_key } = done.tombstone
+  const key = createPublicKey({ key: Buffer.from(public_key, 'base64'), format: 'der', type: 'spki' })
+  assert.ok(verify(null, Buffer.from(body), key, Buffer.from(signature, 'base64')))
+  const stone = JSON.parse(body) as Record<string, unknown>
+  assert.deepEqual(
+    [stone.tenant, stone.reason, stone.rows, (stone.filter as { q: string }).q],
+    ['public', 'Article 17', '5000', 'user:joe'],
+  )
+  assert.notEqual(stone.hash_before, stone.hash_after)
+  assert.equal(body.includes('did'), false)
+
+  assert.deepEqual(await messages(service, 'user:joe'), ['joe again'])
+  assert.equal((await messages(service, 'user:ann')).length, 20)
+  assert.equal((await messages(service, 'user:joe', 'acme-admin-key')).length, 3)
+  const [counted] = await service.sql<{ deleted: bigint; total: bigint; left: bigint }[]>`
+    select (select sum(deleted)::int8 from purser_logs.ledger) as deleted,
+           (select sum(rows)::int8 from purser_logs.totals) as total, (select count(*) from public.logs) as left`
+  assert.deepEqual(counted, { deleted: 5_000n, total: 24n, left: 24n })
+  assert.equal((await call(service, 'GET', path, undefined, 'acme-admin-key')).status, 404)
+})
+
+interface Tombstone {
+  body: string
+  signature: string
+  public_key: string
+}
+
+// Alerts
+
+interface Received {
+  headers: IncomingHttpHeaders
+  body: string
+  path: string
+}
+
+/** A real receiver; `answers` are given in turn, then 204. */
+async function receiver(t: TestContext, answers: number[] = []): Promise<{ url: string; received: Received[] }> {
+  const received: Received[] = []
+  const server = createServer((request, response) => {
+    const chunks: Buffer[] = []
+    request.on('data', (chunk: Buffer) => chunks.push(chunk))
+    request.on('end', () => {
+      received.push({ headers: request.headers, body: Buffer.concat(chunks).toString(), path: request.url ?? '' })
+      const status = answers.shift() ?? 204
+      response.writeHead(status, status === 302 ? { Location: '/redirected' } : {}).end()
+    })
+  })
+  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
+  t.after(() => server.close())
+  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, received }
+}
+
+test('an alert fires and ends by webhook, signed, retried under one delivery id, whoever evaluates it', async t => {
+  const clock = shiftedClock()
+  const service = await startService(t, { base: testBase(t, { clock }) })
+  const hook = await receiver(t, [500, 302])
+  const rule = {
+    name: 'errors',
+    q: 'level>=error',
+    kind: 'count',
+    threshold: 3,
+    window: '1m',
+    every: '10s',
+    for: '20s',
+    webhook: { url: `${hook.url}/hook` },
+  }
+  const made = await call<{ id: string; webhook_secret: string }>(service, 'POST', '/api/v1/alerts', rule)
+  assert.equal(made.status, 201)
+  const burst = () =>
+    service.post(
+      '/api/v1/logs/batch',
+      batch(...[1, 2, 3].map(i => entry({ timestamp: ago(i * 1_000, clock.now()), level: 'ERROR' }))),
+    )
+  const state = async () => (await call<{ state: string }>(service, 'GET', `/api/v1/alerts/${made.body.id}`)).body.state
+
+  await burst()
+  await service.settled()
+  clock.advance(20_000)
+  await pollUntil(async () => (await state()) === 'pending', { what: 'the rule to be pending' })
+  assert.equal(hook.received.length, 0)
+  clock.advance(20_000)
+  await pollUntil(() => hook.received.length === 1, { what: 'the first attempt' })
+  // Refused once and redirected once; the clock brings the time of the next attempt.
+  for (const attempts of [2, 3]) {
+    await pollUntil(
+      () => {
+        clock.advance(1_000)
+        return hook.received.length >= attempts
+      },
+      { what: `attempt ${attempts}`, everyMs: 200 },
+    )
+  }
+  assert.equal(
+    hook.received.some(({ path }) => path === '/redirected'),
+    false,
+  )
+  const [first, , third] = hook.received
+  assert.ok(first && third)
+  assert.equal(first.headers['x-purser-delivery'], third.headers['x-purser-delivery'])
+  assert.equal(first.body, third.body)
+  const { state: told, previous, value, rule: shown } = JSON.parse(third.body) as Record<string, unknown>
+  assert.deepEqual([told, previous, value, (shown as { name: string }).name], ['firing', 'ok', '3', 'errors'])
+  const [, t1, v1] = /^t=(\d+),v1=([0-9a-f]{64})$/.exec(String(third.headers['x-purser-signature'])) ?? []
+  assert.equal(createHmac('sha256', made.body.webhook_secret).update(`${t1}.${third.body}`).digest('hex'), v1)
+
+  clock.advance(90_000)
+  await pollUntil(() => hook.received.length >= 4, { what: 'the end of the alert' })
+  assert.equal((JSON.parse(hook.received[3]?.body ?? '{}') as { state: string }).state, 'ok')
+  const { body } = await call<{ events: { state: string }[]; deliveries: { state: string; attempts: number }[] }>(
+    service,
+    'GET',
+    `/api/v1/alerts/${made.body.id}/timeline`,
+  )
+  assert.deepEqual(
+    body.events.map(event => event.state),
+    ['ok', 'firing', 'pending'],
+  )
+  assert.deepEqual(
+    body.deliveries.map(delivery => delivery.attempts),
+    [1, 3],
+  )
+})
+
+test('entries that wait in the journal hold a verdict back, and then the rule says that it is stalled', async t => {
+  const clock = shiftedClock()
+  const service = await startService(t, { base: testBase(t, { clock }) })
+  const hook = await receiver(t)
+  const rule = {
+    name: 'heartbeat',
+    q: 'beat',
+    kind: 'absence',
+    window: '1m',
+    every: '10s',
+    webhook: { url: hook.url, format: 'slack' },
+  }
+  await service.post('/api/v1/logs/batch', batch(entry({ timestamp: ago(25_000, clock.now()), message: 'beat' })))
+  await service.settled()
+  const { body } = await call<{ id: string }>(service, 'POST', '/api/v1/alerts', rule)
+  clock.advance(15_000)
+  const seen = async () =>
+    (await call<{ state: string; evaluated_to: string | null }>(service, 'GET', `/api/v1/alerts/${body.id}`)).body
+  await pollUntil(async () => (await seen()).evaluated_to !== null, { what: 'a first verdict' })
+  assert.equal((await seen()).state, 'ok')
+  // Another replica, which has not stored what it accepted: silence here proves nothing.
+  await service.sql`insert into purser_logs.replicas values (gen_random_uuid(), ${new Date(clock.now()).toISOString()}, now())`
+  clock.advance(4 * 60_000)
+  await pollUntil(
+    async () => {
+      const [row] = await service.sql<{ found: boolean }[]>`
+        select exists(select from purser_logs.replicas where watermark > ${new Date(clock.now() - 1_000).toISOString()}) as found`
+      return row?.found
+    },
+    { what: 'this replica to have moved on' },
+  )
+  assert.equal(hook.received.length, 0)
+  clock.advance(2 * 60_000)
+  await pollUntil(() => hook.received.length === 1, { what: 'word that it is stalled' })
+  assert.match(hook.received[0]?.body ?? '', /heartbeat \(public\): stalled/)
+  await service.sql`delete from purser_logs.replicas where watermark < ${new Date(clock.now() - 60_000).toISOString()}`
+  await pollUntil(() => hook.received.length === 3, { what: 'the verdicts on what was held back' })
+  assert.match(hook.received[1]?.body ?? '', /resolved, 1 entries in 1m/)
+  assert.match(hook.received[2]?.body ?? '', /FIRING, 0 entries in 1m/)
+})
+
+test('a webhook never reaches a denied network, by address, by name or behind another spelling', async t => {
+  const service = await startService(t, { env: { LOG_INGESTION_WEBHOOK_DENY: '127.0.0.0/8,::1,169.254.0.0/16' } })
+  const hook = await receiver(t)
+  const port = new URL(hook.url).port
+  for (const host of ['127.0.0.1', 'localhost', '[::ffff:127.0.0.1]', '[::ffff:7f00:1]', '2130706433', '0x7f.1']) {
+    const rule = {
+      name: host,
+      q: '',
+      kind: 'count',
+      threshold: 1,
+      window: '1m',
+      webhook: { url: `http://${host}:${port}/` },
+    }
+    const made = await call<{ id: string }>(service, 'POST', '/api/v1/alerts', rule)
+    assert.equal(made.status, 201)
+    const tried = await call<{ delivered: boolean; problem: string }>(
+      service,
+      'POST',
+      `/api/v1/alerts/${made.body.id}/test`,
+    )
+    assert.equal(tried.body.delivered, false, host)
+    assert.match(tried.body.problem, /WEBHOOK_DENY/, host)
+  }
+  assert.equal(hook.received.length, 0)
+  const none = await call<{ id: string }>(service, 'POST', '/api/v1/alerts', {
+    name: 'n',
+    q: '',
+    kind: 'absence',
+    window: '1m',
+  })
+  assert.equal((await call(service, 'POST', `/api/v1/alerts/${none.body.id}/test`)).body.reason, 'WEBHOOK_MISSING')
+})
+
+test('a sample can be sent, and a back-test shows when a rule would have fired', async t => {
+  const service = await startService(t)
+  const hook = await receiver(t)
+  const rule = {
+    name: 'errors',
+    q: 'level:error',
+    kind: 'count',
+    threshold: 2,
+    window: '10m',
+    every: '5m',
+    webhook: { url: hook.url, format: 'alertmanager' },
+  }
+  const made = await call<{ id: string }>(service, 'POST', '/api/v1/alerts', rule)
+  const tried = await call<{ delivered: boolean }>(service, 'POST', `/api/v1/alerts/${made.body.id}/test`)
+  assert.equal(tried.body.delivered, true)
+  const [alert] = JSON.parse(hook.received[0]?.body ?? '[]') as { labels: Record<string, string>; startsAt: string }[]
+  assert.equal(alert?.labels.alertname, 'errors')
+  assert.equal(alert?.labels.test, 'true')
+
+  const at = Math.floor(Date.now() / 300_000) * 300_000 - 3 * dayMs
+  await service.post(
+    '/api/v1/logs/batch',
+    batch(...[1, 2, 3].map(s => entry({ timestamp: new Date(at + s * 1_000).toISOString(), level: 'ERROR' }))),
+  )
+  await service.settled()
+  const { webhook: _, ...asked } = rule
+  const { body } = await call<{ firing: number; fired: unknown[]; complete: boolean; series: unknown[] }>(
+    service,
+    'POST',
+    '/api/v1/alerts/preview',
+    asked,
+  )
+  const iso = (ms: number) => new Date(ms).toISOString()
+  const plain = JSON.parse(JSON.stringify(body.fired)) as { from: string; to: string; value: string }[]
+  assert.deepEqual(
+    plain.map(({ from, to, value }) => [iso(Date.parse(from)), iso(Date.parse(to)), value]),
+    [[iso(at + 300_000), iso(at + 900_000), '3']],
+  )
+  assert.equal(body.firing, 1)
+  assert.equal(body.complete, true)
+  assert.ok(body.series.length > 600 && body.series.length <= 1_000)
+})
