@@ -18,6 +18,7 @@ import {
   text,
   url,
 } from '#platform/config'
+import { parseDatabaseUrl } from '#platform/postgres/url'
 import { keepProblem } from './rules/definitions.ts'
 import { networkProblem } from './rules/network.ts'
 import { settingsProblem } from './rules/redaction.ts'
@@ -180,7 +181,7 @@ export const spec = defineConfig({
 
     storage: setting(oneOf('rows', 'columnar'), {
       env: 'STORAGE',
-      doc: 'Where entries are stored; `rows` is the guide’s logs table.',
+      doc: 'Where entries go: `rows`, the guide’s logs table, or `columnar`, packed blocks. Default: columnar on the embedded database, rows on another.',
     }),
     indexProfile: setting(oneOf('fast', 'compat'), {
       env: 'INDEX_PROFILE',
@@ -303,12 +304,6 @@ export const spec = defineConfig({
   },
   check: values => {
     const problems = []
-    if (values.storage === 'columnar')
-      problems.push({
-        name: 'LOG_INGESTION_STORAGE',
-        value: 'columnar',
-        problem: 'is not there yet; write rows, or leave it out',
-      })
     if (values.jwtSecret !== undefined && /^dev-secret-change-me/.test(values.jwtSecret))
       problems.push({
         name: 'LOG_INGESTION_JWT_SECRET',
@@ -359,6 +354,16 @@ export function stateDirOf(config: Config): string {
   return resolve(
     config.stateDir ?? (config.purserDir === undefined ? './data' : join(config.purserDir, 'log-ingestion')),
   )
+}
+
+/** On a database of our own, entries are packed; one that somebody named gets the table that its guide knows. */
+export function storageOf(config: Config): 'rows' | 'columnar' {
+  if (config.storage !== undefined) return config.storage
+  const url = databaseUrlOf(config)
+  if (url === undefined) return 'columnar'
+  // The supervisor hands its embedded server to its services by a socket.
+  const isItsOwn = config.isSupervised && url === config.platformDatabaseUrl
+  return isItsOwn && parseDatabaseUrl(url).socketDir !== undefined ? 'columnar' : 'rows'
 }
 
 /** The database somebody named, or undefined: then it is embedded. One DB_* is enough for the guide's defaults to hold. */

@@ -14,7 +14,7 @@ import { sleep } from '#platform/time'
 import { createBuckets } from './access/buckets.ts'
 import { clientAddress, trustedProxies } from './access/client-address.ts'
 import { adminScopes, createDirectory, parseStaticKey, type StaticKey, writeScopes } from './access/directory.ts'
-import { type Config, databaseUrlOf, stateDirOf } from './config.ts'
+import { type Config, databaseUrlOf, stateDirOf, storageOf } from './config.ts'
 import { addAdmin } from './http/admin.ts'
 import { createInflightBytes } from './http/body.ts'
 import { authorize } from './http/caller.ts'
@@ -154,6 +154,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     dir: join(dir, 'postgres'),
     poolMax: config.dbPoolMax,
     statementTimeoutMs: config.dbStatementTimeoutMs,
+    storage: storageOf(config),
     indexProfile: config.indexProfile,
     visibility,
     tenants: [...new Set(staticKeys.map(key => key.tenant))],
@@ -178,6 +179,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     },
     onCaughtUp: rows => progress.caughtUp(rows),
     acceptedRows: () => progress.acceptedRows,
+    pendingRows: () => progress.pendingRows(),
     onDrained: ({ reads }) => rules.drained({ reads }),
     async onReady({ tenancy, writer, reads, store }) {
       await rules.connect({ reads, store })

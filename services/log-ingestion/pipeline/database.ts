@@ -11,12 +11,17 @@ import { isUnavailable, migrate, openSql, resolveDatabase, type Sql } from '#pla
 import type { Logger, Registry } from '#platform/telemetry'
 import { openTenancy, type Tenancy } from '#platform/tenancy/tenancy'
 import { type Clock, rfc3339, sleep } from '#platform/time'
+import { createEvidenceKey } from '../evidence-key.ts'
+import { type Encoder, openEncoder } from '../store/columnar/encoder.ts'
+import { columnarSink } from '../store/columnar/sink.ts'
 import { openStore } from '../store/open-store.ts'
 import { throughPooler } from '../store/pooler.ts'
 import { attachLogsTable } from '../store/rows/logs-table.ts'
-import { openPartitions, type Partitions } from '../store/rows/partitions.ts'
+import { openDailyPartitions, openPartitions, type Partitions } from '../store/rows/partitions.ts'
+import { rowsSink } from '../store/rows/sink.ts'
 import type { Store } from '../store/store.ts'
 import type { Visibility } from '../store/visibility.ts'
+import { type Compactor, startCompactor } from './compactor.ts'
 import type { IntakeMetrics } from './metrics.ts'
 import { openWriter, type Writer, type WriterOptions } from './writer.ts'
 
@@ -27,6 +32,8 @@ export interface DatabaseOptions {
   dir: string
   poolMax: number
   statementTimeoutMs: number
+  /** Where entries go; what either sink holds is read. */
+  storage: 'rows' | 'columnar'
   indexProfile: 'fast' | 'compat'
   visibility: Visibility
   /** Slugs that environment keys are mapped to; made when missing. */
@@ -43,6 +50,8 @@ export interface DatabaseOptions {
   onCommitted: WriterOptions['onCommitted']
   onCaughtUp: WriterOptions['onCaughtUp']
   acceptedRows: WriterOptions['acceptedRows']
+  /** On their way in; merging waits for a better moment. */
+  pendingRows: () => number
   /** Each time all of it is up: once, as things are. */
   onReady: (parts: ReadyDatabase) => void | Promise<void>
   /** Once, while stopping: nothing more is stored. */
@@ -84,6 +93,9 @@ export function openDatabase(o: DatabaseOptions): Database {
   let server: Awaited<ReturnType<typeof resolveDatabase>> | undefined
   let pools: { writes: Sql; reads: Sql } | undefined
   let tenancy: Tenancy | undefined
+  let encoder: Encoder | undefined
+  let store: ReturnType<typeof openStore> | undefined
+  let compactor: Compactor | undefined
 
   const connect = async (): Promise<ReadyDatabase> => {
     if (!server) {
@@ -114,13 +126,18 @@ export function openDatabase(o: DatabaseOptions): Database {
       closers.push(() => opened.close())
     }
     for (const slug of o.tenants) await tenancy.tenants.ensure(slug, { kind: 'system', name: 'configuration' })
-    const partitions = openPartitions(writes, table)
+    const isColumnar = o.storage === 'columnar'
+    const partitions = isColumnar
+      ? openDailyPartitions(writes, { schema: 'purser_logs', table: 'blocks', boundOf: date => date })
+      : openPartitions(writes, table)
+    encoder ??= openEncoder()
+    const sink = isColumnar ? columnarSink({ encoder, partitions }) : rowsSink({ sql: writes, partitions })
     const writer = await openWriter({
       journal: o.journal,
       replica: o.replica,
       sql: writes,
-      table,
-      partitions,
+      sink,
+      sequence: table.sequence,
       // Read each time: a reload may change them.
       get batchRows() {
         return o.batchRows
@@ -135,7 +152,15 @@ export function openDatabase(o: DatabaseOptions): Database {
       onCaughtUp: o.onCaughtUp,
       acceptedRows: o.acceptedRows,
     })
-    const store = openStore({ sql: reads, writes, table, visibility: o.visibility })
+    store ??= openStore({
+      sql: reads,
+      writes,
+      table,
+      visibility: o.visibility,
+      evidence: createEvidenceKey(o.secret),
+      now: () => clock.now(),
+    })
+    compactor ??= startCompactor({ store, pendingRows: o.pendingRows, log })
     return { reads, writes, store, writer, partitions, tenancy }
   }
 
@@ -190,6 +215,8 @@ export function openDatabase(o: DatabaseOptions): Database {
         const lastWord = o.onDrained(parts).catch(error => log.debug({ err: error }, 'the last word was not written'))
         await Promise.race([lastWord, sleep(1_000)])
       }
+      await compactor?.close()
+      await Promise.all([encoder?.close(), store?.close()])
       for (let close = closers.pop(); close; close = closers.pop())
         await close().catch(error => log.warn({ err: error }, 'a part of the database side did not close cleanly'))
     },

@@ -14,8 +14,8 @@ import type { Journal, JournalPosition } from '#platform/journal'
 import { isDataError, isUnavailable, type Sql } from '#platform/postgres'
 import type { Logger } from '#platform/telemetry'
 import { type Clock, rfc3339, sleep } from '#platform/time'
-import { RowWalk, readRecord } from '../record.ts'
-import { type Batch, type CommitOutcome, commitBatch, hasOtherTenant, type PendingRecord } from '../store/commit.ts'
+import { readRecord } from '../record.ts'
+import { type Batch, type CommitOutcome, commitBatch } from '../store/commit.ts'
 import {
   drawIds,
   loadAccountedRows,
@@ -24,8 +24,7 @@ import {
   type StoredRange,
   storedRange,
 } from '../store/commits.ts'
-import { addTenantColumn, type LogsTable } from '../store/rows/logs-table.ts'
-import { dayOf, type Partitions } from '../store/rows/partitions.ts'
+import type { PendingRecord, Sink } from '../store/sink.ts'
 import type { IntakeMetrics } from './metrics.ts'
 
 export const journalReader = 'writer'
@@ -34,8 +33,10 @@ export interface WriterOptions {
   journal: Journal
   replica: string
   sql: Sql
-  table: LogsTable
-  partitions: Partitions
+  /** Where entries go. */
+  sink: Sink
+  /** Where ids come from, whichever the sink: they are unique over both. */
+  sequence: string
   batchRows: number
   flushIntervalMs: number
   clock: Clock
@@ -153,8 +154,7 @@ export async function openWriter(o: WriterOptions): Promise<Writer> {
         const range = storedRange(stored.get(batch.segment), batch.from)
         if (range !== undefined) {
           const until = range.to
-          rowsBehind =
-            range.from === batch.from ? readRecord(batch.payload).rowsBefore + BigInt(range.rows) : undefined
+          rowsBehind = range.from === batch.from ? readRecord(batch.payload).rowsBefore + BigInt(range.rows) : undefined
           isAtStart = false
           position = { segment: batch.segment, offset: until }
           // Releasing means "and all before": not while something before is still to be stored.
@@ -276,15 +276,13 @@ export async function openWriter(o: WriterOptions): Promise<Writer> {
       if (attempt > 0) await before?.committed
       const startedMs = clock.monotonicMs()
       try {
-        if (hasOtherTenant({ records })) await addTenantColumn(sql)
-        await o.partitions.ensure(daysOf(records))
         if (!ids) {
           await before?.drawn
-          ids = await drawIds(sql, o.table.sequence, rows)
+          ids = await drawIds(sql, o.sequence, rows)
           tell.drawn()
         }
         const batch: Batch = { replica, records, rows, ids, damagedRows: lost }
-        const outcome = await commitBatch(sql, batch, {
+        const outcome = await commitBatch(sql, o.sink, batch, {
           quarantines,
           myTurn: async () => {
             if (attempt === 0 && before && !(await before.firstAttempt)) throw new OutOfTurn()
@@ -301,7 +299,7 @@ export async function openWriter(o: WriterOptions): Promise<Writer> {
         metrics.commitFailed(error)
         if (isDataError(error)) {
           // Perhaps somebody dropped a partition; if not, the bad entries are looked for one by one.
-          o.partitions.forget()
+          o.sink.forget()
           if (!quarantines)
             log.warn({ err: error, rows }, 'the database refuses something in this batch; looking for it')
           quarantines = true
@@ -415,15 +413,6 @@ export async function openWriter(o: WriterOptions): Promise<Writer> {
       await Promise.allSettled(inWork.map(entry => entry.committed))
     },
   }
-}
-
-function daysOf(records: readonly PendingRecord[]): Set<number> {
-  const days = new Set<number>()
-  for (const { record } of records) {
-    const walk = new RowWalk(record)
-    while (walk.next()) days.add(dayOf(walk.seconds))
-  }
-  return days
 }
 
 function messageOf(error: unknown): string {

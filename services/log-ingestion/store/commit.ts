@@ -3,21 +3,12 @@
 // The range goes in first. Its primary key makes a second attempt wait for a first one that may still be committing on
 // the server, and then do nothing: that is how an in-doubt COMMIT is settled.
 
-import { arrayLiteral, copyBinary, isDataError, type Sql, type Tx } from '#platform/postgres'
+import { arrayLiteral, isDataError, type Sql, type Tx } from '#platform/postgres'
 import { levelAt } from '../level.ts'
-import { type LogRecord, RowWalk } from '../record.ts'
+import type { LogRecord, RowWalk } from '../record.ts'
 import { formatMoment } from '../rfc3339.ts'
 import { claimMarked, type Losers, settleLosers, withoutLosers } from './idempotency.ts'
-import { BinaryRows } from './rows/binary-rows.ts'
-import { defaultTenant } from './tenant.ts'
-
-/** A request as the journal gives it back. */
-export interface PendingRecord {
-  record: LogRecord
-  segment: string
-  from: number
-  to: number
-}
+import { eachRow, type PendingRecord, type PreparedRows, type Sink, type TotalRows, totalsOf } from './sink.ts'
 
 export interface Batch {
   replica: string
@@ -45,29 +36,35 @@ export interface CommitOptions {
   quarantines: boolean
 }
 
-export async function commitBatch(sql: Sql, batch: Batch, o: CommitOptions): Promise<CommitOutcome> {
+export async function commitBatch(sql: Sql, sink: Sink, batch: Batch, o: CommitOptions): Promise<CommitOutcome> {
   // Encoded before the transaction: the database should not wait for us with locks held.
-  const encoded = o.quarantines ? null : encode(batch)
+  const whole = o.quarantines ? null : await sink.prepare(batch)
   return await sql.begin(async tx => {
     await tx`select set_config('synchronous_commit', 'on', true), pg_advisory_xact_lock_shared(hashtextextended(${`purser.replica:${batch.replica}`}, 0))`
     if (!(await insertRanges(tx, batch))) return { stored: 0, quarantined: 0, duplicates: 0, wasPresent: true }
     const losers = await claimMarked(tx, batch, o.myTurn)
     const kept = withoutLosers(batch, losers)
     let refused: Refused[] = []
-    if (encoded) {
-      const rows = losers ? encode(kept) : encoded
-      await copyBinary(tx, { into: 'public.logs', columns: rows.columns, chunks: rows.finish() })
+    let written: readonly PreparedRows[] = []
+    if (whole) {
+      const rows = losers ? await sink.prepare(kept) : whole
+      await rows.write(tx)
+      written = [rows]
     } else {
       // Deferred constraints of somebody else's making must speak up while a savepoint can still catch them.
       await tx`set constraints all immediate`
-      refused = await copyBisecting(tx, kept)
+      const found = await writeBisecting(tx, sink, kept)
+      refused = found.refused
+      written = found.written
       await insertQuarantine(tx, kept, refused)
     }
     if (losers) await insertQuarantine(tx, batch, conflictsIn(batch, losers))
     await o.myTurn()
+    // From here on rows are locked that other batches touch too: keep it short, and the order the same for all.
+    for (const part of written) await part.link(tx)
     await addToLedger(tx, kept, refused)
     await addDamaged(tx, batch)
-    await addToTotals(tx, kept, refused)
+    await addToTotals(tx, whole ? written[0]?.totals : undefined, kept, refused)
     await addToUsage(tx, kept, refused)
     const lost = await settleLosers(tx, batch, losers, refusedPerRecord(kept, refused))
     return {
@@ -77,31 +74,6 @@ export async function commitBatch(sql: Sql, batch: Batch, o: CommitOptions): Pro
       wasPresent: false,
     }
   })
-}
-
-function encode(batch: Batch): BinaryRows {
-  const rows = new BinaryRows({ hasTenant: hasOtherTenant(batch) })
-  eachRow(batch, (walk, id, pending) => rows.add(walk, id, pending.record.receivedUs, tenantMark(pending)))
-  return rows
-}
-
-export function hasOtherTenant(batch: { records: readonly PendingRecord[] }): boolean {
-  return batch.records.some(({ record }) => record.tenant !== defaultTenant)
-}
-
-function tenantMark({ record }: PendingRecord): string | null {
-  return record.tenant === defaultTenant ? null : record.tenant
-}
-
-function eachRow(
-  batch: { records: readonly PendingRecord[]; ids: readonly bigint[] },
-  visit: (walk: RowWalk, id: bigint, pending: PendingRecord, rowInRecord: number) => void,
-): void {
-  let index = 0
-  for (const pending of batch.records) {
-    const walk = new RowWalk(pending.record)
-    for (let row = 0; walk.next(); row++) visit(walk, batch.ids[index++] as bigint, pending, row)
-  }
 }
 
 /** False when they are there already. A batch may span segments; all its ranges came in one transaction. */
@@ -149,34 +121,35 @@ interface Refused {
 
 /** Stores what can be stored; each failing COPY is halved, or cut at the line the server names, until the bad entries are
  *  alone. */
-async function copyBisecting(tx: Tx, batch: Batch): Promise<Refused[]> {
+async function writeBisecting(
+  tx: Tx,
+  sink: Sink,
+  batch: Batch,
+): Promise<{ refused: Refused[]; written: PreparedRows[] }> {
   const refused: Refused[] = []
+  const written: PreparedRows[] = []
   const pieces: [number, number][] = [[0, batch.rows]]
   for (let piece = pieces.shift(); piece; piece = pieces.shift()) {
     const [from, to] = piece
     if (from === to) continue
     try {
-      await tx.savepoint(async inner => {
-        const rows = new BinaryRows({ hasTenant: hasOtherTenant(batch) })
-        let index = 0
-        eachRow(batch, (walk, id, pending) => {
-          if (index >= from && index < to) rows.add(walk, id, pending.record.receivedUs, tenantMark(pending))
-          index++
-        })
-        await copyBinary(inner, { into: 'public.logs', columns: rows.columns, chunks: rows.finish() })
-      })
+      const part = await sink.prepare({ ...batch, keeps: index => index >= from && index < to })
+      await tx.savepoint(inner => part.write(inner))
+      written.push(part)
     } catch (error) {
       if (!isDataError(error)) throw error
       if (to - from === 1) {
         refused.push({ index: from, reason: sqlState(error), detail: error instanceof Error ? error.message : '' })
         continue
       }
-      const bad = from + reportedLine(error) - 1
+      // Lines of a COPY are rows of one sink only.
+      const bad = sink.kind === 'rows' ? from + reportedLine(error) - 1 : Number.NaN
       const at = bad >= from && bad < to ? bad : from + Math.floor((to - from) / 2)
-      pieces.unshift([from, at], [at, at + 1], [at + 1, to])
+      if (at === bad) pieces.unshift([from, at], [at, at + 1], [at + 1, to])
+      else pieces.unshift([from, at], [at, to])
     }
   }
-  return refused.sort((a, b) => a.index - b.index)
+  return { refused: refused.sort((a, b) => a.index - b.index), written }
 }
 
 function sqlState(error: unknown): string {
@@ -205,9 +178,8 @@ async function insertQuarantine(tx: Tx, batch: Batch, refused: readonly Refused[
   if (refused.length === 0) return
   const wanted = new Map(refused.map(item => [item.index, item]))
   const rows: Record<string, unknown>[] = []
-  let index = 0
-  eachRow(batch, (walk, _, pending, rowInRecord) => {
-    const item = wanted.get(index++)
+  eachRow(batch, (walk, _, pending, rowInRecord, index) => {
+    const item = wanted.get(index)
     if (!item) return
     const { record } = pending
     rows.push({
@@ -261,6 +233,7 @@ async function addToLedger(tx: Tx, batch: Batch, refused: readonly Refused[]): P
     sums.set(id, sum)
   })
   const rows = [...sums.values()]
+  if (rows.length === 0) return
   await tx`
     insert into purser_logs.ledger as l (replica, key_id, tenant, hour, accepted, stored, quarantined, bytes)
     select ${batch.replica}::uuid, key_id, tenant, hour, accepted, accepted - quarantined, quarantined, bytes from unnest(
@@ -299,21 +272,17 @@ function refusedPerRecord(batch: Batch, refused: readonly Refused[]): Map<Pendin
   return counts
 }
 
-async function addToTotals(tx: Tx, batch: Batch, refused: readonly Refused[]): Promise<void> {
-  const sums = new Map<string, { tenant: string; hour: number; service: string; level: string; rows: bigint }>()
+async function addToTotals(
+  tx: Tx,
+  known: readonly TotalRows[] | undefined,
+  batch: Batch,
+  refused: readonly Refused[],
+): Promise<void> {
   const skipped = new Set(refused.map(({ index }) => index))
-  let index = 0
-  eachRow(batch, (walk, _, { record }) => {
-    if (skipped.has(index++)) return
-    const hour = Math.floor(walk.seconds / 3_600)
-    const { service } = walk
-    const id = `${record.tenant}\0${hour}\0${walk.level}\0${service}`
-    const sum = sums.get(id)
-    if (sum) sum.rows += 1n
-    else sums.set(id, { tenant: record.tenant, hour, service, level: levelAt(walk.level), rows: 1n })
-  })
+  const sums = known ?? totalsOf({ ...batch, keeps: index => !skipped.has(index) })
   // Replicas share these rows; locking them in one order keeps two of them from waiting for each other.
-  const rows = [...sums.entries()].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, row]) => row)
+  const nameOf = (row: TotalRows) => `${row.tenant}\0${row.hour}\0${row.level}\0${row.service}`
+  const rows = [...sums].sort((a, b) => (nameOf(a) < nameOf(b) ? -1 : 1))
   if (rows.length === 0) return
   await tx`
     insert into purser_logs.totals as t (tenant, hour, service, level, rows)
@@ -338,12 +307,12 @@ async function addToUsage(tx: Tx, batch: Batch, refused: readonly Refused[]): Pr
   for (const { record } of batch.records) add(record, record.rows, record.accountedBytes)
   if (refused.length > 0) {
     const wanted = new Set(refused.map(({ index }) => index))
-    let index = 0
-    eachRow(batch, (walk, _, { record }) => {
-      if (wanted.has(index++)) add(record, -1, -(walk.end - walk.serviceFrom + levelAt(walk.level).length))
+    eachRow(batch, (walk, _, { record }, __, index) => {
+      if (wanted.has(index)) add(record, -1, -(walk.end - walk.serviceFrom + levelAt(walk.level).length))
     })
   }
   const rows = [...sums.values()]
+  if (rows.length === 0) return
   await tx`
     insert into purser_logs.usage_hours as u (replica, tenant, hour, rows, bytes)
     select ${batch.replica}::uuid, * from unnest(

@@ -1,6 +1,13 @@
 // The store as everything above sees it: every sink that holds data, merged, from one snapshot per read.
 
 import type { Sql, Tx } from '#platform/postgres'
+import type { EvidenceKey } from '../evidence-key.ts'
+import { compactOnce } from './columnar/compact.ts'
+import { type Encoder, openEncoder } from './columnar/encoder.ts'
+import { eraseBlocks, expireBlocks } from './columnar/erase.ts'
+import { columnarReader } from './columnar/search.ts'
+import { columnarStats } from './columnar/stats.ts'
+import { verifyBlocks } from './columnar/verify.ts'
 import { addCount, emptyPage, type Reader } from './reader.ts'
 import { eraseRows } from './rows/erase.ts'
 import { expireRows } from './rows/expire.ts'
@@ -16,16 +23,24 @@ export interface StoreOptions {
   writes: Sql
   table: LogsTable
   visibility: Visibility
+  /** Signs what is written anew. */
+  evidence: EvidenceKey
+  /** Unix ms. */
+  now: () => number
+  /** Of its own, so that merging does not hold up commits; made when there is something to merge. */
+  encoder?: Encoder
 }
 
-const pieceRowsDefault = 1_000
+const pieceRowsDefault = 5_000
 const pieceBytesMax = 8 * 1024 * 1024
 /** A piece of a scan ends after this long or this many candidates, and the next goes on: no snapshot grows old. */
 const pieceTimeoutMs = 10_000
 const pieceScannedMax = 1_000_000
 
-export function openStore({ sql, writes, table, visibility }: StoreOptions): Store {
-  const readers: readonly Reader[] = [rowsReader]
+export function openStore(o: StoreOptions): Store & { close(): Promise<void> } {
+  const { sql, writes, table, visibility, evidence, now: nowMs } = o
+  const encoder = o.encoder ?? openEncoder()
+  const readers: readonly Reader[] = [rowsReader, columnarReader]
 
   const snapshot = <T>(work: (tx: Tx, holding: readonly Reader[]) => Promise<T>) =>
     sql.begin('isolation level repeatable read read only', async tx => {
@@ -144,18 +159,24 @@ export function openStore({ sql, writes, table, visibility }: StoreOptions): Sto
     setRetention: rules => visibility.setRetention(rules),
     async erase(plan, onErased, signal) {
       await eraseRows(writes, plan, onErased, signal)
+      await eraseBlocks({ sql: writes, encoder, evidence, nowMs }, plan, onErased, signal)
     },
-    async expire(rules, nowMs, onErased, signal) {
-      await expireRows(writes, table, rules, nowMs, onErased, signal)
+    async expire(rules, atMs, onErased, signal) {
+      await expireRows(writes, table, rules, atMs, onErased, signal)
+      await expireBlocks({ sql: writes, encoder, evidence, nowMs }, rules, atMs, onErased, signal)
     },
-    async *verify() {},
-    stats: async () => [await rowsStats(sql)],
+    verify: (range, signal) => verifyBlocks(sql, range, signal),
+    stats: async () => [await rowsStats(sql), await columnarStats(sql)],
+    compact: ({ coldAfterMs }) => compactOnce({ sql: writes, encoder, evidence, nowMs: nowMs(), coldAfterMs }),
+    close: () => encoder.close(),
   }
 }
 
 /** Pages of several sinks as one: nothing behind a place that some sink has not looked behind. */
 export function mergePages(pages: readonly SearchPage[], plan: SearchPlan): SearchPage {
-  const [only, ...others] = pages.filter(page => page.scannedRows > 0 || page.resume || page.scannedBlocks > 0)
+  const [only, ...others] = pages.filter(
+    page => page.scannedRows > 0 || page.resume || page.scannedBlocks + page.skippedBlocks > 0,
+  )
   if (!only) return emptyPage()
   if (others.length === 0) return only
   const direction = plan.order === 'desc' ? -1 : 1

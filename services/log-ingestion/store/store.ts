@@ -86,7 +86,7 @@ export interface ScanPlan {
   toNs: bigint
   order: 'asc' | 'desc'
   after?: Place
-  /** Most entries in one piece; 1000 unless given. */
+  /** Most entries in one piece; 5000 unless given. */
   pieceRows?: number
 }
 
@@ -163,4 +163,6 @@ export interface Store {
   expire(rules: readonly RetentionRule[], nowMs: number, onErased: OnErased, signal?: AbortSignal): Promise<void>
   verify(range: VerifyRange, signal?: AbortSignal): AsyncIterable<VerifiedDay>
   stats(): Promise<SinkStats[]>
+  /** Merges fresh blocks once where it pays; false when there was nothing to do. */
+  compact(o: { coldAfterMs: number }): Promise<boolean>
 }

@@ -82,3 +82,6 @@ create table purser_logs.rewrites (
   signature bytea not null
 );
 create index rewrites_day on purser_logs.rewrites (tenant, day);
+
+-- What the compactor looks through.
+create index blocks_fresh on purser_logs.blocks (tenant, day) where generation = 0;

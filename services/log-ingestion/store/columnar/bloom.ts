@@ -182,6 +182,6 @@ function hashText(text: string): number {
 function bitOf(thing: number, i: number, bits: number): number {
   let mixed = Math.imul(thing ^ (thing >>> 16), 0x85ebca6b)
   mixed = Math.imul(mixed ^ (mixed >>> 13), 0xc2b2ae35)
-  const step = ((mixed ^ (mixed >>> 16)) >>> 0) | 1
+  const step = ((mixed ^ (mixed >>> 16)) | 1) >>> 0
   return (thing + i * step) % bits
 }

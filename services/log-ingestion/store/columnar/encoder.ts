@@ -20,6 +20,8 @@ export interface MergeJob {
   tenant: string
   day: number
   blocks: { head: Uint8Array; messages: Uint8Array; metadata: Uint8Array }[]
+  /** Per block: 0 for rows that are left out. */
+  keeps: readonly Uint8Array[] | undefined
 }
 
 export type Job = FreshJob | MergeJob
@@ -32,22 +34,37 @@ export interface JobResult {
 
 export interface Encoder {
   encode(rows: RowsToStore): Promise<{ blocks: FreshBlock[]; totals: TotalRows[] }>
-  merge(tenant: string, day: number, blocks: readonly Required<BlockSections>[]): Promise<FreshBlock[]>
+  /** Blocks of one tenant and day as new ones; `keeps` per block, 0 for rows that are left out. */
+  merge(
+    tenant: string,
+    day: number,
+    blocks: readonly Required<BlockSections>[],
+    keeps?: readonly Uint8Array[],
+  ): Promise<FreshBlock[]>
   close(): Promise<void>
 }
 
+/** A thread without work for this long gives its memory back. */
+const idleMsMax = 15_000
 /** A thread that grows beyond this dies, and its job fails, instead of the process. */
 const heapMiBMax = 128
 
 export function openEncoder(): Encoder {
   let worker: Worker | undefined
   let jobs = 0
+  let idle: NodeJS.Timeout | undefined
   const waiting = new Map<number, { resolve: (result: JobResult) => void; reject: (error: Error) => void }>()
 
   const failAll = (error: Error) => {
     worker = undefined
     for (const { reject } of waiting.values()) reject(error)
     waiting.clear()
+  }
+
+  const rest = () => {
+    const resting = worker
+    worker = undefined
+    void resting?.terminate()
   }
 
   const start = (): Worker => {
@@ -58,7 +75,11 @@ export function openEncoder(): Encoder {
     started.on('message', (answer: JobResult | { id: number; error: string }) => {
       const job = waiting.get(answer.id)
       waiting.delete(answer.id)
-      if (waiting.size === 0) started.unref()
+      if (waiting.size === 0) {
+        started.unref()
+        idle = setTimeout(rest, idleMsMax)
+        idle.unref()
+      }
       if ('error' in answer) job?.reject(new Error(`encoding failed: ${answer.error}`))
       else job?.resolve({ ...answer, blocks: answer.blocks.map(withBuffers) })
     })
@@ -71,6 +92,7 @@ export function openEncoder(): Encoder {
   }
 
   const ask = (job: Job, transfer: ArrayBuffer[]): Promise<JobResult> => {
+    clearTimeout(idle)
     worker ??= start()
     const { promise, resolve, reject } = Promise.withResolvers<JobResult>()
     waiting.set(job.id, { resolve, reject })
@@ -102,7 +124,7 @@ export function openEncoder(): Encoder {
         numbers.buffer,
       ])
     },
-    async merge(tenant, day, blocks) {
+    async merge(tenant, day, blocks, keeps) {
       const sections = blocks.map(({ head, messages, metadata }) => ({
         head: new Uint8Array(head ?? []),
         messages: new Uint8Array(messages ?? []),
@@ -113,9 +135,10 @@ export function openEncoder(): Encoder {
         messages.buffer,
         metadata.buffer,
       ])
-      return (await ask({ kind: 'merge', id: ++jobs, tenant, day, blocks: sections }, transfer)).blocks
+      return (await ask({ kind: 'merge', id: ++jobs, tenant, day, blocks: sections, keeps }, transfer)).blocks
     },
     async close() {
+      clearTimeout(idle)
       const closing = worker
       worker = undefined
       failAll(new Error('the service is stopping'))

@@ -26,6 +26,7 @@ function run(job: Job): JobResult {
       messages: asBuffer(messages),
       metadata: asBuffer(metadata),
     })),
+    job.keeps,
   )
   return { id: job.id, blocks: blocks.map(block => ({ ...block, tenant: job.tenant, day: job.day })), totals: [] }
 }
