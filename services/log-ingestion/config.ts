@@ -18,6 +18,7 @@ import {
   text,
   url,
 } from '#platform/config'
+import { isTimeZone, parseAllowed, parseHostPort } from './syslog/addresses.ts'
 import { parseDatabaseUrl } from '#platform/postgres/url'
 import { keepProblem } from './rules/definitions.ts'
 import { networkProblem } from './rules/network.ts'
@@ -244,6 +245,33 @@ export const spec = defineConfig({
       default: 'whole',
       doc: 'Whether one undecodable entry fails a native batch or only itself; header X-Batch-Errors wins.',
     }),
+    syslogTcp: setting(text, {
+      env: 'SYSLOG_TCP',
+      doc: '`host:port` of the syslog listener on TCP; with SYSLOG_TLS_CERT it speaks TLS. Off unless given.',
+    }),
+    syslogUdp: setting(text, {
+      env: 'SYSLOG_UDP',
+      doc: '`host:port` of the syslog listener on UDP. Off unless given.',
+    }),
+    syslogTlsCert: setting(text, {
+      env: 'SYSLOG_TLS_CERT',
+      doc: 'PEM file of the certificate chain of the syslog listener.',
+    }),
+    syslogTlsKey: setting(text, { env: 'SYSLOG_TLS_KEY', doc: 'PEM file of its private key.' }),
+    syslogKey: setting(text, {
+      env: 'SYSLOG_KEY',
+      doc: 'Name of the key that syslog input counts under, and whose tenant it goes to; without it, `syslog` of public.',
+    }),
+    syslogAllow: setting(list, {
+      env: 'SYSLOG_ALLOW',
+      default: 'loopback',
+      doc: 'Who may send syslog: addresses, CIDR ranges, or `loopback`.',
+    }),
+    syslogTimezone: setting(text, {
+      env: 'SYSLOG_TIMEZONE',
+      default: 'UTC',
+      doc: 'Zone of syslog times that carry none (RFC 3164), such as Europe/Berlin.',
+    }),
     elasticVersion: setting(text, {
       env: 'ELASTIC_VERSION',
       default: '8.19.0',
@@ -316,6 +344,7 @@ export const spec = defineConfig({
         value: '***',
         problem: 'must have at least 16 bytes, better 32 (openssl rand -hex 32); leave it out and one is made',
       })
+    problems.push(...syslogProblems(values))
     if (!/^\d{1,3}\.\d{1,3}\.\d{1,3}$/.test(values.elasticVersion))
       problems.push({
         name: 'LOG_INGESTION_ELASTIC_VERSION',
@@ -334,6 +363,36 @@ export const spec = defineConfig({
 })
 
 export type Config = ConfigOf<typeof spec>
+
+function syslogProblems(values: {
+  syslogTcp: string | undefined
+  syslogUdp: string | undefined
+  syslogTlsCert: string | undefined
+  syslogTlsKey: string | undefined
+  syslogKey: string | undefined
+  syslogAllow: readonly string[]
+  syslogTimezone: string
+}) {
+  const { syslogTcp, syslogUdp, syslogTlsCert, syslogTlsKey, syslogKey, syslogAllow, syslogTimezone } = values
+  const problems: { name: string; value: string; problem: string }[] = []
+  const add = (name: string, value: string, problem: string) =>
+    problems.push({ name: `LOG_INGESTION_SYSLOG_${name}`, value, problem })
+  for (const [name, value] of [
+    ['TCP', syslogTcp],
+    ['UDP', syslogUdp],
+  ] as const)
+    if (value !== undefined && !parseHostPort(value)) add(name, value, 'must be host:port, such as 0.0.0.0:514')
+  if ((syslogTlsCert === undefined) !== (syslogTlsKey === undefined))
+    add('TLS_CERT', syslogTlsCert ?? '', 'needs SYSLOG_TLS_KEY, and the other way round')
+  if (syslogTlsCert !== undefined && syslogTcp === undefined)
+    add('TLS_CERT', syslogTlsCert, 'has no effect without SYSLOG_TCP, the listener that is to speak TLS')
+  if (syslogKey !== undefined && syslogTcp === undefined && syslogUdp === undefined)
+    add('KEY', syslogKey, 'has no effect without SYSLOG_TCP or SYSLOG_UDP')
+  if (!parseAllowed(syslogAllow))
+    add('ALLOW', syslogAllow.join(','), 'must list addresses, ranges such as 10.0.0.0/8, or loopback')
+  if (!isTimeZone(syslogTimezone)) add('TIMEZONE', syslogTimezone, 'is not a time zone, such as UTC or Europe/Berlin')
+  return problems
+}
 
 function ruleProblems(values: {
   redactPatterns: readonly string[]

@@ -42,6 +42,8 @@ export interface Entry {
   isSuspect: boolean
   /** Nesting of the deepest member. */
   deepest: number
+  /** Of the message's end, gone before it got here. */
+  lostBytes?: number
 }
 
 /** The years 1 to 9999: what RFC 3339 can write. */
@@ -78,14 +80,14 @@ export class EntryWriter {
     return refused
   }
 
-  #add({ message, service, level, time, members, isSuspect, deepest }: Entry): string | null {
+  #add({ message, service, level, time, members, isSuspect, deepest, lostBytes = 0 }: Entry): string | null {
     const { rules, lineBytesMax, tally } = this.#o
     const extra: string[] = []
     const moment = this.#moment(time, extra)
     if (typeof moment === 'string') return moment
 
     let text = stripControls(message)
-    const messageBytes = Buffer.byteLength(text)
+    const messageBytes = Buffer.byteLength(text) + lostBytes
     if (messageBytes > lineBytesMax) {
       text = cutAtCharacter(text, lineBytesMax)
       extra.push(`"_truncated_from_bytes":${messageBytes}`)

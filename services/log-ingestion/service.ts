@@ -3,6 +3,7 @@
 import { randomBytes, randomUUID } from 'node:crypto'
 import { chmod, mkdir, open, readFile, rename } from 'node:fs/promises'
 import { createServer } from 'node:http'
+import { BlockList } from 'node:net'
 import { dirname, join } from 'node:path'
 import { Counter, Histogram } from 'prom-client'
 import { closeHttp, createHealth, createHttp, listen } from '#platform/http'
@@ -49,6 +50,9 @@ import { findOwners } from './store/idempotency.ts'
 import { needRestart } from './reload.ts'
 import { logsServicePath, otlpRoutes } from './rpc/otlp.ts'
 import { createVisibility } from './store/visibility.ts'
+import { parseAllowed, parseHostPort } from './syslog/addresses.ts'
+import { createSyslogKey } from './syslog/key.ts'
+import { type SyslogListeners, startSyslog } from './syslog/listeners.ts'
 
 const headerBytesMax = 16 * 1024
 /** Longer than the idle time of usual load balancers, so that it is they who close. */
@@ -57,7 +61,11 @@ const heartbeatEveryMs = 15_000
 /** A start is useful before the database is: after this long it is reported ready as it is. */
 const databaseWaitMs = 10_000
 
-export async function start(config: Config, base: Base): Promise<Running> {
+export interface Service extends Running {
+  syslog: Pick<SyslogListeners, 'tcp' | 'udp'>
+}
+
+export async function start(config: Config, base: Base): Promise<Service> {
   const parts = startSequence(base.log)
   try {
     return await startParts(config, base, parts)
@@ -67,7 +75,7 @@ export async function start(config: Config, base: Base): Promise<Running> {
   }
 }
 
-async function startParts(config: Config, base: Base, parts: StartSequence): Promise<Running> {
+async function startParts(config: Config, base: Base, parts: StartSequence): Promise<Service> {
   const { log, clock, registry } = base
   const startedMonotonicMs = clock.monotonicMs()
   /** What a reload replaces; settings that need a restart are read from `config`. */
@@ -400,6 +408,22 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     settlement.endWaiting()
     await Promise.all([closeHttp(app, { drainMs: 5_000 }), closeHttp2(5_000)])
   })
+  const syslog = await startSyslog({
+    tcp: config.syslogTcp === undefined ? undefined : parseHostPort(config.syslogTcp),
+    udp: config.syslogUdp === undefined ? undefined : parseHostPort(config.syslogUdp),
+    tls:
+      config.syslogTlsCert === undefined || config.syslogTlsKey === undefined
+        ? undefined
+        : { cert: config.syslogTlsCert, key: config.syslogTlsKey },
+    allow: parseAllowed(config.syslogAllow) ?? new BlockList(),
+    zone: config.syslogTimezone,
+    caller: createSyslogKey({ name: config.syslogKey, directory, tenancy: () => database.parts?.tenancy }),
+    intake,
+    messageBytesMax: config.lineBytesMax,
+    log,
+    registry,
+  })
+  parts.onClose('syslog', () => syslog.close())
   if (config.hasSelfLogs) {
     const patterns = () => rules.book.redactionOf('public')
     const stopCapture = captureSelfLogs({ log, acceptance, clock, redaction, patterns })
@@ -410,6 +434,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
   waited.abort()
   return {
     url,
+    syslog: { tcp: syslog.tcp, udp: syslog.udp },
     close: () => parts.close(),
     async reload(next: Config) {
       const keys = await staticKeysOf(next, writeKeyPath)

@@ -36,6 +36,8 @@ export interface StaticKey {
 export interface Directory {
   /** `unavailable`: not known here, and the database that might know it cannot be asked. */
   authenticate(credential: string): Caller | 'unknown' | 'unavailable'
+  /** Whose key of the environment that is. */
+  named(keyName: string): Caller | undefined
   /** From here on stored keys are known too. */
   connect(tenancy: Tenancy): void
   /** From here on tokens of people who signed in are known. */
@@ -91,6 +93,7 @@ export function createDirectory(o: { secret: Buffer; clock: Clock; staticKeys: r
       callers.set(principal, caller)
       return caller
     },
+    named: keyName => [...fixed.values()].find(caller => caller.keyName === keyName),
     connect(opened) {
       tenancy = opened
     },

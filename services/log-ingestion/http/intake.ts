@@ -92,21 +92,28 @@ export interface Intake {
   http(request: IncomingMessage, response: ServerResponse): boolean
   /** The same for a body that is here already, such as the message of an RPC. */
   message(route: IntakeRoute, target: Target, body: Buffer, address: string): Promise<Answer>
+  /** The same for a sender who is known already and gets no answer; null when it is on disk. */
+  direct(route: IntakeRoute, caller: Caller, body: Buffer, address: string): Promise<Fault | null>
 }
 
 export function createIntake(context: IntakeContext): Intake {
   const routeOf = createRoutes(context)
   const message: Intake['message'] = (route, target, body, address) => {
-    const arrival: Arrival = {
-      headers: target.headers,
-      url: target.path,
-      address: () => address,
-      async read(reservation) {
-        reservation.take(body.length)
-        return body
-      },
-    }
+    const arrival = arrived(target, body, address)
     return handle(context, route, target, arrival).catch(error => worded(route, target, faultOf(context, error)))
+  }
+  const direct: Intake['direct'] = async (route, caller, body, address) => {
+    const target = { method: '', path: route.label, parameters: new URLSearchParams(), headers: {} }
+    const reservation = reserve(context.inflight)
+    try {
+      const request = arrived(target, body, address)
+      await take(context, { route, target, request, caller, tenant: caller.tenant, reservation })
+      return null
+    } catch (error) {
+      return faultOf(context, error)
+    } finally {
+      reservation.release()
+    }
   }
   const http: Intake['http'] = (request, response) => {
     const { url = '', method = '' } = request
@@ -139,7 +146,19 @@ export function createIntake(context: IntakeContext): Intake {
       })
     return true
   }
-  return { http, message }
+  return { http, message, direct }
+}
+
+function arrived({ headers, path }: Target, body: Buffer, address: string): Arrival {
+  return {
+    headers,
+    url: path,
+    address: () => address,
+    async read(reservation) {
+      reservation.take(body.length)
+      return body
+    },
+  }
 }
 
 function send(request: IncomingMessage, response: ServerResponse, { status, body, headers }: Answer): void {

@@ -6,13 +6,13 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { TestContext } from 'node:test'
 import { loadConfig } from '#platform/config'
-import type { Base, Running } from '#platform/lifecycle'
+import type { Base } from '#platform/lifecycle'
 import type { Sql } from '#platform/postgres'
 import { testBase } from '../../../test/kit/base.ts'
 import { testDatabase } from '../../../test/kit/database.ts'
 import { pollUntil } from '../../../test/kit/poll.ts'
 import { spec } from '../config.ts'
-import { start } from '../service.ts'
+import { type Service, start } from '../service.ts'
 
 export const writeKey = 'test-write-key'
 export const adminKey = 'test-admin-key'
@@ -22,6 +22,8 @@ export interface TestService {
   dir: string
   sql: Sql
   base: Base
+  /** Where syslog listens, when it does. */
+  syslog: Service['syslog']
   post(path: string, body: string | Uint8Array<ArrayBuffer>, headers?: Record<string, string>): Promise<Response>
   get(path: string, headers?: Record<string, string>): Promise<Response>
   /** Resolves when nothing accepted is still on its way to the database. */
@@ -51,7 +53,7 @@ export async function startService(
     LOG_INGESTION_SHUTDOWN_TIMEOUT: '1s',
     ...o.env,
   }
-  let running: Running | undefined
+  let running: Service | undefined
   let base = o.base ?? testBase(t)
   const run = async (more: Record<string, string> = {}) => {
     const loaded = loadConfig(spec, { env: { ...env, ...more } })
@@ -67,6 +69,9 @@ export async function startService(
   const service: TestService = {
     get url() {
       return url()
+    },
+    get syslog() {
+      return running?.syslog ?? { tcp: undefined, udp: undefined }
     },
     dir,
     sql: database.sql,
