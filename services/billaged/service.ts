@@ -3,7 +3,7 @@ import type { FastifyRequest } from 'fastify'
 import { createHealth, createHttp, type HealthCheck, Problem, serveOnly } from '#platform/http'
 import { openJournal } from '#platform/journal'
 import { type Base, type Running, type StartSequence, startSequence } from '#platform/lifecycle'
-import { isUnavailable, migrate, openSql, resolveDatabase, type Sql } from '#platform/postgres'
+import { isUnavailable, migrate, openSql, resolveDatabase, type Sql, subscribe } from '#platform/postgres'
 import { createPort, createRpc } from '#platform/rpc'
 import { startTracing } from '#platform/telemetry'
 import { deriveKey, loadSecret } from '#platform/tenancy/secret'
@@ -16,9 +16,12 @@ import { authorizeRoutes, mustBeAllowed } from './http/authorize.ts'
 import { closeRoutes } from './http/close.ts'
 import { creditRoutes } from './http/credits.ts'
 import { customerRoutes } from './http/customers.ts'
+import { eventListRoutes } from './http/event-list.ts'
 import { eventRoutes } from './http/events.ts'
 import { createHealthBody, healthRoutes, statsOf } from './http/health.ts'
 import { invoiceRoutes } from './http/invoices.ts'
+import { meterQueryRoutes } from './http/meter-query.ts'
+import { meterRoutes, metersChannel } from './http/meters.ts'
 import { planRoutes } from './http/plans.ts'
 import { quarantineRoutes } from './http/quarantine.ts'
 import { receiptRoutes } from './http/receipts.ts'
@@ -191,6 +194,14 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
         'a stored part is damaged and left out',
       ),
   }
+  const reloadMeters = async () => {
+    // In place: everybody who meters holds this one list.
+    meters.splice(0, meters.length, ...(await loadMeters(sql)))
+  }
+  const listening = await subscribe(sql, metersChannel, () => {
+    reloadMeters().catch(error => log.warn({ err: error }, 'meters could not be read again; the old ones are used'))
+  })
+  parts.onClose('meter changes', () => listening.close())
   const reads = {
     sql,
     reader,
@@ -224,6 +235,9 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     customerRoutes(scope, reads)
     spendRoutes(scope, reads)
     planRoutes(scope, reads)
+    meterRoutes(scope, { ...reads, reloadMeters })
+    meterQueryRoutes(scope, reads)
+    eventListRoutes(scope, reads)
     invoiceRoutes(scope, closing)
     closeRoutes(scope, closing)
     creditRoutes(scope, closing)

@@ -12,7 +12,7 @@ import { loadEventUsage, loadVmUsage } from '../store/usage.ts'
 import { ledgerRows, usageRows } from '../usage/rows.ts'
 import { callerOf, mustActFor } from './authorize.ts'
 import type { ReadContext } from './context.ts'
-import { instant, limit, paramId, parseInput, wait } from './query.ts'
+import { instant, isZone, limit, paramId, parseInput, wait } from './query.ts'
 
 const usageQuery = z.object({
   from: instant.optional(),
@@ -132,13 +132,4 @@ function policyAt(policies: readonly PlannedSegment[], ms: number) {
 
 function toCustomer(row: CustomerRow): Customer {
   return { ...row, firstSeen: row.firstSeen.toISOString() }
-}
-
-function isZone(name: string): boolean {
-  try {
-    Temporal.Instant.fromEpochMilliseconds(0).toZonedDateTimeISO(name)
-    return true
-  } catch {
-    return false
-  }
 }

@@ -44,3 +44,12 @@ export const limit = z
 export function paramId(request: FastifyRequest): string {
   return parseInput(z.object({ id: z.string().min(1).max(255) }), request.params).id
 }
+
+export function isZone(name: string): boolean {
+  try {
+    Temporal.Instant.fromEpochMilliseconds(0).toZonedDateTimeISO(name)
+    return true
+  } catch {
+    return false
+  }
+}

@@ -191,3 +191,28 @@ function floorDiv(a: bigint, b: bigint): bigint {
   const quotient = a / b
   return a < 0n && quotient * b !== a ? quotient - 1n : quotient
 }
+
+/** When the meter's first event was; null without any. */
+export async function firstEventNs(sql: Sql, meter: Meter): Promise<bigint | null> {
+  const [row] = await sql<{ atNs: bigint | null }[]>`
+    select min(at_ns) as "atNs" from billaged.usage_event where type = ${meter.eventType}`
+  return row?.atNs ?? null
+}
+
+const valuesMax = 1_000
+
+export async function subjectsOf(sql: Sql, meter: Meter, only: string | null): Promise<string[]> {
+  const rows = await sql<{ subject: string }[]>`
+    select distinct coalesce(subject, customer_id) as subject from billaged.usage_event
+    where type = ${meter.eventType} and customer_id is not null and (${only}::text is null or customer_id = ${only})
+    order by 1 limit ${valuesMax}`
+  return rows.map(row => row.subject)
+}
+
+export async function groupValues(sql: Sql, meter: Meter, name: string, only: string | null): Promise<string[]> {
+  const rows = await sql<{ value: string }[]>`
+    select distinct data #>> ${arrayLiteral(meter.groupBy[name] ?? [])}::text::text[] as value from billaged.usage_event
+    where type = ${meter.eventType} and customer_id is not null and (${only}::text is null or customer_id = ${only})
+    order by 1 limit ${valuesMax}`
+  return rows.map(row => row.value).filter(value => value !== null)
+}

@@ -86,7 +86,9 @@ test('every route answers each kind of caller as the table says', async t => {
     const [method = '', pattern = ''] = route.split(' ')
     const isPlan = pattern.startsWith('/v1/plans')
     const path = pattern
-      .replace(':id', isPlan ? 'example' : 'acme')
+      .replace(':id', isPlan ? 'example' : pattern.startsWith('/api/v1/meters') ? 'ai_cost' : 'acme')
+      .replace(':key', 'model')
+      .replace('*', 'apps')
       .replace(':line', 'li_0')
       .replace(':period', '2020-01')
       .replace('/draft', '/draft?customer=acme&period=2026-01')
@@ -102,6 +104,8 @@ test('every route answers each kind of caller as the table says', async t => {
       if (!isKnown) assert.equal(status, 401, label)
       else if (!isHolder) assert.equal(status, 403, label)
       else if (!isThere && status === 404) continue
+      // A built-in meter stays; an area that is not here says so.
+      else if (pattern.startsWith('/api/v1/') && (status === 409 || status === 501)) continue
       else assert.ok(status < 300 || status === 400 || (status === 403 && who.startsWith('key with admin')), label)
     }
   }

@@ -1,0 +1,51 @@
+import type { Sql } from '#platform/postgres'
+
+export interface EventRecord {
+  source: string
+  id: string
+  type: string
+  subject: string | null
+  customerId: string | null
+  atNs: bigint
+  data: unknown
+  receivedAt: Date
+  validationError: string | null
+  voidReason: string | null
+}
+
+export interface EventFilter {
+  fromNs: bigint
+  toNs: bigint
+  subject: string | null
+  id: string | null
+  hasError: boolean | null
+  /** A tenant's own only. */
+  only: string | null
+  limit: number
+}
+
+/** Newest first, every variant of a conflict. */
+export async function listEvents(sql: Sql, filter: EventFilter): Promise<EventRecord[]> {
+  return sql<EventRecord[]>`
+    select e.source, e.id, e.type, e.subject, e.customer_id as "customerId", e.at_ns as "atNs", e.data,
+      e.received_at as "receivedAt", e.validation_error as "validationError", v.reason as "voidReason"
+    from billaged.usage_event e left join billaged.usage_void v using (source, id)
+    where e.at_ns >= ${filter.fromNs} and e.at_ns < ${filter.toNs}
+      and (${filter.only}::text is null or e.customer_id = ${filter.only})
+      and (${filter.subject}::text is null or e.subject = ${filter.subject} or e.customer_id = ${filter.subject})
+      and (${filter.id}::text is null or e.id like '%' || ${filter.id} || '%')
+      and (${filter.hasError}::bool is null or (e.validation_error is not null) = ${filter.hasError})
+    order by e.at_ns desc, e.source, e.id, e.digest limit ${filter.limit}`
+}
+
+/** Naming it again changes nothing; the first reason stays. */
+export async function voidEvent(
+  sql: Sql,
+  o: { source: string; id: string; reason: string; by: string },
+): Promise<{ isKnown: boolean }> {
+  await sql`
+    insert into billaged.usage_void (source, id, reason, voided_by) values (${o.source}, ${o.id}, ${o.reason}, ${o.by})
+    on conflict do nothing`
+  const known = await sql`select 1 from billaged.usage_event where source = ${o.source} and id = ${o.id} limit 1`
+  return { isKnown: known.length > 0 }
+}
