@@ -4,6 +4,7 @@ import { createRpcClient } from './cli/client.ts'
 import { runDemo } from './cli/demo.ts'
 import { printResult } from './cli/output.ts'
 import { exampleReading, readMetrics } from './cli/readings.ts'
+import { verifyReceipt } from './cli/verify.ts'
 
 const usage = `billaged-cli - CLI tool for billaged operations
 
@@ -16,6 +17,8 @@ Commands:
   notify-stopped <vm-id>                Notify that a VM has stopped
   notify-gap <vm-id> [minutes]          Notify about a possible gap in metrics (default: 5 minutes)
   demo [-live]                          Three customers, a plan, ten VMs and a month of readings
+  verify <receipt.json> [-evidence F] [-samples F] [-previous F] [-public-key K]
+                                        Check a receipt offline, as far down as the files reach
 
 Flags (also after the command):
   -server ADDR     server address (UNKEY_BILLAGED_SERVER_ADDRESS, default localhost:8081)
@@ -74,6 +77,8 @@ async function run(argv: readonly string[]): Promise<number> {
       return notifyGap(flags, vmArgument(command, args), args[1] ?? '5')
     case 'demo':
       return runDemo(flags)
+    case 'verify':
+      return verifyReceipt(flags, args[0])
     default:
       if (command !== undefined) process.stderr.write(`Unknown command: ${command}\n`)
       process.stderr.write(usage)

@@ -17,6 +17,11 @@ export interface Flags {
   instance: string
   vms: string[]
   live: boolean
+  /** `verify`: files beside the receipt, and the issuer's key. */
+  evidence: string
+  samples: string
+  previous: string
+  publicKey: string
   help: boolean
   /** Where an installation on this machine keeps its operator key, best place first. */
   keyDirs: readonly string[]
@@ -77,6 +82,10 @@ export function parseArgs(
         .map(vm => vm.trim())
         .filter(vm => vm !== ''),
       live: given.get('live') === 'true',
+      evidence: text('evidence', ''),
+      samples: text('samples', ''),
+      previous: text('previous', ''),
+      publicKey: text('public-key', ''),
       help: given.has('help') || given.has('h'),
       keyDirs: [variable('DATA_DIR'), join(env.PURSER_DATA_DIR || './.purser', 'billaged'), '/var/lib/billaged'].filter(
         dir => dir !== undefined,
@@ -89,7 +98,7 @@ const switches = new Set(['json', 'live', 'help', 'h'])
 const known = new Set([
   ...switches,
   ...['server', 'user', 'tenant', 'tls-mode', 'spiffe-socket', 'tls-cert', 'tls-key', 'tls-ca', 'timeout', 'key'],
-  ...['vm', 'file', 'instance', 'vms'],
+  ...['vm', 'file', 'instance', 'vms', 'evidence', 'samples', 'previous', 'public-key'],
 ])
 
 function timeout(value: string): number {

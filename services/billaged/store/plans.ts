@@ -95,5 +95,11 @@ export async function insertSubscription(
     select c.id, c.no, p.id, ${new Date(o.fromMs)}, ${o.toMs === null ? null : new Date(o.toMs)}
     from billaged.customer c, billaged.plan p where c.id = ${o.customerId} and p.id = ${o.planId}
     returning subscription_id as id`
+  // Before there is anything to pay, a customer's currency is that of its first plan.
+  await sql`
+    update billaged.customer c set currency = p.currency from billaged.plan p
+    where c.id = ${o.customerId} and p.id = ${o.planId} and c.currency <> p.currency
+      and (select count(*) from billaged.subscription s where s.customer_id = c.id) = 1
+      and not exists (select 1 from billaged.credit_grant g where g.customer_id = c.id)`
   return row?.id ?? null
 }
