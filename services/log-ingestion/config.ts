@@ -306,6 +306,11 @@ export const spec = defineConfig({
       default: '169.254.0.0/16,fe80::/10',
       doc: 'Networks that alert webhooks may never reach.',
     }),
+    corsOrigins: setting(list, {
+      env: 'CORS_ORIGINS',
+      default: '',
+      doc: 'Origins whose pages may call this API from a browser: exact ones, or `*`.',
+    }),
     trustedProxies: setting(list, {
       env: 'TRUSTED_PROXIES',
       default: 'loopback',

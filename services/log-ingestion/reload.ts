@@ -11,6 +11,7 @@ const live: ReadonlySet<string> = new Set<keyof Config>([
   'batchRows',
   'batchFlushIntervalMs',
   'registration',
+  'corsOrigins',
   'logLevel',
   'warnings',
 ])

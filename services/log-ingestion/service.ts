@@ -18,6 +18,7 @@ import { adminScopes, createDirectory, parseStaticKey, type StaticKey, writeScop
 import { type Config, databaseUrlOf, stateDirOf, storageOf } from './config.ts'
 import { addAdmin } from './http/admin.ts'
 import { createInflightBytes } from './http/body.ts'
+import { createBrowserDoor } from './http/browser.ts'
 import { authorize } from './http/caller.ts'
 import type { QueryContext } from './http/context.ts'
 import { createGate } from './http/gate.ts'
@@ -296,6 +297,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     log,
     registry,
   })
+  const browser = createBrowserDoor({ origins: () => current.corsOrigins, consoleUrl: config.budgetguardUrl })
   const app = createHttp({
     service: 'log-ingestion',
     base,
@@ -320,6 +322,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
             const timer = setTimeout(() => response.destroy(), config.writeTimeoutMs)
             response.once('close', () => clearTimeout(timer))
           })
+          if (browser(request, response)) return
           if (request.url?.startsWith(logsServicePath)) rpc(request, response)
           else if (!intake.http(request, response)) handler(request, response)
         },
@@ -380,7 +383,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
       rateLimitRps: current.rateLimitRps,
     }),
   }
-  addReading(app, context)
+  addReading(app, context, { version: base.version })
   addReceipts(app, context)
   addAdmin(app, context)
   rules.addRoutes(app, context, { tenancy: () => database.parts?.tenancy, decoderRedaction: redaction })

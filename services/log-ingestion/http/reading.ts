@@ -6,12 +6,13 @@ import { addContextLines } from './context-lines.ts'
 import { addExport } from './export.ts'
 import { addFields } from './fields.ts'
 import { addHistogram } from './histogram.ts'
+import { addOpenApi } from './openapi.ts'
 import { addPatterns } from './patterns.ts'
 import { addSearch } from './search.ts'
 import { addTail } from './tail.ts'
 import { routeUpgrades } from './web-socket.ts'
 
-export function addReading(app: FastifyInstance, context: QueryContext): void {
+export function addReading(app: FastifyInstance, context: QueryContext, o: { version: string }): void {
   addSearch(app, context)
   addHistogram(app, context)
   addFields(app, context)
@@ -20,4 +21,5 @@ export function addReading(app: FastifyInstance, context: QueryContext): void {
   addPatterns(app, context)
   addTail(app, context)
   routeUpgrades(app)
+  addOpenApi(app, o.version)
 }
