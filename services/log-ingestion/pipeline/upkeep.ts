@@ -22,7 +22,10 @@ const everyMs = 30_000
 /** Partitions that exist before their day does. */
 const daysAhead = 2
 /** A request received just before the hour ends may still be on its way to the journal. Later ones make another part. */
-const hourGraceMs = 60_000
+const hourGraceMs = 5_000
+const hourMs = 3_600_000
+/** Whether an hour is over is asked of the clock alone. */
+const lookForHourEveryMs = 1_000
 
 export function startUpkeep(o: {
   database: Database
@@ -38,6 +41,11 @@ export function startUpkeep(o: {
   let outbox: Outbox | undefined
   let running: Promise<void> = Promise.resolve()
   let isClosed = false
+
+  /** Hours since 1970 whose entries are all stored: accepted before the watermark, and none on its way any more. */
+  const endedHours = () =>
+    Math.floor(Math.min(clock.now() - hourGraceMs, Number(progress.watermarkUs() / 1_000n)) / hourMs)
+  let toldHours = 0
 
   const round = async (parts: ReadyDatabase) => {
     const today = dayOf(clock.now() / 1_000)
@@ -69,9 +77,15 @@ export function startUpkeep(o: {
       registry: o.registry,
     })
     const { report } = outbox
-    // All rows accepted before the watermark are committed.
-    const endedByMs = Math.min(clock.now() - hourGraceMs, Number(progress.watermarkUs() / 1_000n))
-    const parts = await reportHours(reads, { replica, endedByMs, report: (tx, events) => report(tx, events) })
+    const hours = endedHours()
+    const nowMs = clock.now()
+    const parts = await reportHours(reads, {
+      replica,
+      endedByMs: hours * hourMs,
+      ofOthersByMs: nowMs - hourMs,
+      report: (tx, events) => report(tx, events),
+    })
+    toldHours = hours
     if (parts > 0) log.info({ parts }, 'usage of past hours reported')
   }
 
@@ -86,6 +100,11 @@ export function startUpkeep(o: {
   }
   const timer = setInterval(() => void run().catch(() => {}), everyMs)
   timer.unref()
+  // An hour's usage is told as soon as it is complete, not with the next round.
+  const hourTimer = setInterval(() => {
+    if (outbox && endedHours() > toldHours) void run().catch(() => {})
+  }, lookForHourEveryMs)
+  hourTimer.unref()
   void database.ready.then(run).catch(() => {})
 
   const usageHealth = (): HealthCheck => {
@@ -99,6 +118,7 @@ export function startUpkeep(o: {
     round: run,
     async close() {
       clearInterval(timer)
+      clearInterval(hourTimer)
       isClosed = true
       await running
       await outbox?.close()

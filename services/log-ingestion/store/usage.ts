@@ -12,6 +12,7 @@ const hourMs = 3_600_000
 const hoursMax = 200
 
 interface HourRow {
+  replica: string
   tenant: string
   /** Unix ms. */
   hour: bigint
@@ -20,33 +21,44 @@ interface HourRow {
   parts: number
 }
 
-/** Reports the hours that ended at or before `endedByMs`; returns how many parts. */
+/**
+ * Reports the hours that ended at or before `endedByMs`; returns how many parts. Hours of a replica that is not seen any
+ * more are reported by the others, a while later: what it stored is stored, and should it come back it adds a part.
+ */
 export async function reportHours(
   sql: Sql,
-  o: { replica: string; endedByMs: number; report: (tx: Tx, events: readonly UsageEvent[]) => Promise<void> },
+  o: {
+    replica: string
+    endedByMs: number
+    ofOthersByMs?: number
+    report: (tx: Tx, events: readonly UsageEvent[]) => Promise<void>
+  },
 ): Promise<number> {
   return await sql.begin(async tx => {
     const hours = await tx<HourRow[]>`
-      select tenant, (extract(epoch from hour) * 1000)::int8 as hour,
+      select replica::text as replica, tenant, (extract(epoch from hour) * 1000)::int8 as hour,
              rows - reported_rows as rows, bytes - reported_bytes as bytes, parts
       from purser_logs.usage_hours
-      where replica = ${o.replica}::uuid and rows > reported_rows
-        and hour <= to_timestamp(${o.endedByMs - hourMs}::float8 / 1000)
-      order by hour, tenant limit ${hoursMax} for update`
+      where rows > reported_rows and (
+        (replica = ${o.replica}::uuid and hour <= to_timestamp(${o.endedByMs - hourMs}::float8 / 1000))
+        or (replica <> ${o.replica}::uuid and hour <= to_timestamp(${(o.ofOthersByMs ?? 0) - hourMs}::float8 / 1000)
+            and not exists (select from purser_logs.replicas r where r.replica = usage_hours.replica
+                              and r.seen_at > clock_timestamp() - interval '10 minutes')))
+      order by hour, tenant, replica limit ${hoursMax} for update`
     if (hours.length === 0) return 0
     await o.report(
       tx,
-      hours.map(hour => eventOf(hour, o.replica)),
+      hours.map(hour => eventOf(hour)),
     )
-    for (const { tenant, hour } of hours)
+    for (const { replica, tenant, hour } of hours)
       await tx`
         update purser_logs.usage_hours set reported_rows = rows, reported_bytes = bytes, parts = parts + 1
-        where replica = ${o.replica}::uuid and tenant = ${tenant} and hour = to_timestamp(${Number(hour)}::float8 / 1000)`
+        where replica = ${replica}::uuid and tenant = ${tenant} and hour = to_timestamp(${Number(hour)}::float8 / 1000)`
     return hours.length
   })
 }
 
-function eventOf({ tenant, hour, rows, bytes, parts }: HourRow, replica: string): UsageEvent {
+function eventOf({ replica, tenant, hour, rows, bytes, parts }: HourRow): UsageEvent {
   const time = new Date(Number(hour))
   const id = `${tenant}/${time.toISOString().slice(0, 13)}/${replica}`
   return {

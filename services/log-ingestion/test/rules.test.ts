@@ -7,11 +7,11 @@ import { createServer, type IncomingHttpHeaders } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
-import { type Clock, systemClock } from '#platform/time'
 import { testBase } from '../../../test/kit/base.ts'
 import { pollUntil } from '../../../test/kit/poll.ts'
 import { newTally } from '../json/metadata.ts'
 import { openRuleBook } from '../rules/rule-book.ts'
+import { shiftedClock } from './shifted-clock.ts'
 import { adminKey, batch, entry, startService, type TestService } from './start.ts'
 
 async function call<T = Record<string, unknown>>(
@@ -34,18 +34,6 @@ async function messages(service: TestService, q: string, key = adminKey): Promis
   const path = `/api/v1/logs/search?q=${encodeURIComponent(q)}&from=-7d&to=now%2B1h&limit=1000&order=asc`
   const { body } = await call<{ logs: { message: string }[] }>(service, 'GET', path, undefined, key)
   return body.logs.map(log => log.message)
-}
-
-/** The system's clock, and ahead of it by what a test adds. */
-function shiftedClock(): Clock & { advance(ms: number): void } {
-  let aheadMs = 0
-  return {
-    now: () => systemClock.now() + aheadMs,
-    monotonicMs: () => systemClock.monotonicMs() + aheadMs,
-    advance(ms) {
-      aheadMs += ms
-    },
-  }
 }
 
 const ago = (ms: number, now = Date.now()) => new Date(now - ms).toISOString()
