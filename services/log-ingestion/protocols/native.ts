@@ -13,7 +13,7 @@ export const single: IntakeRoute = {
     const { total, rejected, hasTimestamps } = yield* decodeNative(body, builder, nativeOptions('single', target, o))
     const [details] = total === 0 ? ['timestamp is required'] : rejected
     return {
-      total,
+      total: 1,
       rejectedCount: details === undefined ? 0 : 1,
       hasTimestamps,
       answer: () =>
