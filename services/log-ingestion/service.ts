@@ -27,6 +27,8 @@ import { addHealth } from './http/health.ts'
 import { createIntake } from './http/intake.ts'
 import { addKeys } from './http/keys.ts'
 import { addReading } from './http/reading.ts'
+import { addLedger } from './http/ledger.ts'
+import { addQuarantine } from './http/quarantine.ts'
 import { addReceipts } from './http/receipts.ts'
 import { addSignIn } from './http/sign-in.ts'
 import { addUsers } from './http/users.ts'
@@ -122,6 +124,13 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     quarantineRows: () => progress.quarantinedRows,
     tails: () => hub.count,
   })
+  const entryRules = {
+    messageBytesMax: config.messageBytesMax,
+    metadataBytesMax: config.metadataBytesMax,
+    timestampPastMaxMs: config.timestampPastMaxMs,
+    timestampFutureMaxMs: config.timestampFutureMaxMs,
+    redaction,
+  }
   const settlement = createSettlement()
   const backlog = createBacklog(journal.end)
   const acceptance = await parts.add('acceptance', () =>
@@ -215,6 +224,8 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     database,
     progress,
     replica,
+    dir,
+    idempotencyTtlMs: config.idempotencyTtlMs,
     secret,
     billagedUrl: config.billagedUrl,
     clock,
@@ -262,13 +273,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     settlement,
     receipts,
     metrics,
-    rules: {
-      messageBytesMax: config.messageBytesMax,
-      metadataBytesMax: config.metadataBytesMax,
-      timestampPastMaxMs: config.timestampPastMaxMs,
-      timestampFutureMaxMs: config.timestampFutureMaxMs,
-      redaction,
-    },
+    rules: entryRules,
     lineBytesMax: config.lineBytesMax,
     bodyBytesMax: config.bodyBytesMax,
     entriesMax: config.rowsPerRequestMax,
@@ -385,6 +390,8 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
   }
   addReading(app, context, { version: base.version })
   addReceipts(app, context)
+  addLedger(app, { ...context, backlog, imbalanceRows: () => progress.imbalanceRows })
+  addQuarantine(app, { ...context, acceptance, rules: entryRules, tenancy: () => database.parts?.tenancy })
   addAdmin(app, context)
   rules.addRoutes(app, context, { tenancy: () => database.parts?.tenancy, decoderRedaction: redaction })
   const peopleContext = {

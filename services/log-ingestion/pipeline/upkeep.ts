@@ -5,11 +5,14 @@ import type { Logger, Registry } from '#platform/telemetry'
 import type { Clock } from '#platform/time'
 import { type Outbox, openOutbox } from '#platform/usage/outbox'
 import { loadAccountedRows } from '../store/commits.ts'
+import { sweepKeys } from '../store/idempotency.ts'
+import { exportOldest } from '../store/quarantine.ts'
 import { dayOf } from '../store/rows/partitions.ts'
 import { countQuarantined } from '../store/totals.ts'
 import { reportHours } from '../store/usage.ts'
 import type { Database, ReadyDatabase } from './database.ts'
 import type { Progress } from './progress.ts'
+import { writeExport } from './quarantine-file.ts'
 
 export interface Upkeep {
   addHealth(health: Health): void
@@ -18,6 +21,8 @@ export interface Upkeep {
   close(): Promise<void>
 }
 
+const quarantineKeepMs = 30 * 86_400_000
+const quarantineBytesMax = 1024 ** 3
 const everyMs = 30_000
 /** Partitions that exist before their day does. */
 const daysAhead = 2
@@ -31,6 +36,9 @@ export function startUpkeep(o: {
   database: Database
   progress: Progress
   replica: string
+  /** Of this replica: what leaves quarantine is kept there. */
+  dir: string
+  idempotencyTtlMs: number
   secret: Buffer
   billagedUrl: string | undefined
   clock: Clock
@@ -51,15 +59,28 @@ export function startUpkeep(o: {
     const today = dayOf(clock.now() / 1_000)
     await parts.partitions.ensure(Array.from({ length: daysAhead + 1 }, (_, i) => today + i))
     await compare(parts)
+    await sweepKeys(parts.reads, clock.now() - o.idempotencyTtlMs)
+    await exportQuarantine(parts)
     progress.quarantinedRows = await countQuarantined(parts.reads)
     await reportUsage(parts)
   }
 
   /** Only a count during which nothing was committed says anything. */
-  const compare = async ({ reads }: ReadyDatabase) => {
+  const compare = async ({ reads, writer }: ReadyDatabase) => {
     const before = progress.committedRows
     const accounted = await loadAccountedRows(reads, replica)
-    if (progress.committedRows === before) progress.compare(accounted)
+    if (progress.committedRows !== before) return
+    progress.compare(accounted)
+    // Fewer than were committed: the database is an older one. What the journal still keeps of them goes in again, once.
+    if (progress.imbalanceRows > 0 && progress.imbalanceRows !== recheckedRows) writer.recheck()
+    recheckedRows = progress.imbalanceRows
+  }
+  let recheckedRows = 0
+
+  const exportQuarantine = async ({ reads }: ReadyDatabase) => {
+    const bounds = { receivedBeforeMs: clock.now() - quarantineKeepMs, bytesMax: quarantineBytesMax }
+    const rows = await exportOldest(reads, bounds, entries => writeExport(o.dir, entries))
+    if (rows > 0) log.warn({ rows, dir: o.dir }, 'old entries left quarantine for a file')
   }
 
   const reportUsage = async ({ reads }: ReadyDatabase) => {

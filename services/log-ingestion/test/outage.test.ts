@@ -173,23 +173,6 @@ test('an entry the database refuses goes to quarantine alone and is counted', as
   assert.deepEqual([(receipt as { stored: number }).stored, (receipt as { quarantined: number }).quarantined], [2, 1])
 })
 
-test('a missing right is named and waited for; nothing is quarantined', async t => {
-  const s = await startService(t)
-  await s.sql`create or replace function refuse() returns trigger language plpgsql as $$ begin raise insufficient_privilege using message = 'permission denied for table logs'; end $$`
-  await s.sql`create trigger refuse before insert on logs for each row execute function refuse()`
-  await s.post('/api/v1/logs', JSON.stringify({ log: entry({ message: 'patient' }) }))
-  const detail = await pollUntil(
-    async () =>
-      ((await (await fetch(`${s.url}/health`)).json()) as { checks?: { database?: { detail: string } } }).checks
-        ?.database?.detail,
-    { what: 'health to name the right' },
-  )
-  assert.match(detail, /permission denied for table logs/)
-  await s.sql`drop trigger refuse on logs`
-  await s.settled()
-  await assertExact(s.sql, new Set(['patient']))
-})
-
 test('a full journal refuses with 429 and Retry-After and forgets nothing', async t => {
   const database = await testDatabase(t)
   const proxy = await tcpProxy(t, database.url)

@@ -1,0 +1,118 @@
+// The ledger against what is there. `stored` was counted by the commits, `present` is counted in the tables now.
+
+import type { Sql, Tx } from '#platform/postgres'
+
+export interface LedgerRow {
+  replica: string
+  key: string
+  tenant: string
+  hourMs: number
+  accepted: bigint
+  stored: bigint
+  quarantined: bigint
+  duplicates: bigint
+  damaged: bigint
+  deleted: bigint
+  expired: bigint
+  bytes: bigint
+}
+
+export interface LedgerPlan {
+  /** Undefined: all. */
+  tenant: string | undefined
+  key: string | undefined
+  /** Hours that begin in [fromMs, toMs). Undefined: from the first. */
+  fromMs: number | undefined
+  toMs: number
+  rowsMax: number
+  countsPresent: boolean
+}
+
+export type LedgerTotals = Omit<LedgerRow, 'replica' | 'key' | 'tenant' | 'hourMs'>
+
+export interface Ledger {
+  rows: LedgerRow[]
+  totals: LedgerTotals
+  /** Where the totals begin: an hour at or before `fromMs` when entries cannot be counted by their acceptance. */
+  fromMs: number | undefined
+  present: bigint | undefined
+  reasons: number
+}
+
+const hourMs = 3_600_000
+const presentTimeoutMs = 10 * 60_000
+
+export async function reconcile(sql: Sql, plan: LedgerPlan): Promise<Ledger> {
+  // One snapshot: a commit in between would look like a loss.
+  return await sql.begin('isolation level repeatable read read only', async tx => {
+    const { tenant, key, toMs } = plan
+    const hasBlocks = plan.countsPresent && (await holdsBlocks(tx))
+    // Blocks do not say when their entries were accepted: all of them are counted, against the whole ledger.
+    const fromMs = hasBlocks || plan.fromMs === undefined ? undefined : Math.floor(plan.fromMs / hourMs) * hourMs
+    const where = tx`
+      (${tenant ?? null}::text is null or tenant = ${tenant ?? null})
+      and (${key ?? null}::text is null or key_id = ${key ?? null})
+      and (${fromMs ?? null}::float8 is null or hour >= to_timestamp(${fromMs ?? null}::float8 / 1000))
+      and (${hasBlocks} or hour < to_timestamp(${toMs}::float8 / 1000))`
+    const rows = await tx<(Omit<LedgerRow, 'hourMs'> & { hour: bigint })[]>`
+      select replica, key_id as key, tenant, (extract(epoch from hour) * 1000)::int8 as hour,
+             accepted, stored, quarantined, duplicates, damaged, deleted, expired, bytes
+      from purser_logs.ledger where ${where} order by hour desc, tenant, key_id, replica limit ${plan.rowsMax}`
+    const [totals] = await tx<(LedgerTotals & { first: bigint | null })[]>`
+      select ${sums(tx)}, (extract(epoch from min(hour)) * 1000)::int8 as first from purser_logs.ledger where ${where}`
+    const [reasons] = await tx<{ count: bigint }[]>`
+      select count(distinct reason) from purser_logs.quarantine
+      where (${tenant ?? null}::text is null or tenant = ${tenant ?? null})
+        and (${fromMs ?? null}::float8 is null or received_at >= to_timestamp(${fromMs ?? null}::float8 / 1000))`
+    if (!totals) throw new Error('BUG: sums of nothing')
+    const { first, ...counts } = totals
+    const since = fromMs ?? (first === null ? undefined : Number(first))
+    const present = plan.countsPresent ? await countPresent(tx, { tenant, since, toMs, hasBlocks }) : undefined
+    return {
+      rows: rows.map(({ hour, ...row }) => ({ ...row, hourMs: Number(hour) })),
+      totals: counts,
+      fromMs: since,
+      present,
+      reasons: Number(reasons?.count ?? 0n),
+    }
+  })
+}
+
+const sums = (tx: Tx) =>
+  tx.unsafe(
+    ['accepted', 'stored', 'quarantined', 'duplicates', 'damaged', 'deleted', 'expired', 'bytes']
+      .map(name => `coalesce(sum(${name}), 0)::int8 as ${name}`)
+      .join(', '),
+  )
+
+async function holdsBlocks(tx: Tx): Promise<boolean> {
+  const [row] = await tx<{ holds: boolean }[]>`select exists(select from purser_logs.blocks) as holds`
+  return row?.holds ?? false
+}
+
+async function countPresent(
+  tx: Tx,
+  {
+    tenant,
+    since,
+    toMs,
+    hasBlocks,
+  }: { tenant: string | undefined; since: number | undefined; toMs: number; hasBlocks: boolean },
+): Promise<bigint> {
+  if (since === undefined) return 0n
+  await tx`select set_config('statement_timeout', ${String(presentTimeoutMs)}, true)`
+  const [column] = await tx`
+    select from pg_attribute where attrelid = to_regclass('public.logs') and attname = 'tenant' and not attisdropped`
+  const ofTenant =
+    tenant === undefined ? tx`true` : column ? tx`coalesce(tenant, 'public') = ${tenant}` : tx`${tenant === 'public'}`
+  // Rows from before our first commit are somebody else's: the ledger knows nothing of them.
+  const [rows] = await tx<{ count: bigint }[]>`
+    select count(*) from public.logs
+    where created_at >= to_timestamp(${since}::float8 / 1000)
+      and (${hasBlocks} or created_at < to_timestamp(${toMs}::float8 / 1000)) and ${ofTenant}`
+  if (!hasBlocks) return rows?.count ?? 0n
+  const [blocks] = await tx<{ rows: bigint }[]>`
+    select coalesce(sum(rows), 0)::int8 as rows from purser_logs.blocks
+    where ${tenant ?? null}::text is null or tenant = ${tenant ?? null}`
+  return (rows?.count ?? 0n) + (blocks?.rows ?? 0n)
+}

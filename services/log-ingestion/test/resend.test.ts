@@ -1,0 +1,222 @@
+// Requests sent twice: marked ones, unmarked ones, at the same time, after kill -9's little brother (a restart without
+// memory), on another replica. And what a sender may ask to be true before it hears of it.
+
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import { testDatabase } from '../../../test/kit/database.ts'
+import type { LedgerAnswer, ReceiptAnswer } from '../api.ts'
+import { batch, entry, startService, type TestService } from './start.ts'
+import { tcpProxy } from './tcp-proxy.ts'
+
+/** Replicas know each other's keys and receipts by it. */
+const shared = { PURSER_SECRET: 'one secret for all replicas of a test' }
+
+const messages = async (s: { sql: TestService['sql'] }) =>
+  (await s.sql<{ message: string }[]>`select message from logs order by id`).map(row => row.message)
+
+async function ledgerOf(s: TestService, query = 'present=true'): Promise<LedgerAnswer> {
+  return (await (await s.get(`/api/v1/ledger?${query}`)).json()) as LedgerAnswer
+}
+
+async function receiptOf(s: TestService, response: Response): Promise<ReceiptAnswer> {
+  const answer = await s.get(`/api/v1/receipts/${response.headers.get('x-receipt')}`)
+  assert.equal(answer.status, 200)
+  return (await answer.json()) as ReceiptAnswer
+}
+
+const marked = (key: string) => ({ 'idempotency-key': key })
+
+describe('G9: an Idempotency-Key makes one request of many, over restarts and replicas', () => {
+  test('an Idempotency-Key stores its body once: the repeat gets the same answer, receipt and X-Duplicate', async t => {
+    const s = await startService(t, { env: { LOG_INGESTION_DEDUPE_WINDOW: '0s' } })
+    const body = batch(entry({ message: 'a' }), entry({ message: '' }), entry({ message: 'b' }))
+    const first = await s.post('/api/v1/logs/batch', body, marked('k1'))
+    const again = await s.post('/api/v1/logs/batch', body, marked('k1'))
+    assert.deepEqual([again.status, await again.text()], [first.status, await first.text()])
+    assert.deepEqual([first.headers.get('x-duplicate'), again.headers.get('x-duplicate')], [null, 'true'])
+    assert.equal(again.headers.get('x-receipt'), first.headers.get('x-receipt'))
+    const other = await s.post('/api/v1/logs/batch', batch(entry({ message: 'c' })), marked('k1'))
+    assert.equal(other.status, 422)
+    assert.match(await other.text(), /stands for another body/)
+    for (const wrong of ['x'.repeat(256), 'tab\there']) {
+      const refused = await s.post('/api/v1/logs/batch', body, marked(wrong))
+      assert.equal(refused.status, 400)
+    }
+    // Keys of others are other keys.
+    const acme = { ...marked('k1'), 'x-api-key': 'acme-write-key' }
+    assert.equal((await s.post('/api/v1/logs/batch', batch(entry({ message: 'acme' })), acme)).status, 202)
+    await s.settled()
+    assert.deepEqual(await messages(s), ['a', 'b', 'acme'])
+  })
+
+  test('repeats at the same time wait for the first; exactly one is stored', async t => {
+    const s = await startService(t)
+    const body = batch(entry({ message: 'once' }))
+    for (const headers of [marked('k'), {}] as Record<string, string>[]) {
+      const answers = await Promise.all(
+        Array.from({ length: 12 }, () => s.post('/api/v1/logs/batch', body, { 'user-agent': 'x', ...headers })),
+      )
+      assert.deepEqual([...new Set(answers.map(({ status }) => status))], [202])
+      assert.equal(answers.filter(answer => answer.headers.get('x-duplicate') === null).length, 1)
+      assert.equal(new Set(answers.map(answer => answer.headers.get('x-receipt'))).size, 1)
+    }
+    await s.settled()
+    assert.deepEqual(await messages(s), ['once', 'once'], 'one marked, one unmarked')
+  })
+
+  test('keys are remembered over a restart: from the journal while the database is away, from the database afterwards', async t => {
+    const database = await testDatabase(t)
+    const proxy = await tcpProxy(t, database.url)
+    const s = await startService(t, { databaseUrl: proxy.url, env: shared })
+    const body = batch(entry({ message: 'a' }))
+    assert.equal((await s.post('/api/v1/logs/batch', body, marked('stored'))).headers.get('x-duplicate'), null)
+    await s.settled()
+    proxy.down()
+    assert.equal((await s.post('/api/v1/logs/batch', body, marked('pending'))).headers.get('x-duplicate'), null)
+    proxy.up()
+    await s.restart()
+    for (const key of ['stored', 'pending']) {
+      const again = await s.post('/api/v1/logs/batch', body, marked(key))
+      assert.equal(again.headers.get('x-duplicate'), 'true', key)
+    }
+    // Another replica has no journal of theirs: the database tells it.
+    const other = await startService(t, { databaseUrl: database.url, env: shared })
+    await s.settled()
+    const elsewhere = await other.post('/api/v1/logs/batch', body, marked('pending'))
+    assert.deepEqual([elsewhere.status, elsewhere.headers.get('x-duplicate')], [202, 'true'])
+    const conflict = await other.post('/api/v1/logs/batch', batch(entry({ message: 'b' })), marked('stored'))
+    assert.equal(conflict.status, 422)
+  })
+
+  test('two replicas that both acknowledged one key store it once: the loser is counted, or quarantined when it differs', async t => {
+    const database = await testDatabase(t)
+    const proxies = [await tcpProxy(t, database.url), await tcpProxy(t, database.url)] as const
+    const one = await startService(t, { databaseUrl: proxies[0].url, env: shared })
+    const two = await startService(t, { databaseUrl: proxies[1].url, env: shared })
+    for (const proxy of proxies) proxy.down()
+    const same = batch(entry({ message: 'same' }), entry({ message: 'same too' }))
+    const answers = [
+      await one.post('/api/v1/logs/batch', same, marked('same')),
+      await two.post('/api/v1/logs/batch', same, marked('same')),
+      await one.post('/api/v1/logs/batch', batch(entry({ message: 'mine' })), marked('differs')),
+      await two.post('/api/v1/logs/batch', batch(entry({ message: 'yours' })), marked('differs')),
+    ]
+    assert.deepEqual(new Set(answers.map(({ status }) => status)), new Set([202]))
+    for (const proxy of proxies) proxy.up()
+    await one.settled()
+    await two.settled()
+    const stored = (await database.sql<{ message: string }[]>`select message from logs`).map(row => row.message).sort()
+    assert.equal(stored.length, 3)
+    assert.deepEqual(
+      stored.filter(message => message.startsWith('same')),
+      ['same', 'same too'],
+    )
+    const [sums] = await database.sql<{ accepted: bigint; stored: bigint; duplicates: bigint; quarantined: bigint }[]>`
+    select sum(accepted)::int8 as accepted, sum(stored)::int8 as stored, sum(duplicates)::int8 as duplicates,
+           sum(quarantined)::int8 as quarantined from purser_logs.ledger`
+    assert.deepEqual({ ...sums }, { accepted: 6n, stored: 3n, duplicates: 2n, quarantined: 1n })
+    const [conflict] = await database.sql<{ reason: string }[]>`select reason from purser_logs.quarantine`
+    assert.equal(conflict?.reason, 'idempotency_conflict')
+    // Any replica answers for all.
+    const fates = [await receiptOf(two, at(answers, 0)), await receiptOf(one, at(answers, 1))]
+    assert.deepEqual(fates.map(({ stored, duplicates }) => [stored, duplicates]).sort(), [
+      [0, 2],
+      [2, 0],
+    ])
+  })
+
+  test('a swept key may be used again', async t => {
+    const s = await startService(t, { env: { LOG_INGESTION_DEDUPE_WINDOW: '0s' } })
+    await s.post('/api/v1/logs/batch', batch(entry({ message: 'a' })), marked('k'))
+    await s.settled()
+    await s.sql`update purser_logs.idempotency set created_at = now() - interval '25 hours'`
+    const { sweepKeys } = await import('../store/idempotency.ts')
+    assert.equal(await sweepKeys(s.sql, Date.now() - 24 * 3_600_000), 1)
+  })
+})
+
+test('an unmarked resend is answered like the first and stored once, also after a restart; other senders are others', async t => {
+  const s = await startService(t)
+  const body = batch(entry({ message: 'a' }))
+  const send = (headers: Record<string, string> = {}) =>
+    s.post('/api/v1/logs/batch', body, { 'user-agent': 'npm', ...headers })
+  const first = await send()
+  const again = await send()
+  assert.deepEqual([again.status, await again.text()], [first.status, await first.text()])
+  assert.equal(again.headers.get('x-duplicate'), 'true')
+  await s.restart()
+  assert.equal((await send()).headers.get('x-duplicate'), 'true', 'after a restart')
+  const strangers = [
+    await send({ 'user-agent': 'curl' }),
+    await send({ 'x-api-key': 'acme-write-key' }),
+    await send({ 'x-forwarded-for': '192.0.2.7' }),
+    await s.post('/api/v1/logs/batch', batch(entry({ message: 'b' })), { 'user-agent': 'npm' }),
+  ]
+  assert.deepEqual(
+    strangers.map(answer => answer.headers.get('x-duplicate')),
+    [null, null, null, null],
+  )
+  await s.settled()
+  assert.equal((await messages(s)).length, 5)
+  const ledger = await ledgerOf(s)
+  assert.deepEqual([ledger.totals.stored, ledger.totals.present, ledger.difference], ['4', '4', '0'])
+})
+
+test('two hello by curl are two entries: without a time of its own an entry is never taken for a resend', async t => {
+  const s = await startService(t)
+  for (let i = 0; i < 2; i++)
+    assert.equal((await s.post('/api/v1/logs/ndjson', 'hello')).headers.get('x-duplicate'), null)
+  await s.settled()
+  assert.deepEqual(await messages(s), ['hello', 'hello'])
+})
+
+test('DEDUPE_WINDOW=0 turns the recognition of resends off', async t => {
+  const s = await startService(t, { env: { LOG_INGESTION_DEDUPE_WINDOW: '0s' } })
+  const body = batch(entry({ message: 'a' }))
+  for (let i = 0; i < 2; i++) assert.equal((await s.post('/api/v1/logs/batch', body)).headers.get('x-duplicate'), null)
+})
+
+test('G8: X-Ack: stored waits for the commit, or says disk when the time is up; receipts tell the rest to whom they belong', async t => {
+  const database = await testDatabase(t)
+  const proxy = await tcpProxy(t, database.url)
+  const s = await startService(t, { databaseUrl: proxy.url, env: shared })
+  const stored = await s.post('/api/v1/logs', JSON.stringify({ log: entry({ message: 'a' }) }), { 'x-ack': 'stored' })
+  assert.deepEqual([stored.status, stored.headers.get('x-ack')], [202, 'stored'])
+  assert.deepEqual(await messages(database), ['a'], 'it is there when the sender hears of it')
+  const { id, received_at, ...counts } = await receiptOf(s, stored)
+  assert.equal(id, stored.headers.get('x-receipt'))
+  assert.ok(Math.abs(Date.parse(received_at) - Date.now()) < 600_000)
+  assert.deepEqual(counts, { accepted: 1, pending: 0, stored: 1, quarantined: 0, duplicates: 0, state: 'stored' })
+
+  proxy.down()
+  const late = await s.post('/api/v1/logs', JSON.stringify({ log: entry({ message: 'b' }) }), {
+    'x-ack': 'stored',
+    'x-ack-timeout': '50ms',
+  })
+  assert.deepEqual(
+    [late.status, await late.text(), late.headers.get('x-ack')],
+    [202, '{"message":"Log accepted"}', 'disk'],
+  )
+  proxy.up()
+  await s.settled()
+  assert.equal((await receiptOf(s, late)).state, 'stored')
+
+  for (const [name, value] of [
+    ['x-ack', 'memory'],
+    ['x-ack-timeout', '61s'],
+    ['x-ack-timeout', '5'],
+  ] as const) {
+    const refused = await s.post('/api/v1/logs', JSON.stringify({ log: entry() }), { 'x-ack': 'stored', [name]: value })
+    assert.equal(refused.status, 400, `${name}: ${value}`)
+  }
+  const foreign = await s.get(`/api/v1/receipts/${stored.headers.get('x-receipt')}`, { 'x-api-key': 'acme-admin-key' })
+  assert.equal(foreign.status, 404)
+  const forged = `${stored.headers.get('x-receipt')?.slice(0, -2)}AA`
+  assert.equal((await s.get(`/api/v1/receipts/${forged}`)).status, 404)
+})
+
+function at<T>(list: readonly T[], index: number): T {
+  const item = list[index]
+  if (item === undefined) throw new Error(`nothing at ${index}`)
+  return item
+}
