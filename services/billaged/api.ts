@@ -100,6 +100,26 @@ export interface PreviewRequest {
   planId?: string
 }
 
+/** Customers under their own plans and under another one; nothing is stored. */
+export interface Comparison {
+  rows: {
+    customerId: string
+    from: string
+    to: string
+    planId: string | null
+    currency: string
+    nowNano: string
+    thenNano: string
+    /** Null where the two are in different currencies. */
+    differenceNano: string | null
+    /** Meters that the other plan has no price for. */
+    unrated: string[]
+  }[]
+  payLess: string[]
+  payMore: string[]
+  nextCursor: string | null
+}
+
 export interface InvoiceLineView {
   id: string
   kind: 'usage' | 'flat' | 'adjustment' | 'minimum' | 'credit' | 'tax' | 'prepaid' | 'rounding'

@@ -220,7 +220,15 @@ async function writeReceipt(o: CloseContext, tx: Queryable, invoice: Invoice, f:
     const price = version?.prices.find(({ id }) => id === line.priceId)
     if ((line.kind === 'usage' || line.kind === 'flat') && price !== undefined) prices[line.id] = priceJson(price)
   }
-  const body = receiptBody({ invoice, seq, prevHash, prices, segments, leaves: f.proven.leaves })
+  const body = receiptBody({
+    invoice,
+    seq,
+    prevHash,
+    publicKey: o.signingKey.publicKey,
+    prices,
+    segments,
+    leaves: f.proven.leaves,
+  })
   const { text, hash, signature } = sealReceipt(body, o.signingKey)
   await insertReceipt(tx, {
     customerId: invoice.customerId,

@@ -1,4 +1,4 @@
-import { checkReceipt, firstHash, type Receipt } from '../invoices/receipt.ts'
+import { checkReceipt, firstHash, type Receipt, type ReceiptBody } from '../invoices/receipt.ts'
 import { overdrawnGrants } from '../store/credits.ts'
 import { loadCustomer } from '../store/customers.ts'
 import { finalisedOf, loadDocument, loadInvoice, sha256 } from '../store/invoices.ts'
@@ -30,11 +30,12 @@ export async function verifyAll(o: CloseContext): Promise<Verification> {
     if (!row.prevHash.equals(before?.hash ?? firstHash)) say('is not chained to the one before it')
     chain = row
     customers.add(row.customerId)
+    const body: ReceiptBody = JSON.parse(row.body)
     const receipt: Receipt = {
-      receipt: JSON.parse(row.body),
+      receipt: body,
       hash: row.hash.toString('hex'),
       signature: row.signature.toString('base64'),
-      publicKey: o.signingKey.publicKey,
+      publicKey: body.publicKey,
     }
     const evidence: string[] = []
     for await (const line of evidenceLines(o.sql, row.invoiceId)) evidence.push(line)

@@ -1,3 +1,4 @@
+import { Readable } from 'node:stream'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { z } from 'zod'
 import { Problem } from '#platform/http'
@@ -8,9 +9,10 @@ import type { CloseContext } from '../close/context.ts'
 import { explainLine } from '../close/explain.ts'
 import { foldingBlockers } from '../close/gate.ts'
 import { badRequest, notFound } from '../errors.ts'
+import { focusHeader, focusRows } from '../invoices/focus.ts'
 import { formats, render } from '../invoices/render.ts'
 import { spanView } from '../invoices/view.ts'
-import { periodStartingIn } from '../rating/periods.ts'
+import { hourMs, periodStartingIn } from '../rating/periods.ts'
 import { type CustomerRow, loadCustomer } from '../store/customers.ts'
 import {
   type InvoiceRow,
@@ -20,6 +22,7 @@ import {
   loadInvoice,
   loadLiving,
 } from '../store/invoices.ts'
+import { unitOf } from '../usage/rows.ts'
 import { callerOf, mustActFor, mustBeOperator } from './authorize.ts'
 import { closeBy, month } from './close.ts'
 import { limit, paramId, parseInput } from './query.ts'
@@ -58,6 +61,36 @@ export function invoiceRoutes(app: FastifyInstance, o: CloseContext) {
       nextCursor: last === undefined ? null : `${spanView(last.period).from}/${last.id}`,
     }
   })
+
+  app.get('/v1/exports/focus', async (request, reply) => {
+    const query = parseInput(
+      z.object({ period: month, customer: z.string().min(1).max(255).optional() }),
+      request.query,
+    )
+    const customerId = query.customer ?? callerOf(request).tenant
+    if (customerId !== null) mustActFor(request, customerId)
+    reply.type('text/csv; charset=utf-8')
+    return reply.send(Readable.from(focusExport(customerId, query.period)))
+  })
+
+  /** An invoice at a time, however many there are. */
+  async function* focusExport(customerId: string | null, period: string): AsyncIterable<string> {
+    yield focusHeader()
+    const unitOf = (meter: string) => unitOfMeter(meter, o.meters)
+    for (let cursor: { startMs: number; id: string } | null = null; ; ) {
+      const rows: InvoiceRow[] = await listInvoices(o.sql, {
+        customerId,
+        state: 'finalised',
+        startMs: monthSpan(period),
+        cursor,
+        limit: 100,
+      })
+      for (const row of rows) yield focusRows(await storedJson(row), unitOf)
+      const last = rows.at(-1)
+      if (last === undefined || rows.length < 100) return
+      cursor = { startMs: last.period.from * hourMs, id: last.id }
+    }
+  }
 
   app.get('/v1/invoices/draft', async request => {
     const query = parseInput(z.object({ customer: z.string().min(1).max(255), period: month }), request.query)
@@ -174,6 +207,10 @@ export function invoiceRoutes(app: FastifyInstance, o: CloseContext) {
     if (customer === null) throw notFound(`customer ${id}`)
     return customer
   }
+}
+
+function unitOfMeter(meter: string, meters: CloseContext['meters']): string {
+  return meters.find(({ slug }) => slug === meter)?.unit ?? unitOf(meter, [])
 }
 
 function toSummary(row: InvoiceRow): InvoiceSummary {

@@ -4,7 +4,7 @@ import { actsFor } from '../access.ts'
 import type { CloseContext } from '../close/context.ts'
 import { evidenceLines } from '../close/explain.ts'
 import { notFound } from '../errors.ts'
-import type { Receipt } from '../invoices/receipt.ts'
+import type { Receipt, ReceiptBody } from '../invoices/receipt.ts'
 import { loadInvoice } from '../store/invoices.ts'
 import { loadReceipt } from '../store/receipts.ts'
 import { callerOf } from './authorize.ts'
@@ -18,11 +18,12 @@ export function receiptRoutes(app: FastifyInstance, o: CloseContext) {
     const { id } = await mustLoadInvoice(request)
     const row = await loadReceipt(o.sql, id)
     if (row === null) throw notFound(`receipt of invoice ${id}: drafts have none`)
+    const body: ReceiptBody = JSON.parse(row.body)
     return {
-      receipt: JSON.parse(row.body),
+      receipt: body,
       hash: row.hash.toString('hex'),
       signature: row.signature.toString('base64'),
-      publicKey: o.signingKey.publicKey,
+      publicKey: body.publicKey,
     }
   })
 

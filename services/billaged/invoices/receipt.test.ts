@@ -73,6 +73,7 @@ function example(): { receipt: Receipt; evidence: string[] } {
     invoice,
     seq: 1,
     prevHash: firstHash,
+    publicKey: key.publicKey,
     prices: Object.fromEntries(
       invoice.lines.filter(({ kind }) => kind === 'usage').map(({ id }) => [id, cpu && priceJson(cpu)]),
     ),

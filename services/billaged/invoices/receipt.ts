@@ -21,6 +21,8 @@ export interface ReceiptBody {
   /** Place in the customer's chain, from 1. */
   seq: number
   prevHash: string
+  /** The issuer's key when it was signed, base64 of the 32 bytes: receipts outlive a change of the platform's secret. */
+  publicKey: string
   invoice: Invoice
   /** Prices of the lines, by line id, as the plan version has them. */
   prices: Record<string, unknown>
@@ -35,7 +37,6 @@ export interface Receipt {
   hash: string
   /** Ed25519 over the hash's 32 bytes, base64. */
   signature: string
-  /** Base64 of the 32 bytes. */
   publicKey: string
 }
 
@@ -88,7 +89,8 @@ export function checkReceipt(
     .update(canonicalJson(plain(receipt)), 'utf8')
     .digest()
   if (computed.toString('hex') !== hash) problems.push(`its content hashes to ${computed.toString('hex')}, not ${hash}`)
-  const key = o.publicKey ?? publicKey
+  if (receipt.publicKey !== publicKey) problems.push(`it was signed by ${receipt.publicKey}, not ${publicKey}`)
+  const key = o.publicKey ?? receipt.publicKey
   if (!isSignedBy(computed, Buffer.from(signature, 'base64'), key))
     problems.push(`its signature is not by the key ${key}`)
   if (o.previous !== undefined && o.previous.hash !== receipt.prevHash)
@@ -178,6 +180,7 @@ export function receiptBody(o: {
   invoice: Invoice
   seq: number
   prevHash: Buffer
+  publicKey: string
   prices: Record<string, unknown>
   segments: readonly {
     segment: Hours
@@ -191,6 +194,7 @@ export function receiptBody(o: {
     customerId: o.invoice.customerId,
     seq: o.seq,
     prevHash: o.prevHash.toString('hex'),
+    publicKey: o.publicKey,
     invoice: o.invoice,
     prices: o.prices,
     segments: o.segments.map(({ segment, planId, version }) => ({

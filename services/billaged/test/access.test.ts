@@ -92,6 +92,7 @@ test('every route answers each kind of caller as the table says', async t => {
       .replace(':line', 'li_0')
       .replace(':period', '2020-01')
       .replace('/draft', '/draft?customer=acme&period=2026-01')
+      .replace('/focus', '/focus?period=2026-01')
     // Here are no invoices and only one replica: whoever may ask is told so.
     const isThere = !/^\/v1\/(invoices|lines|replicas|quarantine)\/:/.test(pattern)
     for (const [who, credential] of Object.entries(credentials)) {

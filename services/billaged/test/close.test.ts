@@ -94,6 +94,11 @@ test('a month is closed once: number, documents and receipt stay what they are, 
   assert.ok(before[2]?.toString().includes('=Acme &lt;b&gt;') && !before[2]?.toString().includes('<b>'))
   assert.equal((await billing.api('GET', `/v1/invoices/${id}.pdf`)).status, 501)
 
+  const focus = (await bytes(billing, `/v1/exports/focus?period=${monthName(2)}`)).toString().trimEnd().split('\r\n')
+  assert.deepEqual([focus.length, focus[0]?.slice(0, 27)], [5, 'BilledCost,BillingAccountId'])
+  const costs = focus.slice(1).map(row => Number(row.split(',')[0]))
+  assert.equal(costs.reduce((sum, cost) => sum + cost, 0).toFixed(9), '6.300000000')
+
   // The receipt verifies with nothing else; one flipped digit and it does not.
   const receipt = await ok<Receipt>(billing.api('GET', `/v1/invoices/${id}/receipt`))
   const { publicKey } = await ok<{ publicKey: string }>(billing.api('GET', '/v1/receipts/key'))
@@ -303,5 +308,44 @@ test('a period with nothing in its way closes by itself after CLOSE_GRACE', asyn
     async () =>
       (await (await fetch(`${billing.url}/metrics`)).text()).includes('billaged_invoices{state="finalised"} 2'),
     { what: 'the gauge of invoices' },
+  )
+})
+
+test('G36: what is due is floored to what can be paid, lines sum to it, and a negative total becomes credit for the next invoice', async t => {
+  const billing = await startBilling(t)
+  await send(billing, 'acme', 'vm-1', 2, { from: 0, to: 10 })
+  await givePlan(billing)
+  await subscribe(billing, 'acme', 2)
+  const [firstId = ''] = (await close(billing, 2)).finalised
+  const first = await invoiceOf(billing, firstId)
+  // 5 + 1.00000003, in cents.
+  assert.deepEqual([first.totalNano, first.due], ['6000000030', '6.00'])
+
+  // A version that should have been there: from the second hour of that month on everything is free.
+  const version = { effectiveFrom: hour(2, 1).toString(), prices: [], unbilled: ['vm_cpu'] }
+  await ok(billing.api('POST', '/v1/plans/std/versions', version))
+  const [secondId = ''] = (await close(billing, 1)).finalised
+  const second = await invoiceOf(billing, secondId)
+  const hours = (monthStart(1).epochMilliseconds - monthStart(2).epochMilliseconds) / 3_600_000
+  const fairFlat = 5_000_000_000n / BigInt(hours)
+  const fair = fairFlat + 100_000_003n
+  const adjustments = second.lines.filter(line => line.kind === 'adjustment')
+  assert.equal(
+    adjustments.reduce((sum, line) => sum + BigInt(line.amountNano), 0n),
+    fair - 6_000_000_030n,
+  )
+  assert.deepEqual([...new Set(adjustments.map(({ cause }) => cause))], ['plan_changed'])
+  const carried = second.lines.at(-1)
+  assert.deepEqual([carried?.kind, carried?.amountNano], ['credit', `${6_000_000_030n - fair}`])
+  assert.deepEqual([second.totalNano, second.dueMinor, second.due], ['0', '0', '0.00'])
+  for (const invoice of [first, second])
+    assert.equal(
+      invoice.lines.reduce((sum, line) => sum + BigInt(line.amountNano), 0n),
+      BigInt(invoice.dueMinor) * 10_000_000n,
+    )
+  const { credits } = await ok<{ credits: CreditView[] }>(billing.api('GET', '/v1/credits?customerId=acme'))
+  assert.deepEqual(
+    credits.map(({ kind, leftNano, sourceInvoiceId }) => [kind, leftNano, sourceInvoiceId]),
+    [['prepaid', carried?.amountNano, secondId]],
   )
 })

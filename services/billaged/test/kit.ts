@@ -35,7 +35,7 @@ export interface RpcCall {
 export interface Reply {
   status: number
   headers: Headers
-  /** The decoded JSON, null without a body. */
+  /** The decoded JSON, the text of anything else, null without a body. */
   body: unknown
 }
 
@@ -89,7 +89,12 @@ export function callers(url: string, key: string) {
   const send = async (path: string, init: RequestInit): Promise<Reply> => {
     const response = await fetch(url + path, init)
     const text = await response.text()
-    return { status: response.status, headers: response.headers, body: text === '' ? null : JSON.parse(text) }
+    const isJson = /[/+]json\b/.test(response.headers.get('content-type') ?? '')
+    return {
+      status: response.status,
+      headers: response.headers,
+      body: text === '' ? null : isJson ? JSON.parse(text) : text,
+    }
   }
   const api: Billing['api'] = (method, path, body, authorization = `Bearer ${key}`) =>
     send(path, {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
-import type { Priced } from '../api.ts'
+import type { Comparison, Priced } from '../api.ts'
 import { type Billing, metric, minuteNs, quantityOf, startBilling } from './kit.ts'
 
 // A month that is over, so that its numbers stand still: hour marks of the first day of last month.
@@ -155,6 +155,45 @@ test('prices', async t => {
       sum += quantityOf(await billing.usage('acme', `&from=${edges[i]}&to=${end}`), 'vm_disk_write')
     assert.equal(sum, quantityOf(whole, 'vm_disk_write'))
   })
+
+  await t.test(
+    'what if: each customer under another plan, stored or only sketched, with who pays less and who more',
+    async () => {
+      const compare = async (body: object) => {
+        const reply = await billing.api('POST', '/v1/preview/compare', {
+          from,
+          to,
+          customers: ['acme', 'globex'],
+          ...body,
+        })
+        assert.equal(reply.status, 200, JSON.stringify(reply.body))
+        return reply.body as Comparison
+      }
+      const alone = await billing.preview({ customerId: 'globex', from, to })
+      const other = await billing.preview({ customerId: 'globex', from, to, planId: 'example' })
+      const compared = await compare({ planId: 'example' })
+      const globex = compared.rows.find(row => row.customerId === 'globex')
+      assert.deepEqual([globex?.nowNano, globex?.thenNano], [alone.totalNano, other.totalNano])
+      assert.equal(globex?.differenceNano, `${BigInt(other.totalNano) - BigInt(alone.totalNano)}`)
+      const version = {
+        effectiveFrom: '2020-01-01T00:00:00Z',
+        prices: [{ id: 'base', model: 'flat', amountNano: '1' }],
+      }
+      const sketched = await compare({ version })
+      assert.deepEqual(
+        sketched.rows.map(row => row.thenNano),
+        ['1', '1'],
+      )
+      assert.ok(sketched.payLess.includes('globex') && sketched.payMore.includes('acme'))
+      assert.equal((await billing.api('POST', '/v1/preview/compare', { from, to })).status, 400)
+      const csv = await fetch(`${billing.url}/v1/preview/compare`, {
+        method: 'POST',
+        headers: { authorization: `Bearer ${billing.key}`, 'content-type': 'application/json' },
+        body: JSON.stringify({ from, to, customers: ['acme'], version, format: 'csv' }),
+      })
+      assert.match(await csv.text(), /^customer,from,to,plan,currency,now,then,difference,unrated\r\nacme,/)
+    },
+  )
 
   await t.test('bad questions name their field', async () => {
     const ask = async (path: string) => {
