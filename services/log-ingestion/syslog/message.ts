@@ -123,7 +123,8 @@ function parse3164(text: string, o: { nowMs: number; zone: string }): Parsed {
     fields.push(['host', host])
     rest = rest.slice(host.length + 1)
   }
-  const tag = /^([^\s:[\]]{1,128})(?:\[([^\]\s]{0,64})\])?: ?/.exec(rest)
+  // Some relays drop the colon behind `tag[pid]`.
+  const tag = /^([^\s:[\]]{1,128})(?:\[([^\]\s]{0,64})\]:?|:) ?/.exec(rest)
   if (!tag) return { message: rest, service: defaultService, time: moment, fields }
   const [whole, name = '', pid = ''] = tag
   if (pid !== '') fields.push(['pid', pid])
