@@ -311,6 +311,11 @@ export const spec = defineConfig({
       default: '',
       doc: 'Origins whose pages may call this API from a browser: exact ones, or `*`.',
     }),
+    lokiLabels: setting(list, {
+      env: 'LOKI_LABELS',
+      default: '',
+      doc: 'Metadata keys that are labels to Grafana, besides service and level.',
+    }),
     trustedProxies: setting(list, {
       env: 'TRUSTED_PROXIES',
       default: 'loopback',

@@ -388,7 +388,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
       rateLimitRps: current.rateLimitRps,
     }),
   }
-  addReading(app, context, { version: base.version })
+  addReading(app, context, { version: base.version, lokiLabels: config.lokiLabels })
   addReceipts(app, context)
   addLedger(app, { ...context, backlog, imbalanceRows: () => progress.imbalanceRows })
   addQuarantine(app, { ...context, acceptance, rules: entryRules, tenancy: () => database.parts?.tenancy })

@@ -20,9 +20,13 @@ export interface Asker {
   tenant: string
 }
 
-/** @throws Problem */
-export function authorize(access: Access, request: FastifyRequest, scope: Scope): Asker {
-  const credential = nativeCredential(request.headers) ?? cookieToken(request)
+/** `credential` is for routes that carry it in a way of their own. @throws Problem */
+export function authorize(
+  access: Access,
+  request: FastifyRequest,
+  scope: Scope,
+  credential: string | undefined = nativeCredential(request.headers) ?? cookieToken(request),
+): Asker {
   const caller = credential === undefined ? 'none' : access.directory.authenticate(credential)
   if (typeof caller === 'string') {
     const refused = access.refusals.take(request.ip)

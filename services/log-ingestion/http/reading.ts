@@ -6,13 +6,18 @@ import { addContextLines } from './context-lines.ts'
 import { addExport } from './export.ts'
 import { addFields } from './fields.ts'
 import { addHistogram } from './histogram.ts'
+import { addLokiRead } from './loki-read.ts'
 import { addOpenApi } from './openapi.ts'
 import { addPatterns } from './patterns.ts'
 import { addSearch } from './search.ts'
 import { addTail } from './tail.ts'
 import { routeUpgrades } from './web-socket.ts'
 
-export function addReading(app: FastifyInstance, context: QueryContext, o: { version: string }): void {
+export function addReading(
+  app: FastifyInstance,
+  context: QueryContext,
+  o: { version: string; lokiLabels: readonly string[] },
+): void {
   addSearch(app, context)
   addHistogram(app, context)
   addFields(app, context)
@@ -20,6 +25,7 @@ export function addReading(app: FastifyInstance, context: QueryContext, o: { ver
   addExport(app, context)
   addPatterns(app, context)
   addTail(app, context)
+  addLokiRead(app, context, { labels: o.lokiLabels, version: o.version })
   routeUpgrades(app)
   addOpenApi(app, o.version)
 }
