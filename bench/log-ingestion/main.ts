@@ -1,23 +1,27 @@
 // How many rows a second are acknowledged, and how many stored, by one service beside its loader and its database.
 //
-//   npm run bench:log-ingestion -- [--quick]
+//   npm run bench:log-ingestion -- [--quick] [--sink columnar|rows|rows-compat]… [--peer NAME=URL]…
 //
-// The service is a process of its own, started as its command starts it, on the embedded database and a folder that is
-// removed afterwards; the loader is this process. Rows are those of the specification: 12 services, access-log messages
-// of about 141 bytes, six metadata keys. A run that lost, doubled or changed a row has no speed: every acknowledged row is
-// looked for by its number.
+// Each sink gets a fresh database and a fresh service; the loader is this process. A peer is anything that takes the native
+// batch route at URL, acknowledged rows only. A run that lost, doubled or changed a row has no speed: all rows are read back
+// (with --quick the newest 50 000).
 
 import assert from 'node:assert/strict'
-import { type ChildProcess, spawn } from 'node:child_process'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
 import { Pool } from 'undici'
+import { createBodies, isWhole, numberOf, numbers, type Row } from './rows.ts'
+import { adminKey, type Subject, startSubject, writeKey } from './service.ts'
 
-const isQuick = process.argv.includes('--quick')
-const adminKey = 'bench-admin'
-const writeKey = 'bench-write'
+const { values: args } = parseArgs({
+  options: {
+    quick: { type: 'boolean', default: false },
+    sink: { type: 'string', multiple: true, default: ['columnar', 'rows', 'rows-compat'] },
+    peer: { type: 'string', multiple: true, default: [] },
+  },
+})
 
 interface Workload {
   name: string
@@ -27,64 +31,90 @@ interface Workload {
 }
 
 const workloads: Workload[] = [
-  { name: '500 rows/request, 4 connections', rowsPerRequest: 500, connections: 4, seconds: isQuick ? 4 : 15 },
-  { name: '10 rows/request, 16 connections', rowsPerRequest: 10, connections: 16, seconds: isQuick ? 3 : 10 },
-  { name: '1 row/request, 16 connections', rowsPerRequest: 1, connections: 16, seconds: isQuick ? 3 : 10 },
+  { name: '500 rows/request, 4 connections', rowsPerRequest: 500, connections: 4, seconds: args.quick ? 4 : 60 },
+  { name: '10 rows/request, 16 connections', rowsPerRequest: 10, connections: 16, seconds: args.quick ? 2 : 10 },
+  { name: '1 row/request, 16 connections', rowsPerRequest: 1, connections: 16, seconds: args.quick ? 2 : 10 },
 ]
 
-let rowNumber = 0
-
-/** A seeded generator: runs are comparable. */
-function random(): number {
-  seed = (seed * 1_103_515_245 + 12_345) % 2_147_483_648
-  return seed / 2_147_483_648
-}
-let seed = 42
-
-function makeRow(): string {
-  const n = rowNumber++
-  const id = n.toString(16).padStart(16, '0')
-  const roll = random()
-  const level = roll < 0.6 ? 'INFO' : roll < 0.8 ? 'WARN' : roll < 0.9 ? 'DEBUG' : 'ERROR'
-  const status = roll < 0.9 ? 200 : 503
-  const ms = Math.floor(random() * 900)
-  const path = `/api/v1/items/${Math.floor(random() * 100_000)}`
-  const message = `GET ${path} ${status} ${ms}ms user=u${n % 5_000} ip=10.1.${n % 250}.${n % 199} request_id=${id} upstream=app-${n % 12}.internal:8080`
-  return JSON.stringify({
-    timestamp: new Date().toISOString(),
-    service: `service-${n % 12}`,
-    level,
-    message,
-    metadata: { request_id: id, user_id: `u${n % 5_000}`, path, status, duration_ms: ms, region: 'eu-west-1' },
-  })
+const sinks: Record<string, Record<string, string>> = {
+  columnar: { LOG_INGESTION_STORAGE: 'columnar' },
+  rows: { LOG_INGESTION_STORAGE: 'rows', LOG_INGESTION_INDEX_PROFILE: 'fast' },
+  'rows-compat': { LOG_INGESTION_STORAGE: 'rows', LOG_INGESTION_INDEX_PROFILE: 'compat' },
 }
 
-const dir = await mkdtemp(join(tmpdir(), 'purser-bench-logs-'))
-const service = await startService()
-const pool = new Pool(service.url, { connections: 16, pipelining: 1 })
-try {
-  console.log(
-    'workload                            acknowledged rows/s   p50 ms   p99 ms     stored rows/s   CPU µs/row   RSS MiB',
-  )
-  for (const workload of workloads) await run(workload)
-  await check()
-} finally {
+const columns = [
+  'sink',
+  'workload',
+  'acknowledged/s',
+  'p50 ms',
+  'p99 ms',
+  'stored/s',
+  'service µs/row',
+  'database µs/row',
+  'RSS MiB',
+]
+const widths = [12, 32, 15, 7, 7, 10, 15, 16, 8]
+print(columns)
+for (const name of args.sink) {
+  const env = sinks[name]
+  if (!env) throw new Error(`--sink ${name} is not one of ${Object.keys(sinks).join(', ')}`)
+  await benchSink(name, env)
+}
+for (const peer of args.peer) await benchPeer(peer)
+
+async function benchSink(name: string, env: Record<string, string>): Promise<void> {
+  numbers.made = 0
+  const dir = await mkdtemp(join(tmpdir(), 'purser-bench-logs-'))
+  const subject = await startSubject(dir, env)
+  const pool = new Pool(subject.url, { connections: 17, pipelining: 1 })
+  try {
+    for (const workload of workloads) {
+      const rows = await runWorkload(name, workload, pool, subject)
+      // Merging waits while entries come in; the next workload must not pay for this one's.
+      if (name === 'columnar') await merged(subject, rows)
+    }
+    if (name !== 'columnar')
+      console.log(`${name}: ${(await bytesPerRow('public.logs', subject)).toFixed(1)} bytes a row on disk`)
+    await readBack(pool)
+  } finally {
+    await pool.close()
+    await subject.close()
+    await rm(dir, { recursive: true, force: true })
+  }
+}
+
+async function benchPeer(peer: string): Promise<void> {
+  const at = peer.indexOf('=')
+  if (at < 1) throw new Error(`--peer ${peer} is not NAME=URL`)
+  const pool = new Pool(peer.slice(at + 1), { connections: 17, pipelining: 1 })
+  for (const workload of workloads) {
+    const { acknowledged, seconds, latencies } = await load(workload, pool)
+    print([
+      peer.slice(0, at),
+      workload.name,
+      perSecond(acknowledged, seconds),
+      ...percentiles(latencies),
+      '',
+      '',
+      '',
+      '',
+    ])
+  }
   await pool.close()
-  service.process.kill('SIGTERM')
-  await service.exited
-  await rm(dir, { recursive: true, force: true })
 }
 
-async function run(workload: Workload): Promise<void> {
-  const { name, rowsPerRequest, connections, seconds } = workload
-  const storedBefore = await stored()
-  const cpuBeforeS = await metric('process_cpu_seconds_total')
+async function load(
+  workload: Workload,
+  pool: Pool,
+): Promise<{ acknowledged: number; seconds: number; latencies: number[] }> {
+  const { rowsPerRequest, connections, seconds } = workload
+  const bodies = createBodies(rowsPerRequest)
   const startedMs = performance.now()
   const latencies: number[] = []
   let acknowledged = 0
   const send = async () => {
     while (performance.now() - startedMs < seconds * 1_000) {
-      const body = `{"logs":[${Array.from({ length: rowsPerRequest }, makeRow).join(',')}]}`
+      const body = bodies.next()
       const sentMs = performance.now()
       const answer = await pool.request({
         method: 'POST',
@@ -95,111 +125,122 @@ async function run(workload: Workload): Promise<void> {
       const text = await answer.body.text()
       latencies.push(performance.now() - sentMs)
       assert.equal(answer.statusCode, 202, text)
+      bodies.release(body)
       acknowledged += rowsPerRequest
     }
   }
   await Promise.all(Array.from({ length: connections }, send))
-  const ackS = (performance.now() - startedMs) / 1_000
-  while ((await pending()) > 0) await new Promise(resolve => setTimeout(resolve, 20))
-  const storeS = (performance.now() - startedMs) / 1_000
-  const storedRows = (await stored()) - storedBefore
-  assert.equal(storedRows, acknowledged, 'stored rows are not the acknowledged ones')
-  latencies.sort((a, b) => a - b)
-  const at = (share: number) => (latencies[Math.floor(latencies.length * share)] ?? 0).toFixed(1)
+  return { acknowledged, seconds: (performance.now() - startedMs) / 1_000, latencies }
+}
+
+async function runWorkload(name: string, workload: Workload, pool: Pool, subject: Subject): Promise<number> {
+  const storedBefore = (await intake(pool)).total_processed
+  const before = await subject.cpu()
+  const startedMs = performance.now()
+  let rss = 0
+  const sampling = setInterval(() => void subject.rssBytes().then(bytes => (rss = Math.max(rss, bytes))), 250)
+  const { acknowledged, seconds, latencies } = await load(workload, pool)
+  while ((await intake(pool)).current_batch > 0) await new Promise(resolve => setTimeout(resolve, 20))
+  const storeSeconds = (performance.now() - startedMs) / 1_000
+  clearInterval(sampling)
+  const after = await subject.cpu()
+  const stored = (await intake(pool)).total_processed - storedBefore
+  assert.equal(stored, acknowledged, 'stored rows are not the acknowledged ones')
+  print([
+    name,
+    workload.name,
+    perSecond(acknowledged, seconds),
+    ...percentiles(latencies),
+    perSecond(stored, storeSeconds),
+    (((after.service - before.service) * 1e6) / stored).toFixed(2),
+    (((after.database - before.database) * 1e6) / stored).toFixed(2),
+    String(Math.round(rss / 1024 / 1024)),
+  ])
+  return stored
+}
+
+/** Indexes, and blooms where there are some, included. */
+async function bytesPerRow(table: string, { sql }: Subject): Promise<number> {
+  const [row] = await sql<{ bytes: bigint; rows: bigint }[]>`
+    select (select sum(pg_total_relation_size(relid))::int8 from pg_partition_tree(${table})) as bytes,
+           (select sum(rows)::int8 from purser_logs.totals) as rows`
+  return row ? Number(row.bytes) / Number(row.rows) : Number.NaN
+}
+
+async function merged(subject: Subject, rows: number): Promise<void> {
+  const { sql } = subject
+  const table = 'purser_logs.blocks'
+  console.log(`columnar: ${(await bytesPerRow(table, subject)).toFixed(1)} bytes a row on disk, fresh`)
+  const before = await subject.cpu()
+  const fresh = async () =>
+    Number((await sql<{ n: bigint }[]>`select count(*) as n from purser_logs.blocks where generation = 0`)[0]?.n ?? 0n)
+  for (let last = await fresh(), changedMs = performance.now(); last >= 8 && performance.now() - changedMs < 60_000; ) {
+    await new Promise(resolve => setTimeout(resolve, 500))
+    const left = await fresh()
+    if (left !== last) changedMs = performance.now()
+    last = left
+  }
+  const after = await subject.cpu()
+  // What merging left behind would be used again by the blocks of the next hour.
+  await sql`vacuum full purser_logs.blocks`
+  const cost = ((after.service - before.service) * 1e6) / rows
   console.log(
-    [
-      name.padEnd(34),
-      Math.round(acknowledged / ackS)
-        .toLocaleString('en')
-        .padStart(20),
-      at(0.5).padStart(8),
-      at(0.99).padStart(8),
-      Math.round(storedRows / storeS)
-        .toLocaleString('en')
-        .padStart(17),
-      // Of the service alone; the database and this loader share the machine with it.
-      ((((await metric('process_cpu_seconds_total')) - cpuBeforeS) * 1e6) / storedRows).toFixed(1).padStart(12),
-      String(Math.round((await metric('process_resident_memory_bytes')) / 1024 / 1024)).padStart(9),
-    ].join(' '),
+    `columnar: ${(await bytesPerRow(table, subject)).toFixed(1)} bytes a row merged, for ${cost.toFixed(1)} µs of CPU a row; ${await fresh()} fresh blocks left`,
   )
 }
 
 interface Page {
-  logs: { metadata: { request_id: string }; message: string }[]
+  logs: Row[]
   cursor: string | null
 }
 
-/** Every row once: as many as were made, and as many different request ids. */
-async function check(): Promise<void> {
+/** Every row once, and whole. */
+async function readBack(pool: Pool): Promise<void> {
+  const seen = new Uint8Array(Math.ceil(numbers.made / 8))
   let count = 0
-  const ids = new Set<string>()
   for (let cursor: string | null = ''; cursor !== null; ) {
     const page: Page = await ask(
-      `/api/v1/logs/search?from=-1h&limit=1000&fields=message,metadata${cursor ? `&cursor=${cursor}` : ''}`,
+      pool,
+      `/api/v1/logs/search?from=-6h&limit=1000&timeout=60s&fields=message,metadata${cursor ? `&cursor=${cursor}` : ''}`,
     )
-    for (const { metadata, message } of page.logs) {
-      assert.ok(message.includes(`request_id=${metadata.request_id}`), 'a row was changed')
-      ids.add(metadata.request_id)
+    for (const row of page.logs) {
+      assert.ok(isWhole(row), `a row was changed: ${JSON.stringify(row)}`)
+      const n = numberOf(row.metadata.request_id)
+      assert.ok(n < numbers.made, 'a row was never sent')
+      const bit = 1 << (n & 7)
+      assert.equal((seen[n >>> 3] as number) & bit, 0, 'a row was stored twice')
+      seen[n >>> 3] = (seen[n >>> 3] as number) | bit
     }
     count += page.logs.length
-    cursor = isQuick && count >= 50_000 ? null : page.cursor
+    cursor = args.quick && count >= 50_000 ? null : page.cursor
   }
-  assert.equal(ids.size, count, 'a row was stored twice')
-  if (!isQuick) assert.equal(count, rowNumber, 'a row is missing')
-  console.log(`${count.toLocaleString('en')} rows read back, each once and unchanged`)
+  if (!args.quick) assert.equal(count, numbers.made, 'a row is missing')
+  console.log(
+    `${count.toLocaleString('en')} of ${numbers.made.toLocaleString('en')} rows read back, each once and unchanged`,
+  )
 }
 
-async function ask<T>(path: string): Promise<T> {
+async function intake(pool: Pool): Promise<{ current_batch: number; total_processed: number }> {
+  const { batcher } = await ask<{ batcher: { current_batch: number; total_processed: number } }>(pool, '/admin/health')
+  return batcher
+}
+
+async function ask<T>(pool: Pool, path: string): Promise<T> {
   const answer = await pool.request({ method: 'GET', path, headers: { 'x-api-key': adminKey } })
-  assert.equal(answer.statusCode, 200)
+  assert.equal(answer.statusCode, 200, path)
   return (await answer.body.json()) as T
 }
 
-interface AdminHealth {
-  batcher: { current_batch: number; total_processed: number }
+function perSecond(rows: number, seconds: number): string {
+  return Math.round(rows / seconds).toLocaleString('en')
 }
 
-async function pending(): Promise<number> {
-  return (await ask<AdminHealth>('/admin/health')).batcher.current_batch
+function percentiles(latencies: number[]): [string, string] {
+  latencies.sort((a, b) => a - b)
+  const at = (share: number) => (latencies[Math.floor(latencies.length * share)] ?? 0).toFixed(1)
+  return [at(0.5), at(0.99)]
 }
 
-async function stored(): Promise<number> {
-  return (await ask<AdminHealth>('/admin/health')).batcher.total_processed
-}
-
-async function metric(name: string): Promise<number> {
-  const answer = await pool.request({ method: 'GET', path: '/metrics' })
-  return Number(new RegExp(`^${name} (\\S+)`, 'm').exec(await answer.body.text())?.[1])
-}
-
-async function startService(): Promise<{ url: string; process: ChildProcess; exited: Promise<void> }> {
-  const child = spawn(
-    process.execPath,
-    [fileURLToPath(new URL('../../services/log-ingestion/main.ts', import.meta.url))],
-    {
-      env: {
-        PATH: process.env.PATH,
-        LOG_FORMAT: 'json',
-        LOG_INGESTION_SERVER_HOST: '127.0.0.1',
-        LOG_INGESTION_SERVER_PORT: '0',
-        LOG_INGESTION_DATA_DIR: dir,
-        LOG_INGESTION_API_KEYS: writeKey,
-        LOG_INGESTION_ADMIN_API_KEYS: adminKey,
-        LOG_INGESTION_RATELIMIT_ENABLED: 'false',
-        LOG_INGESTION_SELF_LOGS: 'false',
-      },
-      stdio: ['ignore', 'pipe', 'inherit'],
-    },
-  )
-  const exited = new Promise<void>(resolve => child.once('exit', () => resolve()))
-  const url = await new Promise<string>((resolve, reject) => {
-    let text = ''
-    child.stdout.setEncoding('utf8').on('data', chunk => {
-      text += chunk
-      const found = /"url":"(http:[^"]+)"[^\n]*"msg":"ready"/.exec(text)?.[1]
-      if (found !== undefined) resolve(found)
-    })
-    child.once('exit', () => reject(new Error(`the service did not start:\n${text}`)))
-  })
-  return { url, process: child, exited }
+function print(cells: readonly string[]): void {
+  console.log(cells.map((cell, i) => (i < 2 ? cell.padEnd(widths[i] ?? 8) : cell.padStart(widths[i] ?? 8))).join(' '))
 }

@@ -35,7 +35,11 @@ export function packSection(kind: SectionKind, columns: readonly Buffer[], level
 
 function pack(column: Buffer, level: number): { bytes: Buffer; isCompressed: boolean } {
   if (column.length < compressBytesMin) return { bytes: column, isCompressed: false }
-  const bytes = zstdCompressSync(column, { params: { [constants.ZSTD_c_compressionLevel]: level } })
+  const bytes = zstdCompressSync(column, {
+    params: { [constants.ZSTD_c_compressionLevel]: level },
+    // One piece of output: the default of 16 KiB means dozens of them, and a copy at the end.
+    chunkSize: Math.max(1_024, column.length >>> 1),
+  })
   return bytes.length < column.length ? { bytes, isCompressed: true } : { bytes: column, isCompressed: false }
 }
 
@@ -68,7 +72,10 @@ export class Section {
     if (crc32(packed) !== this.#bytes.readUInt32LE(at + 9)) throw new BlockError(`column ${index} is damaged`)
     if (this.#bytes[at] === 0) return packed
     const length = this.#bytes.readUInt32LE(at + 1)
-    const bytes = zstdDecompressSync(packed, { maxOutputLength: Math.max(1, length) })
+    const bytes = zstdDecompressSync(packed, {
+      maxOutputLength: Math.max(1, length),
+      chunkSize: Math.max(1_024, length),
+    })
     if (bytes.length !== length) throw new BlockError(`column ${index} unpacks to another length than it had`)
     return bytes
   }

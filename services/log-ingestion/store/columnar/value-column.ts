@@ -5,8 +5,8 @@ import { BlockError, ByteReader, ByteWriter } from './bytes.ts'
 
 /** Slices of `bytes`, gathered while rows are taken apart. */
 export class Slices {
-  from = new Int32Array(256)
-  to = new Int32Array(256)
+  from = new Int32Array(1_024)
+  to = new Int32Array(1_024)
   count = 0
 
   push(from: number, to: number): void {
