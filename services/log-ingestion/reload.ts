@@ -12,6 +12,10 @@ const live: ReadonlySet<string> = new Set<keyof Config>([
   'batchFlushIntervalMs',
   'registration',
   'corsOrigins',
+  'redactKeys',
+  'redactPatterns',
+  'retention',
+  'webhookDeny',
   'logLevel',
   'warnings',
 ])

@@ -33,7 +33,7 @@ import { addReceipts } from './http/receipts.ts'
 import { addSignIn } from './http/sign-in.ts'
 import { addUsers } from './http/users.ts'
 import { isTailUpgrade } from './http/web-socket.ts'
-import { createRedaction } from './json/metadata.ts'
+import { createRedaction, type Redaction } from './json/metadata.ts'
 import { openAcceptance } from './pipeline/acceptance.ts'
 import { openAdmission } from './pipeline/admission.ts'
 import { createBacklog } from './pipeline/backlog.ts'
@@ -113,7 +113,12 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     log.info({ path: join(dir, 'write-key') }, 'a key that may send to tenant public is in this file')
 
   const directory = createDirectory({ secret, clock, staticKeys })
-  const redaction = createRedaction(config.redactKeys)
+  let sensitiveKeys = createRedaction(config.redactKeys)
+  // One object for everybody who decodes; a reload changes what it knows.
+  const redaction: Redaction = {
+    watch: (bytes, from, to, hasEscape) => sensitiveKeys.watch(bytes, from, to, hasEscape),
+    redacts: key => sensitiveKeys.redacts(key),
+  }
   const receipts = createReceipts(deriveKey(secret, 'log receipt'))
   const progress = createProgress({ clock })
   const hub = createTailHub({ journal, log, onDropped: rows => metrics.tailDropped(rows) })
@@ -457,6 +462,8 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
         buckets.configure({ rps: next.rateLimitRps, burst: next.rateLimitBurst })
       current = next
       log.level = next.logLevel
+      sensitiveKeys = createRedaction(next.redactKeys)
+      rules.reload(next)
       metrics.reloaded(true)
       const settings = needRestart(config, next)
       if (settings.length > 0) log.warn({ settings }, 'these settings changed and apply after a restart')

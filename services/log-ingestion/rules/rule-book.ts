@@ -32,15 +32,16 @@ export interface RuleBook {
   connect(o: { sql: Sql; store: Store }): Promise<void>
   /** Reads again what changed. */
   refresh(): Promise<void>
+  /** Other settings are in force from here on. */
+  settingsChanged(): Promise<void>
   close(): Promise<void>
 }
 
 export interface RuleBookOptions {
   /** Asked again whenever rules are read. */
   defaultKeepMs: () => number | null
-  redactKeys: readonly string[]
-  /** Of the setting: built-in names, or `name=pattern`. */
-  redactPatterns: readonly string[]
+  /** Patterns are built-in names, or `name=pattern`. Asked again after `settingsChanged`. */
+  settings: () => { redactKeys: readonly string[]; redactPatterns: readonly string[] }
   /** Where redaction rules are kept for a start without the database. */
   file: string
   clock: Clock
@@ -63,7 +64,7 @@ export async function openRuleBook(o: RuleBookOptions): Promise<RuleBook> {
   let isClosed = false
 
   const rulesOf = (tenant: string): RedactionRule[] => [
-    ...settingsRules(o.redactPatterns),
+    ...settingsRules(o.settings().redactPatterns),
     ...redactionRules.filter(rule => rule.tenant === tenant).flatMap(rule => asRedactionRule(rule, log)),
   ]
 
@@ -153,12 +154,12 @@ export async function openRuleBook(o: RuleBookOptions): Promise<RuleBook> {
     },
     redactionOf(tenant) {
       if (redactions.has(tenant)) return redactions.get(tenant)
-      const compiled = compileRedaction(o.redactKeys, rulesOf(tenant))
+      const compiled = compileRedaction(o.settings().redactKeys, rulesOf(tenant))
       if (redactions.size > 10_000) redactions.clear()
       redactions.set(tenant, compiled)
       return compiled
     },
-    redactionWith: (tenant, rules) => compileRedaction(o.redactKeys, [...rulesOf(tenant), ...rules]),
+    redactionWith: (tenant, rules) => compileRedaction(o.settings().redactKeys, [...rulesOf(tenant), ...rules]),
     async connect(parts) {
       connected = parts
       // At least the default, which may depend on the database.
@@ -166,6 +167,10 @@ export async function openRuleBook(o: RuleBookOptions): Promise<RuleBook> {
       await refresh()
     },
     refresh,
+    async settingsChanged() {
+      redactions = new Map()
+      if (connected) await read(connected, 'retention_rules')
+    },
     async close() {
       isClosed = true
       clearInterval(timer)

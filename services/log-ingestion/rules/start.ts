@@ -34,6 +34,7 @@ export interface Rules {
   /** Whether reads may be answered: before, nobody knows what is hidden and what has expired. */
   readonly isReady: boolean
   connect(parts: { reads: Sql; store: Store }): Promise<void>
+  reload(settings: RuleSettings): void
   addRoutes(
     app: FastifyInstance,
     context: QueryContext,
@@ -44,13 +45,16 @@ export interface Rules {
   close(): Promise<void>
 }
 
+/** The settings behind it; a reload brings others. */
+export interface RuleSettings {
+  retention: string | undefined
+  redactKeys: readonly string[]
+  redactPatterns: readonly string[]
+  webhookDeny: readonly string[]
+}
+
 export interface RulesOptions {
-  config: {
-    retention: string | undefined
-    redactKeys: readonly string[]
-    redactPatterns: readonly string[]
-    webhookDeny: readonly string[]
-  }
+  config: RuleSettings
   /** State of this replica. */
   dir: string
   /** The embedded database keeps its files somewhere below. */
@@ -66,25 +70,29 @@ export interface RulesOptions {
 
 const ownDatabaseKeepMs = 30 * 86_400_000
 const noteEveryMs = 2_000
-const alertsEveryMs = 1_000
+const alertsEveryMs = 2_000
 const eraseEveryMs = 5_000
 /** Expired entries are invisible at once; their disk may wait this long. */
 const expireEveryMs = 10 * 60_000
 
 export async function startRules(o: RulesOptions): Promise<Rules> {
-  const { config, clock, log, registry } = o
-  const named =
-    config.retention === undefined ? undefined : config.retention === 'forever' ? null : parseSpan(config.retention)
+  const { clock, log, registry } = o
+  let settings = o.config
   let isOwnDatabase = false
+  const defaultKeepMs = () => {
+    const { retention } = settings
+    if (retention === undefined) return isOwnDatabase ? ownDatabaseKeepMs : null
+    return retention === 'forever' ? null : parseSpan(retention)
+  }
   const book = await openRuleBook({
-    defaultKeepMs: () => (named === undefined ? (isOwnDatabase ? ownDatabaseKeepMs : null) : named),
-    redactKeys: config.redactKeys,
-    redactPatterns: config.redactPatterns,
+    defaultKeepMs,
+    settings: () => settings,
     file: join(o.dir, 'redaction-rules.json'),
     clock,
     log,
   })
-  const sender = createWebhookSender(deniedNetworks(config.webhookDeny))
+  let denied = deniedNetworks(settings.webhookDeny)
+  const sender = createWebhookSender({ has: address => denied.has(address) })
   const webhookKey = deriveKey(o.secret, 'alert webhook')
   const metrics = createRuleMetrics(registry, () => evaluator)
   const loops: LeaseLoop[] = []
@@ -151,6 +159,12 @@ export async function startRules(o: RulesOptions): Promise<Rules> {
       )
       noting.unref()
       startLoops(parts)
+    },
+    reload(next) {
+      settings = next
+      denied = deniedNetworks(next.webhookDeny)
+      void book.settingsChanged().catch(error => log.warn({ err: error }, 'retention is applied with the next round'))
+      for (const loop of loops) loop.wake()
     },
     addRoutes(app, context, more) {
       const full = {
