@@ -1,5 +1,6 @@
 import { ConnectError } from '@connectrpc/connect'
 import { type Flags, parseArgs, UsageError } from './cli/args.ts'
+import { runChaos } from './cli/chaos/run.ts'
 import { createRpcClient } from './cli/client.ts'
 import { runDemo } from './cli/demo.ts'
 import { printResult } from './cli/output.ts'
@@ -17,6 +18,8 @@ Commands:
   notify-stopped <vm-id>                Notify that a VM has stopped
   notify-gap <vm-id> [minutes]          Notify about a possible gap in metrics (default: 5 minutes)
   demo [-live]                          Three customers, a plan, ten VMs and a month of readings
+  chaos [-quick] [-seeds N] [-seed S] [-spawn CMD] [-tolerance P]
+                                        VMs of known use on a bad day, and the bill compared; exits 1 above P percent
   verify <receipt.json> [-evidence F] [-samples F] [-previous F] [-public-key K]
                                         Check a receipt offline, as far down as the files reach
 
@@ -77,6 +80,8 @@ async function run(argv: readonly string[]): Promise<number> {
       return notifyGap(flags, vmArgument(command, args), args[1] ?? '5')
     case 'demo':
       return runDemo(flags)
+    case 'chaos':
+      return runChaos(flags, process.env)
     case 'verify':
       return verifyReceipt(flags, args[0])
     default:

@@ -22,9 +22,20 @@ export interface Flags {
   samples: string
   previous: string
   publicKey: string
+  chaos: ChaosFlags
   help: boolean
   /** Where an installation on this machine keeps its operator key, best place first. */
   keyDirs: readonly string[]
+}
+
+/** What `chaos` makes and what it lets pass. */
+export interface ChaosFlags {
+  seeds: number
+  seed: number
+  /** Largest unexplained error, in percent. */
+  tolerancePercent: number
+  /** A command to start, kill and start again; empty: the server of the flags, which is left alone. */
+  spawn: string
 }
 
 export class UsageError extends Error {
@@ -86,6 +97,12 @@ export function parseArgs(
       samples: text('samples', ''),
       previous: text('previous', ''),
       publicKey: text('public-key', ''),
+      chaos: {
+        seeds: whole('seeds', text('seeds', given.get('quick') === 'true' ? '20' : '100'), 1_000_000),
+        seed: whole('seed', text('seed', '1'), 2 ** 31),
+        tolerancePercent: share(text('tolerance', '0')),
+        spawn: text('spawn', ''),
+      },
       help: given.has('help') || given.has('h'),
       keyDirs: [variable('DATA_DIR'), join(env.PURSER_DATA_DIR || './.purser', 'billaged'), '/var/lib/billaged'].filter(
         dir => dir !== undefined,
@@ -94,12 +111,25 @@ export function parseArgs(
   }
 }
 
-const switches = new Set(['json', 'live', 'help', 'h'])
+const switches = new Set(['json', 'live', 'quick', 'help', 'h'])
 const known = new Set([
   ...switches,
   ...['server', 'user', 'tenant', 'tls-mode', 'spiffe-socket', 'tls-cert', 'tls-key', 'tls-ca', 'timeout', 'key'],
   ...['vm', 'file', 'instance', 'vms', 'evidence', 'samples', 'previous', 'public-key'],
+  ...['seeds', 'seed', 'tolerance', 'spawn'],
 ])
+
+function whole(flag: string, value: string, most: number): number {
+  if (!/^\d{1,10}$/.test(value) || Number(value) > most)
+    throw new UsageError(`-${flag} is ${value}; it is a whole number up to ${most}`)
+  return Number(value)
+}
+
+function share(value: string): number {
+  if (!/^\d{1,3}(\.\d{1,9})?$/.test(value))
+    throw new UsageError(`-tolerance is ${value}; it is a percentage such as 0.01`)
+  return Number(value)
+}
 
 function timeout(value: string): number {
   try {

@@ -1,0 +1,49 @@
+import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import test from 'node:test'
+import { fileURLToPath } from 'node:url'
+import { startBilling } from '../../test/kit.ts'
+import { createDeltaBiller } from './delta-biller.ts'
+import { faults, makeScenario } from './scenario.ts'
+
+const launcher = fileURLToPath(new URL('../../../../bin/billaged-cli', import.meta.url))
+const minuteNs = 60_000_000_000n
+
+test('on a bad day every kind of fault is billed exactly, but for what lies in gaps, and never above the truth', async t => {
+  const billing = await startBilling(t)
+  const server = new URL(billing.url).host
+  const child = spawn(launcher, ['chaos', '-seeds', '20', '-json', '-server', server, '-key', billing.key], {
+    env: { PATH: process.env.PATH },
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  const out: string[] = []
+  child.stdout.on('data', chunk => out.push(String(chunk)))
+  const [code] = await once(child, 'close')
+  const result = JSON.parse(out.join('')) as {
+    errorPercent: string
+    faults: Record<
+      'fault' | 'errorPercent' | 'overchargePercent' | 'unmeasuredPercent' | 'deltaBillerPercent',
+      string
+    >[]
+  }
+  assert.deepEqual([code, result.errorPercent], [0, '0.000000'])
+  assert.deepEqual(
+    result.faults.map(row => [row.fault, row.errorPercent, row.overchargePercent]),
+    faults.map(fault => [fault, '0.000000', '0.000000']),
+  )
+  const delta = Object.fromEntries(result.faults.map(row => [row.fault, Number(row.deltaBillerPercent)]))
+  assert.equal(delta.none, 0)
+  assert.ok((delta.lost_reply ?? 0) > 50, 'a batch sent twice is nearly doubled by the biller that billaged replaces')
+})
+
+test('a scenario is a function of its seed, and the delta biller is right only when nothing goes wrong', () => {
+  const endNs = 1_790_000_000_000n * 1_000_000n
+  for (const fault of faults) assert.deepEqual(makeScenario(7, fault, endNs), makeScenario(7, fault, endNs))
+  assert.notDeepEqual(makeScenario(7, 'all', endNs), makeScenario(8, 'all', endNs))
+  const calm = makeScenario(7, 'none', endNs)
+  const delta = createDeltaBiller()
+  for (const message of calm.messages) delta.receive(message)
+  assert.deepEqual(delta.billed, calm.truth)
+  assert.ok(calm.toNs - calm.fromNs < 180n * minuteNs)
+})
