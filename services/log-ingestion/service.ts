@@ -31,6 +31,8 @@ import { addLedger } from './http/ledger.ts'
 import { addQuarantine } from './http/quarantine.ts'
 import { addReceipts } from './http/receipts.ts'
 import { addSignIn } from './http/sign-in.ts'
+import { addFaults } from './http/faults.ts'
+import { addNotices } from './http/notices.ts'
 import { addUsers } from './http/users.ts'
 import { isTailUpgrade } from './http/web-socket.ts'
 import { createRedaction, type Redaction } from './json/metadata.ts'
@@ -349,7 +351,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     formatError(problem, request, reply) {
       const error = problem.extra.error ?? problem.message
       if (problem.reason === 'NOT_FOUND' && request.is404) void reply.send({ error: 'Not found' })
-      else if (/^\/(admin|auth)\//.test(request.url)) void reply.send({ error })
+      else if (/^\/(admin|auth|api\/v1\/(faults|notices|users)|v1\/notices)\b/.test(request.url)) void reply.send({ error })
       else
         void reply.type('application/problem+json').send({
           type: `docs/errors.md#${problem.reason.toLowerCase()}`,
@@ -407,6 +409,8 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
   }
   addKeys(app, peopleContext)
   addUsers(app, peopleContext)
+  addFaults(app, { ...peopleContext, clock, faults: () => people.open?.faults })
+  addNotices(app, { access, clock, redaction, faults: () => people.open?.faults })
   addSignIn(app, { clock, people: () => people.open, isRegistrationOpen: () => current.registration === 'open' })
 
   const heartbeat = setInterval(() => hub.heartbeat(), heartbeatEveryMs)

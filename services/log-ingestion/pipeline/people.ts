@@ -6,6 +6,7 @@ import type { Logger } from '#platform/telemetry'
 import type { Tenancy } from '#platform/tenancy/tenancy'
 import { writeScopes } from '../access/directory.ts'
 import { type ApiKeys, openApiKeys } from '../store/api-keys.ts'
+import { type Faults, openFaults } from '../store/faults.ts'
 import { loadSharedSecret, openUsers, type Users } from '../store/users.ts'
 
 export interface People {
@@ -23,6 +24,7 @@ export interface People {
 export interface OpenPeople {
   users: Users
   apiKeys: ApiKeys
+  faults: Faults
   jwtSecret: Buffer
 }
 
@@ -48,7 +50,7 @@ export function createPeople(o: {
     if (publicTenantId === undefined) throw new Error('BUG: there is no tenant public')
     const users = await openUsers(reads)
     const apiKeys = await openApiKeys(reads, tenancy, { publicTenantId, scopes: writeScopes })
-    return { users, apiKeys, jwtSecret }
+    return { users, apiKeys, jwtSecret, faults: await openFaults(reads) }
   }
 
   const work = async () => {
