@@ -47,6 +47,18 @@ const commands: Readonly<Record<string, Entry>> = {
     usage: 'keys create NAME | list | revoke ID | seal   credentials that may send   --tenant SLUG --json',
     load: async () => (await import('./keys.ts')).keys,
   },
+  quarantine: {
+    usage: 'quarantine list | show ID | replay ID | discard ID   --entry FILE --reason TEXT --status all --json',
+    load: async () => (await import('./quarantine.ts')).quarantine,
+  },
+  journal: {
+    usage: 'journal status | inspect DIR | drain DIR   what waits on disk; drain stores it for a replica that is gone',
+    load: async () => (await import('./journal.ts')).journal,
+  },
+  selftest: {
+    usage: 'selftest             a scratch copy, killed and counted   --kill9 N --db-down --rows N --json',
+    load: async () => (await import('./selftest.ts')).selftest,
+  },
   doctor: {
     usage: 'doctor [reconcile]   compare accepted, stored and present rows   --since 24h --json',
     load: async () => (await import('./doctor.ts')).doctor,

@@ -1,0 +1,96 @@
+// What a replica that is gone for ever left in its journal, stored by somebody else. The committed ranges are a set keyed
+// by that replica, so whatever it stored itself, or an earlier drain did, is not stored again.
+
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { openJournal } from '#platform/journal'
+import { migrate, openSql } from '#platform/postgres'
+import { createRegistry, type Logger } from '#platform/telemetry'
+import { type Clock, sleep } from '#platform/time'
+import { attachLogsTable } from '../store/rows/logs-table.ts'
+import { openPartitions } from '../store/rows/partitions.ts'
+import { rowsSink } from '../store/rows/sink.ts'
+import { createMetrics } from './metrics.ts'
+import { journalReader, openWriter } from './writer.ts'
+
+export interface Drained {
+  replica: string
+  stored: number
+  quarantined: number
+  duplicates: number
+  /** Bytes of the journal that are not in the database yet. */
+  bytesLeft: number
+  /** Why, when there are some. */
+  problem: string | undefined
+}
+
+const flushIntervalMs = 50
+const pollMs = 50
+
+/** `dir` is the data directory of that replica. @throws JournalLocked while it runs */
+export async function drainJournal(o: {
+  dir: string
+  databaseUrl: string
+  /** Longest without any progress. */
+  patienceMs: number
+  clock: Clock
+  log: Logger
+}): Promise<Drained> {
+  const { dir, clock, log } = o
+  const replica = (await readFile(join(dir, 'replica'), 'utf8').catch(() => '')).trim()
+  if (!/^[0-9a-f-]{36}$/.test(replica))
+    throw new Error(`${join(dir, 'replica')} is missing: ${dir} is not the data directory of a replica`)
+  const registry = createRegistry({ service: 'log-ingestion', version: '' })
+  const journal = await openJournal({
+    dir: join(dir, 'journal'),
+    bytesMax: Number.MAX_SAFE_INTEGER,
+    keepBytes: Number.MAX_SAFE_INTEGER,
+    readers: [journalReader],
+    log,
+    clock,
+  })
+  const sql = openSql({ url: o.databaseUrl, max: 3, applicationName: 'log-ingestion drain', log })
+  const drained: Drained = { replica, stored: 0, quarantined: 0, duplicates: 0, bytesLeft: 0, problem: undefined }
+  try {
+    const table = await attachLogsTable(sql, { indexProfile: 'fast', log })
+    await migrate(sql, { schema: 'purser_logs', folder: new URL('../migrations/purser_logs/', import.meta.url), log })
+    let isCaughtUp = false
+    let progressedMs = clock.monotonicMs()
+    const writer = await openWriter({
+      journal,
+      replica,
+      sql,
+      sink: rowsSink({ sql, partitions: openPartitions(sql, table) }),
+      sequence: table.sequence,
+      batchRows: 10_000,
+      flushIntervalMs,
+      clock,
+      log,
+      metrics: createMetrics(registry, {
+        pendingRows: () => 0,
+        isDatabaseUp: () => true,
+        imbalanceRows: () => 0,
+        quarantineRows: () => 0,
+        tails: () => 0,
+      }),
+      onCommitted(outcome) {
+        progressedMs = clock.monotonicMs()
+        drained.stored += outcome.stored
+        drained.quarantined += outcome.quarantined
+        drained.duplicates += outcome.duplicates
+      },
+      onCaughtUp: () => {
+        isCaughtUp = true
+      },
+      acceptedRows: () => 0n,
+    })
+    while (!isCaughtUp && clock.monotonicMs() - progressedMs < o.patienceMs) await sleep(pollMs)
+    drained.problem = isCaughtUp ? undefined : (writer.status().problem ?? 'no progress')
+    await writer.close(0)
+    drained.bytesLeft = isCaughtUp ? 0 : journal.bytes
+    return drained
+  } finally {
+    await sql.end({ timeout: 2 })
+    await journal.close()
+  }
+}

@@ -1,0 +1,197 @@
+// A copy of this service in a scratch folder, with a scratch database, under load, killed and cut off, and then counted:
+// what anybody can run on the machine they trust the least.
+
+import { type ChildProcess, spawn } from 'node:child_process'
+import { randomInt } from 'node:crypto'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { openSql, startEmbedded } from '#platform/postgres'
+import type { Logger } from '#platform/telemetry'
+import { sleep } from '#platform/time'
+
+export interface SelfTestOptions {
+  rows: number
+  rowsPerRequest: number
+  kills: number
+  isDatabaseCut: boolean
+  log: Logger
+  /** For people who watch. */
+  tell: (sentence: string) => void
+}
+
+export interface SelfTestResult {
+  sent: number
+  stored: number
+  lost: number
+  duplicated: number
+  /** accepted − stored − quarantined − duplicates − damaged of the ledger. */
+  difference: number
+  kills: number
+}
+
+const senders = 4
+const key = 'self-test-key'
+const adminKey = 'self-test-admin-key'
+const settleTimeoutMs = 120_000
+const readyTimeoutMs = 60_000
+
+export async function selfTest(o: SelfTestOptions): Promise<SelfTestResult> {
+  const folder = await mkdtemp(join(tmpdir(), 'purser-selftest-'))
+  let database: Awaited<ReturnType<typeof startEmbedded>> | undefined
+  let service: Service | undefined
+  const startDatabase = async () => {
+    database = await startEmbedded({ dir: join(folder, 'postgres'), log: o.log })
+    return database.url
+  }
+  try {
+    const url = await startDatabase()
+    const acknowledged = new Set<number>()
+    let isOver = false
+    service = await startService(folder, url, 0)
+    const port = new URL(service.url).port
+    const requests = Math.ceil(o.rows / o.rowsPerRequest)
+    let next = 0
+    const sending = Array.from({ length: senders }, async () => {
+      for (let request = next++; request < requests && !isOver; request = next++) {
+        // The same key until it is acknowledged: whatever was kept of a killed attempt is not stored twice.
+        while (!(await post(`http://127.0.0.1:${port}`, request, o.rowsPerRequest))) await sleep(20)
+        acknowledged.add(request)
+      }
+    })
+    for (let kill = 0; kill < o.kills; kill++) {
+      const wanted = Math.floor(((kill + 0.5) * requests) / (o.kills + 1)) + randomInt(3)
+      while (acknowledged.size < Math.min(wanted, requests - 1)) await sleep(1)
+      service.process.kill('SIGKILL')
+      await service.exited
+      o.tell(`killed (${kill + 1} of ${o.kills}) after ${acknowledged.size * o.rowsPerRequest} acknowledged rows`)
+      if (o.isDatabaseCut && kill === Math.floor(o.kills / 2)) await cutDatabase()
+      service = await startService(folder, url, Number(port))
+    }
+    if (o.isDatabaseCut && o.kills === 0) await cutDatabase()
+    await Promise.all(sending)
+    isOver = true
+    await settled(service.url)
+    service.process.kill('SIGTERM')
+    await service.exited
+    return { ...(await count(url, requests * o.rowsPerRequest, o.log)), kills: o.kills }
+
+    async function cutDatabase() {
+      o.tell('the database goes away for two seconds')
+      await database?.close()
+      await sleep(2_000)
+      if ((await startDatabase()) !== url) throw new Error('BUG: the scratch database came back elsewhere')
+    }
+  } finally {
+    service?.process.kill('SIGKILL')
+    await service?.exited
+    await database?.close()
+    await rm(folder, { recursive: true, force: true })
+  }
+}
+
+interface Service {
+  url: string
+  process: ChildProcess
+  exited: Promise<number | null>
+}
+
+async function startService(folder: string, databaseUrl: string, port: number): Promise<Service> {
+  const child = spawn(process.execPath, [fileURLToPath(new URL('../main.ts', import.meta.url))], {
+    env: {
+      LOG_FORMAT: 'json',
+      LOG_INGESTION_SERVER_HOST: '127.0.0.1',
+      LOG_INGESTION_SERVER_PORT: String(port),
+      LOG_INGESTION_DATA_DIR: join(folder, 'log-ingestion'),
+      LOG_INGESTION_DATABASE_URL: databaseUrl,
+      LOG_INGESTION_API_KEYS: key,
+      LOG_INGESTION_ADMIN_API_KEYS: adminKey,
+      LOG_INGESTION_RATELIMIT_ENABLED: 'false',
+      LOG_INGESTION_SELF_LOGS: 'false',
+      LOG_INGESTION_BATCH_FLUSH_INTERVAL: '100ms',
+    },
+    stdio: ['ignore', 'pipe', 'ignore'],
+  })
+  const exited = new Promise<number | null>(resolve => child.once('exit', resolve))
+  const { promise, resolve, reject } = Promise.withResolvers<string>()
+  const timer = setTimeout(() => reject(new Error('the scratch service was not ready within a minute')), readyTimeoutMs)
+  let text = ''
+  child.stdout.setEncoding('utf8').on('data', chunk => {
+    text = `${text}${chunk}`.slice(-64 * 1024)
+    const url = /"url":"(http:[^"]+)"[^\n]*"msg":"ready"/.exec(text)?.[1]
+    if (url !== undefined) resolve(url)
+  })
+  void exited.then(code => reject(new Error(`the scratch service ended with ${code}: ${text.slice(-500)}`)))
+  try {
+    return { url: await promise, process: child, exited }
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
+/** True when it was acknowledged. */
+async function post(url: string, request: number, rows: number): Promise<boolean> {
+  const timestamp = new Date().toISOString()
+  const logs = Array.from({ length: rows }, (_, row) => ({
+    timestamp,
+    service: 'selftest',
+    level: 'INFO',
+    message: `${request}.${row}`,
+  }))
+  try {
+    const response = await fetch(`${url}/api/v1/logs/batch`, {
+      method: 'POST',
+      headers: { 'x-api-key': key, 'idempotency-key': `request ${request}` },
+      body: bodies.get(request) ?? remember(request, JSON.stringify({ logs })),
+    })
+    await response.arrayBuffer()
+    if (response.status === 202) bodies.delete(request)
+    return response.status === 202
+  } catch {
+    return false
+  }
+}
+
+/** Of requests not acknowledged yet: a repeat must be the same to the byte. */
+const bodies = new Map<number, string>()
+
+function remember(request: number, body: string): string {
+  bodies.set(request, body)
+  return body
+}
+
+async function settled(url: string): Promise<void> {
+  const deadlineMs = performance.now() + settleTimeoutMs
+  for (;;) {
+    const response = await fetch(`${url}/admin/health`, { headers: { 'x-api-key': adminKey } }).catch(() => undefined)
+    const health = (await response?.json().catch(() => undefined)) as
+      | { batcher?: { current_batch: number } }
+      | undefined
+    if (health?.batcher?.current_batch === 0) return
+    if (performance.now() > deadlineMs) throw new Error('not everything was stored within two minutes')
+    await sleep(100)
+  }
+}
+
+async function count(url: string, sent: number, log: Logger): Promise<Omit<SelfTestResult, 'kills'>> {
+  const sql = openSql({ url, max: 1, applicationName: 'selftest', statementTimeoutMs: 600_000, log })
+  try {
+    const [rows] = await sql<{ stored: bigint; distinct: bigint }[]>`
+      select count(*) as stored, count(distinct message) as distinct from public.logs`
+    const [ledger] = await sql<{ difference: bigint }[]>`
+      select coalesce(sum(accepted - stored - quarantined - duplicates - damaged), 0)::int8 as difference
+      from purser_logs.ledger`
+    const stored = Number(rows?.stored ?? 0n)
+    const distinct = Number(rows?.distinct ?? 0n)
+    return {
+      sent,
+      stored,
+      lost: sent - distinct,
+      duplicated: stored - distinct,
+      difference: Number(ledger?.difference ?? 0n),
+    }
+  } finally {
+    await sql.end({ timeout: 2 })
+  }
+}
