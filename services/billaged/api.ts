@@ -12,6 +12,7 @@ export interface Customer {
   /** Millionths of what is taxable. */
   taxPpm: number
   taxName: string | null
+  budgetNano: string | null
   /** The plan it is on now. */
   planId: string | null
   vms: number
@@ -89,7 +90,12 @@ export interface Priced {
 }
 
 /** The running period so far. */
-export type Spend = Priced
+export interface Spend extends Priced {
+  /** The whole period, if the rest runs as the part that is over did. */
+  forecastNano: string
+  /** What the customer means to spend; shown, not enforced. */
+  budgetNano: string | null
+}
 
 export interface PreviewRequest {
   customerId: string
@@ -269,4 +275,38 @@ export interface Health {
   version: string
   uptime_seconds: number
   checks: Record<string, { status: string; detail?: string }>
+}
+
+/** What one VM's readings say about a span. Totals as a plan with gap policy `zero` would bill them. */
+export interface VmDetail {
+  customerId: string
+  vmId: string
+  from: string
+  to: string
+  asOf: string
+  complete: boolean
+  /** Meter → quantity in base units. */
+  totals: Record<string, string>
+  lives: { start: string; stop: string | null; endBy: 'open' | 'stop' | 'lease' }[]
+  /** Instances that listed it in heartbeats. */
+  hosts: string[]
+  conflicts: number
+  glitches: number
+  /** Instants with several different readings; the least is billed. */
+  conflictsAt: string[]
+  /** Counters that began anew unannounced; the stretch is worth 0. */
+  falls: { from: string; to: string }[]
+  /** Start notices without a stop before them, so that nothing is counted from zero. */
+  restartsUnproven: { from: string; to: string }[]
+  gaps: { from: string; to: string; kind: string; rule: string }[]
+}
+
+export interface VmTimeline {
+  customerId: string
+  vmId: string
+  from: string
+  to: string
+  asOf: string
+  complete: boolean
+  strip: { from: string; to: string; kind: 'measured' | 'gap' | 'unmeasured' | 'host_down' }[]
 }

@@ -49,6 +49,11 @@ export function customerRoutes(app: FastifyInstance, o: ReadContext) {
     anchorDay: z.int().min(1).max(31).optional(),
     intervalMonths: z.literal([1, 3, 12], 'must be 1, 3 or 12').optional(),
     taxPpm: z.int().min(0).max(1_000_000).optional(),
+    budgetNano: z
+      .string()
+      .regex(/^[1-9]\d{0,29}$/, 'is not a whole number above 0, written as a string')
+      .nullable()
+      .optional(),
     taxName: z.string().min(1).max(63).nullable().optional(),
   })
   app.put('/v1/customers/:id', async request => {

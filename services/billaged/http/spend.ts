@@ -2,7 +2,7 @@ import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { z } from 'zod'
 import { formatUsd } from '#platform/money'
 import { rfc3339 } from '#platform/time'
-import type { Comparison, Priced } from '../api.ts'
+import type { Comparison, Priced, Spend } from '../api.ts'
 import { formatDecimal } from '../decimal.ts'
 import { badRequest, notFound } from '../errors.ts'
 import { csvCell } from '../invoices/render.ts'
@@ -11,7 +11,7 @@ import { versionSchema } from '../rating/plan.ts'
 import type { Hours, Line } from '../rating/rate.ts'
 import { type CustomerRow, listCustomers } from '../store/customers.ts'
 import { loadPlan, type Plan } from '../store/plans.ts'
-import { pricePeriod } from '../store/pricing.ts'
+import { forecastPeriod, type PricedPeriod, pricePeriod } from '../store/pricing.ts'
 import { mustActFor, mustBeOperator } from './authorize.ts'
 import type { ReadContext } from './context.ts'
 import { mustLoad } from './customers.ts'
@@ -42,13 +42,19 @@ const previewHoursMax = 24 * 366
 
 /** What a period costs: the running one so far, or any span, also under another plan. Nothing is stored. */
 export function spendRoutes(app: FastifyInstance, o: ReadContext) {
-  app.get('/v1/customers/:id/spend', async (request): Promise<Priced> => {
+  app.get('/v1/customers/:id/spend', async (request): Promise<Spend> => {
     const id = paramId(request)
     mustActFor(request, id)
     const query = parseInput(z.object({ wait }), request.query)
     if (query.wait > 0) await o.waitUntilFolded(o.acknowledgedEnd(), query.wait)
     const customer = await mustLoad(o, id)
-    return price(o, id, periodAt(customer, o.clock.now()), null)
+    const [period, nowMs, complete] = [periodAt(customer, o.clock.now()), o.clock.now(), await o.isComplete()]
+    const { priced, forecastNano } = await forecastPeriod(o.reader, o.meters, o.rules, id, period, nowMs)
+    return {
+      ...pricedView(id, period, priced, nowMs, complete),
+      forecastNano: `${forecastNano}`,
+      budgetNano: customer.budgetNano,
+    }
   })
 
   app.post('/v1/preview', async (request: FastifyRequest): Promise<Priced> => {
@@ -147,6 +153,10 @@ async function price(o: ReadContext, customerId: string, period: Hours, plan: Pl
   const nowMs = o.clock.now()
   const complete = await o.isComplete()
   const priced = await pricePeriod(o.reader, o.meters, o.rules, customerId, period, plan)
+  return pricedView(customerId, period, priced, nowMs, complete)
+}
+
+function pricedView(customerId: string, period: Hours, priced: PricedPeriod, nowMs: number, complete: boolean): Priced {
   return {
     customerId,
     planId: priced.planId,

@@ -9,6 +9,7 @@ export interface CustomerRow {
   intervalMonths: number
   taxPpm: number
   taxName: string | null
+  budgetNano: string | null
   planId: string | null
   vms: number
   firstSeen: Date
@@ -22,6 +23,7 @@ export async function listCustomers(
   return sql<CustomerRow[]>`
     select c.id, c.name, c.currency, c.time_zone as "timeZone", c.anchor_day::int4 as "anchorDay",
       c.interval_months::int4 as "intervalMonths", c.tax_ppm as "taxPpm", c.tax_name as "taxName",
+      c.budget_nano::text as "budgetNano",
       (select plan_id from billaged.subscription s
        where s.customer_id = c.id and s.from_at <= ${o.now} and (s.to_at is null or s.to_at > ${o.now})) as "planId",
       (select count(*)::int4 from billaged.series v where v.customer_id = c.id) as vms,
@@ -43,6 +45,7 @@ export interface CustomerPatch {
   intervalMonths?: number | undefined
   taxPpm?: number | undefined
   taxName?: string | null | undefined
+  budgetNano?: string | null | undefined
 }
 
 /** `cycle_in_use`: an invoice was written by the old billing days; moving them would bill days twice or never. */
@@ -66,6 +69,7 @@ export async function updateCustomer(sql: Sql, id: string, patch: CustomerPatch)
         anchor_day = coalesce(${patch.anchorDay ?? null}::int2, anchor_day),
         interval_months = coalesce(${patch.intervalMonths ?? null}::int2, interval_months),
         tax_ppm = coalesce(${patch.taxPpm ?? null}::int4, tax_ppm),
+        budget_nano = case when ${patch.budgetNano !== undefined} then ${patch.budgetNano ?? null}::text::numeric else budget_nano end,
         tax_name = case when ${patch.taxName !== undefined} then ${patch.taxName ?? null} else tax_name end
       where id = ${id}`
     return 'ok'

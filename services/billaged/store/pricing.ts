@@ -1,4 +1,5 @@
 import type { Meter } from '../events/meter.ts'
+import { forecastUsage } from '../rating/forecast.ts'
 import { hourMs } from '../rating/periods.ts'
 import type { PlanVersion } from '../rating/plan.ts'
 import {
@@ -48,6 +49,33 @@ export async function pricePeriod(
   const vms = await loadVmUsage(reader, customerId, edges, rules)
   const events = await loadEventUsage(reader.sql, meters, customerId, edges)
   return rateUsage(planned, vms, events)
+}
+
+/** What the whole period will come to, if the rest of it runs as the part that is over did. */
+export async function forecastPeriod(
+  reader: PartReader,
+  meters: readonly Meter[],
+  rules: FoldRules,
+  customerId: string,
+  period: Hours,
+  nowMs: number,
+): Promise<{ priced: PricedPeriod; forecastNano: bigint }> {
+  const planned = await planPeriod(reader, customerId, period, null)
+  const edges = edgesOf(planned)
+  const vms = await loadVmUsage(reader, customerId, edges, rules)
+  const events = await loadEventUsage(reader.sql, meters, customerId, edges)
+  const usageOf = (i: number, policy: PlanVersion['gapPolicy']) =>
+    // Of a peak there is no more to come.
+    meterUsage(vms, events, i, policy).filter(({ meter }) => !restatements.has(meter))
+  const rated: SegmentUsage[] = []
+  for (const [i, { segment, planId, version }] of planned.segments.entries()) {
+    if (version === null) continue
+    const soFar = planned.segments.flatMap((_, at) => usageOf(at, version.gapPolicy))
+    const usage = forecastUsage(segment, usageOf(i, version.gapPolicy), soFar, period, nowMs)
+    rated.push({ segment, plan: planRef(planId, version), version, usage })
+  }
+  const forecastNano = rated.length === 0 ? 0n : ratePeriod(period, rated).totalNano
+  return { priced: rateUsage(planned, vms, events), forecastNano }
 }
 
 /** `vms` and `events` are by segment of the planned period. */

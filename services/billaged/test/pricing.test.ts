@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
-import type { Comparison, Priced } from '../api.ts'
-import { type Billing, metric, minuteNs, quantityOf, startBilling } from './kit.ts'
+import type { Comparison, Priced, Spend } from '../api.ts'
+import { type Billing, metric, minuteNs, minutesAgo, quantityOf, startBilling } from './kit.ts'
 
 // A month that is over, so that its numbers stand still: hour marks of the first day of last month.
 const monthStart = Temporal.Instant.fromEpochMilliseconds(Date.now())
@@ -154,6 +154,18 @@ test('prices', async t => {
     for (const [i, end] of edges.slice(1).entries())
       sum += quantityOf(await billing.usage('acme', `&from=${edges[i]}&to=${end}`), 'vm_disk_write')
     assert.equal(sum, quantityOf(whole, 'vm_disk_write'))
+  })
+
+  await t.test('spend says what the period will come to, and the budget beside it', async () => {
+    await created('/v1/plans', { id: 'base', name: 'Base' })
+    const prices = [{ id: 'base', model: 'flat', amountNano: '1000' }]
+    await created('/v1/plans/base/versions', { effectiveFrom: '2020-01-01T00:00:00Z', prices, unbilled: ['vm_cpu'] })
+    await billing.rpc('SendMetricsBatch', { vmId: 'v', customerId: 'umbrella', metrics: [metric(minutesAgo(1), 1n)] })
+    await billing.usage('umbrella')
+    await created('/v1/subscriptions', { customerId: 'umbrella', planId: 'base', from: '2020-01-01T00:00:00Z' })
+    assert.equal((await billing.api('PUT', '/v1/customers/umbrella', { budgetNano: '5000' })).status, 200)
+    const spend = (await billing.api('GET', '/v1/customers/umbrella/spend')).body as Spend
+    assert.deepEqual([spend.totalNano, spend.forecastNano, spend.budgetNano], ['1000', '1000', '5000'])
   })
 
   await t.test(
