@@ -3,7 +3,7 @@ import { close, replica, verify } from './commands/close.ts'
 import { explain, invoice, voidInvoice } from './commands/invoice.ts'
 import { credit, plan, subscribe } from './commands/plan.ts'
 import { quarantine } from './commands/quarantine.ts'
-import { preview, status, usage } from './commands/usage.ts'
+import { exportFocus, preview, status, usage } from './commands/usage.ts'
 import { spec } from './config.ts'
 import { start } from './service.ts'
 
@@ -31,5 +31,6 @@ else
       verify,
       replica,
       quarantine,
+      export: exportFocus,
     },
   })

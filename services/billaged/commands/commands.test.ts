@@ -10,7 +10,7 @@ import { close, verify } from './close.ts'
 import { runVerb } from './command.ts'
 import { explain, invoice } from './invoice.ts'
 import { plan, subscribe } from './plan.ts'
-import { status } from './usage.ts'
+import { exportFocus, preview, status } from './usage.ts'
 
 const main = fileURLToPath(new URL('../main.ts', import.meta.url))
 const month = Temporal.Instant.fromEpochMilliseconds(Date.now())
@@ -20,7 +20,7 @@ const month = Temporal.Instant.fromEpochMilliseconds(Date.now())
   .subtract({ months: 1 })
 const name = month.toPlainDate().toString().slice(0, 7)
 
-const verbs = { close, explain, invoice, plan, status, subscribe, verify }
+const verbs = { close, explain, export: exportFocus, invoice, plan, preview, status, subscribe, verify }
 
 /** `billaged …` as a person types it: the service's address is given, the key lies in its data folder. */
 async function billaged(billing: Billing, line: string): Promise<{ code: number; stdout: string; stderr: string }> {
@@ -94,6 +94,10 @@ test('the commands that a blocked close prints mend it, word for word; then it c
 
   const verified = await billaged(billing, 'billaged verify')
   assert.deepEqual([verified.code, verified.stdout], [0, '1 receipts and 3 documents checked, 0 differences\n'])
+  const focus = await billaged(billing, `billaged export ${name}`)
+  assert.match(focus.stdout, /^BilledCost,BillingAccountId,.*\r\n0\.200000006,acme,/)
+  const whatIf = await billaged(billing, `billaged preview --plan example --from ${month.toInstant()}`)
+  assert.match(whatIf.stdout, /^customer +now +example +difference\nacme +USD 0\.2\d+ +USD 0\.2\d* +USD -?0\./)
   const wrong = await billaged(billing, 'billaged close last-month')
   assert.equal(wrong.code, 2)
   assert.match(wrong.stderr, /write it like 2026-10\nUsage: billaged close YYYY-MM/)

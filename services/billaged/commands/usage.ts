@@ -1,5 +1,5 @@
-import type { Priced, Usage } from '../api.ts'
-import { command, exitFailure, exitOk, required } from './command.ts'
+import type { Comparison, Priced, Usage } from '../api.ts'
+import { type Call, command, exitFailure, exitOk, required } from './command.ts'
 import { clockTime, grouped, money, table } from './format.ts'
 
 export const usage = command({
@@ -23,11 +23,13 @@ export const usage = command({
 
 export const preview = command({
   summary: 'what a period costs, or would cost under another plan; nothing is stored',
-  usage: 'preview CUSTOMER [--plan ID] [--from TIME] [--to TIME] [--json]',
+  usage: 'preview [CUSTOMER] [--plan ID] [--from TIME] [--to TIME] [--json]   (no customer: all of them, under --plan)',
   options: ['plan', 'from', 'to'],
-  async run({ words, flags, client, print }) {
+  async run(call) {
+    const { words, flags, client, print } = call
+    if (words[0] === undefined) return compare(call)
     const priced = await client.post<Priced>('/v1/preview', {
-      customerId: required(words[0], 'the customer'),
+      customerId: words[0],
       ...(flags.plan === undefined ? {} : { planId: flags.plan }),
       ...(flags.from === undefined ? {} : { from: flags.from }),
       ...(flags.to === undefined ? {} : { to: flags.to }),
@@ -43,6 +45,51 @@ export const preview = command({
       ]),
       ...priced.unrated.map(item => `unrated: ${item.meter} ${grouped(item.quantity)} ${item.unit}`),
     ])
+    return exitOk
+  },
+})
+
+/** Who would pay less and who more under a plan. Page by page: each customer is rated twice. */
+async function compare({ flags, client, print }: Call): Promise<number> {
+  const planId = required(flags.plan, '--plan (or a customer)')
+  const { from, to } = flags
+  const rows: Comparison['rows'] = []
+  for (let cursor: string | null = ''; cursor !== null; ) {
+    const page: Comparison = await client.post<Comparison>('/v1/preview/compare', {
+      planId,
+      cursor,
+      ...(from === undefined ? {} : { from }),
+      ...(to === undefined ? {} : { to }),
+    })
+    rows.push(...page.rows)
+    cursor = page.nextCursor
+  }
+  const amount = (row: Comparison['rows'][number], nano: string | null) =>
+    nano === null ? '?' : money(row.currency, nano)
+  print(
+    { planId, rows },
+    table([
+      ['customer', 'now', planId, 'difference'],
+      ...rows.map(row => [
+        row.customerId,
+        amount(row, row.nowNano),
+        amount(row, row.thenNano),
+        amount(row, row.differenceNano),
+      ]),
+    ]),
+  )
+  return exitOk
+}
+
+/** FOCUS rows of a month's finalised invoices, on stdout. */
+export const exportFocus = command({
+  summary: 'finalised invoices of a month as FOCUS 1.2 CSV',
+  usage: 'export YYYY-MM [--customer ID]',
+  options: ['customer'],
+  async run({ words, flags, client, write }) {
+    const month = required(words[0], 'the month, such as 2026-10,')
+    const customer = flags.customer === undefined ? '' : `&customer=${encodeURIComponent(flags.customer)}`
+    write(await client.text(`/v1/exports/focus?period=${encodeURIComponent(month)}${customer}`))
     return exitOk
   },
 })
