@@ -14,6 +14,7 @@ import type {
   ProblemAnswer,
   SearchAnswer,
 } from '../api.ts'
+import { readRoutes } from '../http/openapi.ts'
 import { adminKey, batch, entry, startService, type TestService, writeKey } from './start.ts'
 
 async function ask<T>(s: TestService, path: string, headers?: Record<string, string>): Promise<T> {
@@ -257,4 +258,85 @@ test('no read route answers without a key, with a write key, or beyond its limit
   }
   const slow = await s.get('/api/v1/logs/fields?timeout=2m')
   assert.match(((await slow.json()) as ProblemAnswer).detail, /longer than the longest taken, 1m/)
+})
+
+test('whatever the route and the parameters, the answer is of the tenant whose key asked', async t => {
+  const s = await startService(t)
+  const mark = 'only-ours-7f3a'
+  await s.post('/api/v1/logs', JSON.stringify({ log: entry({ message: mark }) }))
+  const sent = await s.post(
+    '/api/v1/logs',
+    JSON.stringify({ log: entry({ service: mark, message: mark, metadata: { [mark]: mark } }) }),
+  )
+  await s.settled()
+  const { logs, cursor } = await ask<SearchAnswer>(s, `/api/v1/logs/search?limit=1&q=${mark}`)
+  const id = logs[0]?.id ?? ''
+  const foreign = await s.get(`/api/v1/logs/search?limit=1&q=${mark}&cursor=${cursor}`, acme)
+  assert.deepEqual([cursor === null, foreign.status], [false, 404], 'a cursor of another tenant')
+  const receipt = sent.headers.get('x-receipt') ?? ''
+
+  const lokiRoutes = [
+    'labels',
+    'label/service/values',
+    'series?match[]={}',
+    'query?query={}',
+    'query_range?query={}',
+    'index/stats',
+    'index/volume',
+  ]
+  const routes = readRoutes
+    .filter(({ path }) => !path.endsWith('/tail'))
+    .map(({ path }) => path.replace('{id}', path.includes('receipts') ? receipt : id).replace('{name}', mark))
+  for (const path of [
+    ...routes,
+    ...lokiRoutes.map(route => `/loki/api/v1/${route}`),
+    '/admin/logs/recent',
+    '/admin/stats',
+    `/admin/logs/${id}`,
+  ])
+    for (const more of ['tenant=public', `q=${mark}&tenant=public`, `q=service:${mark}&tenant=*`]) {
+      const response = await s.get(`${path}${path.includes('?') ? '&' : '?'}${more}`, {
+        ...acme,
+        'x-scope-orgid': 'public',
+      })
+      const text = await response.text()
+      assert.ok(
+        !text.includes(mark) && !/"(?:total_logs|count|entries)":"?[1-9]/.test(text),
+        `${path} ${more}: ${text}`,
+      )
+      // Guessing looks like there is nothing.
+      if (path.split('/').some(part => part === id || part === receipt)) assert.equal(response.status, 404, path)
+    }
+  // The tenant's own way to the same things.
+  assert.match(await (await s.get(`/api/v1/logs/${id}?tenant=acme`)).text(), new RegExp(mark))
+})
+
+test('a query that runs out of time is a partial page whose cursor goes on where it stopped', async t => {
+  const s = await startService(t)
+  const count = 3_000
+  for (let i = 0; i < count; i += 1_000)
+    await s.post(
+      '/api/v1/logs/batch',
+      batch(...Array.from({ length: 1_000 }, (_, n) => entry({ message: `n=${i + n}` }))),
+    )
+  await s.settled()
+  const seen: string[] = []
+  let partials = 0
+  let cursor: string | null = ''
+  // Longer each time, so that it ends however slow the machine is.
+  for (let timeoutMs = 2; cursor !== null && timeoutMs < 60_000; timeoutMs = Math.ceil(timeoutMs * 1.5)) {
+    const page: SearchAnswer = await ask(
+      s,
+      `/api/v1/logs/search?q=${encodeURIComponent('/^n=/')}&limit=1000&order=asc&timeout=${timeoutMs}ms${cursor === '' ? '' : `&cursor=${cursor}`}`,
+    )
+    if (page.partial) partials++
+    assert.ok(page.cursor !== null || !page.partial, 'a partial page can be gone on with')
+    seen.push(...page.logs.map(log => log.message))
+    cursor = page.cursor
+  }
+  assert.deepEqual(
+    seen,
+    Array.from({ length: count }, (_, i) => `n=${i}`),
+  )
+  assert.ok(partials > 0, 'two milliseconds are not enough for three thousand rows')
 })
