@@ -63,6 +63,14 @@ const commands: Readonly<Record<string, Entry>> = {
     usage: 'doctor [reconcile]   compare accepted, stored and present rows   --since 24h --json',
     load: async () => (await import('./doctor.ts')).doctor,
   },
+  verify: {
+    usage: 'verify               recompute hashes, chain and signatures   --from DAY --to DAY --tenant SLUG --json',
+    load: async () => (await import('./verify.ts')).verify,
+  },
+  storage: {
+    usage: 'storage [migrate]    where entries are; move rows into blocks   --to columnar --json',
+    load: async () => (await import('./storage.ts')).storage,
+  },
 }
 
 const usageExit = 2

@@ -30,6 +30,7 @@ import { addReading } from './http/reading.ts'
 import { addLedger } from './http/ledger.ts'
 import { addQuarantine } from './http/quarantine.ts'
 import { addReceipts } from './http/receipts.ts'
+import { addStorage } from './http/storage.ts'
 import { addSignIn } from './http/sign-in.ts'
 import { addFaults } from './http/faults.ts'
 import { addNotices } from './http/notices.ts'
@@ -397,6 +398,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
   }
   addReading(app, context, { version: base.version, lokiLabels: config.lokiLabels })
   addReceipts(app, context)
+  addStorage(app, context)
   addLedger(app, { ...context, backlog, imbalanceRows: () => progress.imbalanceRows })
   addQuarantine(app, { ...context, acceptance, rules: entryRules, tenancy: () => database.parts?.tenancy })
   addAdmin(app, context)

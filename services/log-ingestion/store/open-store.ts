@@ -5,6 +5,7 @@ import type { EvidenceKey } from '../evidence-key.ts'
 import { compactOnce } from './columnar/compact.ts'
 import { type Encoder, openEncoder } from './columnar/encoder.ts'
 import { eraseBlocks, expireBlocks } from './columnar/erase.ts'
+import { moveOnce } from './columnar/move.ts'
 import { columnarReader } from './columnar/search.ts'
 import { columnarStats } from './columnar/stats.ts'
 import { verifyBlocks } from './columnar/verify.ts'
@@ -12,6 +13,7 @@ import { addCount, emptyPage, type Reader } from './reader.ts'
 import { eraseRows } from './rows/erase.ts'
 import { expireRows } from './rows/expire.ts'
 import type { LogsTable } from './rows/logs-table.ts'
+import { openDailyPartitions } from './rows/partitions.ts'
 import { rowsReader, rowsStats } from './rows/reader.ts'
 import type { BucketCounts, BucketPlan, Place, SearchPage, SearchPlan, Store, StoredEntry } from './store.ts'
 import type { Visibility } from './visibility.ts'
@@ -40,6 +42,7 @@ const pieceScannedMax = 1_000_000
 export function openStore(o: StoreOptions): Store & { close(): Promise<void> } {
   const { sql, writes, table, visibility, evidence, now: nowMs } = o
   const encoder = o.encoder ?? openEncoder()
+  const blockPartitions = openDailyPartitions(writes, { schema: 'purser_logs', table: 'blocks', boundOf: date => date })
   const readers: readonly Reader[] = [rowsReader, columnarReader]
 
   const snapshot = <T>(work: (tx: Tx, holding: readonly Reader[]) => Promise<T>) =>
@@ -168,6 +171,7 @@ export function openStore(o: StoreOptions): Store & { close(): Promise<void> } {
     verify: (range, signal) => verifyBlocks(sql, range, signal),
     stats: async () => [await rowsStats(sql), await columnarStats(sql)],
     compact: ({ coldAfterMs }) => compactOnce({ sql: writes, encoder, evidence, nowMs: nowMs(), coldAfterMs }),
+    moveToBlocks: () => moveOnce(writes, days => blockPartitions.ensure(days)),
     close: () => encoder.close(),
   }
 }

@@ -146,6 +146,15 @@ export interface SinkStats {
   oldestDay: string | null
 }
 
+/** One step of moving entries of the guide's table into blocks. */
+export interface Moved {
+  /** UTC day, YYYY-MM-DD. */
+  day: string
+  rows: number
+  /** SHA-256 over the entries, equal before and after; hex. */
+  digest: string
+}
+
 export interface Store {
   /** One page in order. `now` is monotonic ms. */
   search(plan: SearchPlan, now: () => number): Promise<SearchPage>
@@ -165,4 +174,7 @@ export interface Store {
   stats(): Promise<SinkStats[]>
   /** Merges fresh blocks once where it pays; false when there was nothing to do. */
   compact(o: { coldAfterMs: number }): Promise<boolean>
+  /** Moves some entries of the oldest day into blocks; null when nothing is left that can. Rows whose level is not one of
+   *  ours stay where they are: a block could not give them back. */
+  moveToBlocks(): Promise<Moved | null>
 }

@@ -187,3 +187,46 @@ test('verify names the first thing that is not as it was stored', async t => {
     /is in no link of the chain/,
   )
 })
+
+test('G47: rows move to blocks day by day, each found exactly once at every step, and a move that was cut goes on', async t => {
+  const s = await openTestStore(t)
+  const rows = Array.from(
+    { length: 40 },
+    (_, i): Row =>
+      row({
+        seconds: daySeconds - (i % 3) * 86_400,
+        message: `m${i}`,
+        nanos: i * 1_000,
+        metadata: i % 2 === 0 ? `{"n": ${i}}` : null,
+      }),
+  )
+  await s.commit('rows', [s.pending(rows), s.pending(rows.slice(0, 5), { tenant: 'acme' })])
+  await s.commit('columnar', [s.pending([row({ message: 'in a block already' })])])
+  await s.sql`insert into public.logs (timestamp, service, level, message) values (to_timestamp(${daySeconds}), 's', 'info', 'level of another time')`
+  const plan = {
+    tenant: 'public',
+    query: { kind: 'all' },
+    fromNs: range.fromNs * 0n,
+    toNs: range.toNs,
+    order: 'asc',
+  } as const
+  const all = async () => {
+    const found: string[] = []
+    for await (const piece of s.store.scan(plan))
+      for (const entry of piece)
+        found.push(`${entry.timestampNs} ${entry.id} ${entry.message} ${entry.metadata} ${entry.createdUs}`)
+    return found
+  }
+  const before = await all()
+  assert.equal(before.length, 42)
+  const steps: string[] = []
+  for (let moved = await s.store.moveToBlocks(); moved; moved = await s.store.moveToBlocks()) {
+    steps.push(`${moved.day} ${moved.rows}`)
+    assert.deepEqual(await all(), before)
+  }
+  assert.deepEqual(steps, ['2026-01-13 14', '2026-01-14 15', '2026-01-15 16'])
+  const [left] = await s.sql<{ rows: bigint }[]>`select count(*) as rows from public.logs`
+  assert.equal(left?.rows, 1n, 'a level that blocks do not know stays')
+  assert.equal((await messages(s, 'acme')).length, 4)
+  assert.equal(await broken(s), undefined)
+})
