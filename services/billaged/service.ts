@@ -26,6 +26,7 @@ import { planRoutes } from './http/plans.ts'
 import { quarantineRoutes } from './http/quarantine.ts'
 import { receiptRoutes } from './http/receipts.ts'
 import { spendRoutes } from './http/spend.ts'
+import { vmRoutes } from './http/vms.ts'
 import { startFolder } from './intake/folder.ts'
 import { createIntake } from './intake/intake.ts'
 import { createRateLimiter } from './intake/rate-limit.ts'
@@ -238,6 +239,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     meterRoutes(scope, { ...reads, reloadMeters })
     meterQueryRoutes(scope, reads)
     eventListRoutes(scope, reads)
+    vmRoutes(scope, { ...reads, leaseMs: config.heartbeatLeaseMs })
     invoiceRoutes(scope, closing)
     closeRoutes(scope, closing)
     creditRoutes(scope, closing)

@@ -34,6 +34,8 @@ export const routeScopes: Readonly<Record<string, Scope | 'open'>> = {
   'PUT /v1/customers/:id': 'billaged:admin',
   'GET /v1/customers/:id/usage': 'billaged:read',
   'GET /v1/customers/:id/spend': 'billaged:read',
+  'GET /v1/vms/:customer/:vm': 'billaged:read',
+  'GET /v1/vms/:customer/:vm/timeline': 'billaged:read',
   'POST /v1/preview': 'billaged:read',
   'GET /v1/plans': 'billaged:read',
   'POST /v1/plans': 'billaged:bill',

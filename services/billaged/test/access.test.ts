@@ -88,6 +88,7 @@ test('every route answers each kind of caller as the table says', async t => {
     const path = pattern
       .replace(':id', isPlan ? 'example' : pattern.startsWith('/api/v1/meters') ? 'ai_cost' : 'acme')
       .replace(':key', 'model')
+      .replace(':customer/:vm', 'acme/v')
       .replace('*', 'apps')
       .replace(':line', 'li_0')
       .replace(':period', '2020-01')

@@ -54,6 +54,15 @@ export interface Findings {
   gaps: number
 }
 
+/** What a person should be able to see of how a series was folded. */
+export interface Note {
+  kind: 'gap' | 'conflict' | 'glitch' | 'fall' | 'restart_unproven'
+  fromNs: bigint
+  toNs: bigint
+  /** Of a gap: why its length was not believed. */
+  rule?: string
+}
+
 export interface Fold {
   push(reading: Reading): void
   /** No more readings: settles what waited for neighbours. */
@@ -66,7 +75,7 @@ export const contextReadings = 24
 
 /** `isContinued`: the series has readings before the first one pushed, so that one is context and not a beginning. */
 export function startFold(
-  o: { marks: Marks; rules: FoldRules; isContinued: boolean },
+  o: { marks: Marks; rules: FoldRules; isContinued: boolean; note?: (note: Note) => void },
   emit: (stretch: Stretch) => void,
 ): Fold {
   const { marks, rules } = o
@@ -85,6 +94,7 @@ export function startFold(
   function begin(first: Reading) {
     const start = o.isContinued ? null : latestPlausibleStart(marks, rules, null, first)
     const isGap = start !== null && isLonger(first.atNs - start, start, first.atNs, null)
+    if (start !== null && isGap) noteGap(start, first.atNs, null)
     for (const field of counterFields) {
       if (start !== null) count(field, start, first, first.low[field], isGap)
       else rebase(bases[field], first.high[field], first.atNs)
@@ -99,6 +109,11 @@ export function startFold(
     const isGap = isLonger(b.atNs - a.atNs, a.atNs, b.atNs, at)
     if (isGap) findings.gaps++
     for (const field of counterFields) foldCounter(field, b, next, isGap)
+    // Between two lives nothing was there to be read; the gap, if any, begins at the start mark.
+    if (bases.cpuNs.sinceNs === null) {
+      if (isGap) noteGap(a.atNs, b.atNs, at)
+    } else if (isLonger(b.atNs - bases.cpuNs.sinceNs, bases.cpuNs.sinceNs, b.atNs, null))
+      noteGap(bases.cpuNs.sinceNs, b.atNs, null)
     const isCut =
       countUpTo(marks.starts, b.atNs) > countUpTo(marks.starts, a.atNs) ||
       countUpTo(marks.stops, b.atNs - 1n) > countUpTo(marks.stops, a.atNs - 1n)
@@ -111,6 +126,7 @@ export function startFold(
 
   function foldCounter(field: CounterField, b: Reading, next: Reading | undefined, isGap: boolean) {
     const base = bases[field]
+    base.sinceNs = null
     const value = b.low[field]
     const claimed = latestPlausibleStart(marks, rules, base.atNs, b)
     const proven = claimed === null ? null : provenStart(marks, base.atNs, claimed)
@@ -118,19 +134,27 @@ export function startFold(
     if (start !== null) {
       if (field === 'cpuNs') emitTail(base.atNs, start)
       count(field, start, b, value, isLonger(b.atNs - start, start, b.atNs, null))
+      base.sinceNs = start
     } else if (value >= base.value) {
-      if (claimed !== null && field === 'cpuNs') findings.unprovenRestarts++
+      if (claimed !== null && field === 'cpuNs') {
+        findings.unprovenRestarts++
+        o.note?.({ kind: 'restart_unproven', fromNs: claimed, toNs: b.atNs })
+      }
       count(field, base.atNs, b, value - base.value, base.isGap || isGap)
     } else if (next === undefined) {
       base.isGap ||= isGap
     } else if (next.low[field] < base.value) {
       if (field === 'cpuNs') {
         findings.falls++
+        o.note?.({ kind: 'fall', fromNs: base.atNs, toNs: b.atNs })
         emitTime(base.atNs, b.atNs, 'unmeasured')
       }
       rebase(base, b.high[field], b.atNs)
     } else {
-      if (field === 'cpuNs') findings.glitches++
+      if (field === 'cpuNs') {
+        findings.glitches++
+        o.note?.({ kind: 'glitch', fromNs: base.atNs, toNs: b.atNs })
+      }
       base.isGap ||= isGap
     }
   }
@@ -160,6 +184,20 @@ export function startFold(
     if (lengthNs > rules.maxGapCapNs) return true
     if (marks.gaps.some(gap => gap.fromNs < toNs && fromNs < gap.untilNs)) return true
     return lengthNs > 3n * lowerMedian(spacings(lengthNs, at ?? pair, at === null))
+  }
+
+  function noteGap(fromNs: bigint, toNs: bigint, at: number | null) {
+    if (o.note === undefined) return
+    const seconds = (ns: bigint) => `${formatSeconds(ns)} s`
+    const isDeclared = marks.gaps.some(gap => gap.fromNs < toNs && fromNs < gap.untilNs)
+    const lengthNs = toNs - fromNs
+    const rule =
+      lengthNs > rules.maxGapCapNs
+        ? `longer than MAX_GAP_CAP, ${seconds(rules.maxGapCapNs)}`
+        : isDeclared
+          ? `declared; longer than MIN_GAP, ${seconds(rules.minGapNs)}`
+          : `3 × ${seconds(lowerMedian(spacings(lengthNs, at ?? pair, at === null)))}`
+    o.note({ kind: 'gap', fromNs, toNs, rule })
   }
 
   function spacings(lengthNs: bigint, at: number, isFromMark: boolean): bigint[] {
@@ -201,7 +239,10 @@ export function startFold(
   return {
     push(reading) {
       findings.readings++
-      if (reading.variants > 1) findings.conflicts++
+      if (reading.variants > 1) {
+        findings.conflicts++
+        o.note?.({ kind: 'conflict', fromNs: reading.atNs, toNs: reading.atNs })
+      }
       readings.push(reading)
       advance(17)
     },
@@ -220,10 +261,12 @@ interface Base {
   atNs: bigint
   /** A gap lies between the base and the readings skipped since. */
   isGap: boolean
+  /** The start mark from which the pair folded last was counted; null when it was not. */
+  sinceNs: bigint | null
 }
 
 function noBase(): Base {
-  return { value: 0n, atNs: 0n, isGap: false }
+  return { value: 0n, atNs: 0n, isGap: false, sinceNs: null }
 }
 
 function rebase(base: Base, value: bigint, atNs: bigint) {
@@ -262,6 +305,11 @@ function countUpTo(times: readonly bigint[], t: bigint): number {
 
 function kindOf(isGap: boolean, lengthNs: bigint): StretchKind {
   return !isGap ? 'measured' : lengthNs < longGapNs ? 'shortGap' : 'longGap'
+}
+
+/** Seconds to the millisecond. */
+function formatSeconds(ns: bigint): string {
+  return `${Number(ns / 1_000_000n) / 1_000}`
 }
 
 function lowerMedian(values: bigint[]): bigint {
