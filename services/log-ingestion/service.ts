@@ -21,19 +21,19 @@ import { createInflightBytes } from './http/body.ts'
 import { createBrowserDoor } from './http/browser.ts'
 import { authorize } from './http/caller.ts'
 import type { QueryContext } from './http/context.ts'
+import { addFaults } from './http/faults.ts'
 import { createGate } from './http/gate.ts'
 import { acceptHttp2 } from './http/h2c.ts'
 import { addHealth } from './http/health.ts'
 import { createIntake } from './http/intake.ts'
 import { addKeys } from './http/keys.ts'
-import { addReading } from './http/reading.ts'
 import { addLedger } from './http/ledger.ts'
+import { addNotices } from './http/notices.ts'
 import { addQuarantine } from './http/quarantine.ts'
+import { addReading } from './http/reading.ts'
 import { addReceipts } from './http/receipts.ts'
 import { addStorage } from './http/storage.ts'
 import { addSignIn } from './http/sign-in.ts'
-import { addFaults } from './http/faults.ts'
-import { addNotices } from './http/notices.ts'
 import { addUsers } from './http/users.ts'
 import { isTailUpgrade } from './http/web-socket.ts'
 import { createRedaction, type Redaction } from './json/metadata.ts'
@@ -51,10 +51,10 @@ import { createTailHub } from './pipeline/tail-hub.ts'
 import { startUpkeep } from './pipeline/upkeep.ts'
 import { journalReader } from './pipeline/writer.ts'
 import { createReceipts } from './receipt.ts'
-import { startRules } from './rules/start.ts'
-import { findOwners } from './store/idempotency.ts'
 import { needRestart } from './reload.ts'
 import { logsServicePath, otlpRoutes } from './rpc/otlp.ts'
+import { startRules } from './rules/start.ts'
+import { findOwners } from './store/idempotency.ts'
 import { createVisibility } from './store/visibility.ts'
 import { parseAllowed, parseHostPort } from './syslog/addresses.ts'
 import { createSyslogKey } from './syslog/key.ts'
@@ -160,6 +160,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
   const visibility = createVisibility(() => clock.now())
   const people = createPeople({
     jwtSecret: config.jwtSecret,
+    secretMark: deriveKey(secret, 'replicas agree'),
     onOpen: jwtSecret => directory.trustTokens(jwtSecret),
     log,
   })
@@ -352,7 +353,8 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     formatError(problem, request, reply) {
       const error = problem.extra.error ?? problem.message
       if (problem.reason === 'NOT_FOUND' && request.is404) void reply.send({ error: 'Not found' })
-      else if (/^\/(admin|auth|api\/v1\/(faults|notices|users)|v1\/notices)\b/.test(request.url)) void reply.send({ error })
+      else if (/^\/(admin|auth|api\/v1\/(faults|notices|users)|v1\/notices)\b/.test(request.url))
+        void reply.send({ error })
       else
         void reply.type('application/problem+json').send({
           type: `docs/errors.md#${problem.reason.toLowerCase()}`,

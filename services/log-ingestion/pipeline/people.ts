@@ -7,7 +7,7 @@ import type { Tenancy } from '#platform/tenancy/tenancy'
 import { writeScopes } from '../access/directory.ts'
 import { type ApiKeys, openApiKeys } from '../store/api-keys.ts'
 import { type Faults, openFaults } from '../store/faults.ts'
-import { loadSharedSecret, openUsers, type Users } from '../store/users.ts'
+import { agreesOnSecret, loadSharedSecret, openUsers, type Users } from '../store/users.ts'
 
 export interface People {
   /** The database is there: begin. */
@@ -29,16 +29,21 @@ export interface OpenPeople {
 }
 
 const everyMs = 2_000
+const foreignSecret =
+  'PURSER_SECRET differs from that of the replica that came first: keys made there are unknown here; give all replicas the same'
 
 export function createPeople(o: {
   /** Of the configuration; otherwise one is made and kept in the database. */
   jwtSecret: string | undefined
+  /** Derived from PURSER_SECRET: equal on all replicas, or keys made on one are unknown on another. */
+  secretMark: Buffer
   onOpen: (jwtSecret: Buffer) => void
   log: Logger
 }): People {
   let database: { reads: Sql; tenancy: Tenancy } | undefined
   let open: OpenPeople | undefined
   let plainKeys = 0
+  let isSecretForeign = false
   let running: Promise<void> | undefined
   let timer: NodeJS.Timeout | undefined
   let isClosed = false
@@ -57,6 +62,8 @@ export function createPeople(o: {
     if (!database || isClosed) return
     if (!open) {
       const opened = await openAll(database)
+      isSecretForeign = !(await agreesOnSecret(database.reads, o.secretMark))
+      if (isSecretForeign) o.log.error(foreignSecret)
       await opened.apiKeys.adopt()
       open = opened
       o.onOpen(opened.jwtSecret)
@@ -91,6 +98,7 @@ export function createPeople(o: {
     },
     round,
     get notice() {
+      if (isSecretForeign) return foreignSecret
       if (plainKeys === 0) return undefined
       return `${plainKeys} keys are readable in public.api_keys: purser logs keys seal, once no older instance runs`
     },

@@ -98,6 +98,13 @@ export async function tableOf(sql: Queryable, name: string): Promise<string> {
   return row?.found ? `public.${name}` : `purser_logs.${name}`
 }
 
+/** Whether this replica knows keys by the same root secret as the first one did; `mark` says nothing about the secret. */
+export async function agreesOnSecret(sql: Queryable, mark: Buffer): Promise<boolean> {
+  await sql`insert into purser_logs.secrets (name, value) values ('root secret mark', ${mark}) on conflict do nothing`
+  const [row] = await sql<{ value: Buffer }[]>`select value from purser_logs.secrets where name = 'root secret mark'`
+  return row === undefined || row.value.equals(mark)
+}
+
 /** A secret of the installation, made by whoever comes first. */
 export async function loadSharedSecret(sql: Queryable, name: string): Promise<Buffer> {
   await sql`insert into purser_logs.secrets (name, value) values (${name}, ${randomBytes(32)}) on conflict do nothing`

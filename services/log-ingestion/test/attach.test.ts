@@ -95,6 +95,22 @@ test('users and plaintext keys of an older installation work, also those it stil
   assert.deepEqual(await health(), { status: 'healthy' })
 })
 
+test('replicas with different secrets on one database say so', async t => {
+  const { url } = await testDatabase(t)
+  const first = await startService(t, {
+    databaseUrl: url,
+    env: { PURSER_SECRET: 'one secret of thirty-two bytes or more' },
+  })
+  const second = await startService(t, {
+    databaseUrl: url,
+    env: { PURSER_SECRET: 'another secret of thirty-two bytes or so' },
+  })
+  const notices = async ({ url }: { url: string }) =>
+    ((await (await fetch(`${url}/health`)).json()) as { notices?: string[] }).notices
+  assert.equal(await notices(first), undefined)
+  assert.match((await notices(second))?.[0] ?? '', /^PURSER_SECRET differs/)
+})
+
 test('an account made on the command line signs in with the password shown once', async t => {
   const s = await startService(t)
   const password = (await cli(s.url, 'user', 'add', '--admin', 'root@example.org')).trim()
