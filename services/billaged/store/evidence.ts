@@ -138,9 +138,9 @@ async function loadEventEvidence(
     from (
       select type, sha256(convert_to(source, 'UTF8') || '\\x00'::bytea || convert_to(id, 'UTF8') || '\\x00'::bytea || digest)
         as element
-      from billaged.usage_event
+      from billaged.usage_event e
       where customer_id = ${customerId} and at_ns >= ${hourNs(segment.from)} and at_ns < ${hourNs(segment.to)}
-        and validation_error is null
+        and not exists (select 1 from billaged.usage_void v where v.source = e.source and v.id = e.id)
     ) e
     group by type order by type collate "C"`
   return rows.map(row => ({ ...row, ...segment }))

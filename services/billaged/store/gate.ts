@@ -56,8 +56,7 @@ export async function touchesPeriod(sql: Sql, customerId: string, period: Hours)
       or exists (
         select 1 from (select distinct event_type as type from billaged.meter) m, lateral (
           select 1 from billaged.usage_event e
-          where e.customer_id = ${customerId} and e.type = m.type and e.at_ns >= ${fromNs} and e.at_ns < ${toNs}
-            and validation_error is null limit 1) e)
+          where e.customer_id = ${customerId} and e.type = m.type and e.at_ns >= ${fromNs} and e.at_ns < ${toNs} limit 1) e)
       as touches`
   return row?.touches ?? false
 }
@@ -70,7 +69,7 @@ export async function firstBillable(sql: Sql, customerId: string): Promise<numbe
       -- By type, as the index is: the first of each, and not a walk through all of them.
       (select min(at_ns) from (select distinct event_type as type from billaged.meter) m, lateral (
         select e.at_ns from billaged.usage_event e
-        where e.customer_id = ${customerId} and e.type = m.type and validation_error is null order by at_ns limit 1) e),
+        where e.customer_id = ${customerId} and e.type = m.type order by at_ns limit 1) e),
       (select (extract(epoch from min(from_at)) * 1000)::int8 * 1000000 from billaged.subscription
        where customer_id = ${customerId})
     ) as first`

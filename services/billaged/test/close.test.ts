@@ -349,3 +349,55 @@ test('G36: what is due is floored to what can be paid, lines sum to it, and a ne
     [['prepaid', carried?.amountNano, secondId]],
   )
 })
+
+test('a void after the close takes the event off the next invoice, and only that', async t => {
+  const billing = await startBilling(t)
+  const at = (n: number) => hour(2, n).toString()
+  const event = (id: string, tokens: string, time: string) => ({
+    specversion: '1.0',
+    id,
+    source: '/test',
+    type: 'purser.ai.call.v1',
+    subject: 'acme',
+    time,
+    data: { inputTokens: tokens, costNanoUsd: '0', provider: 'openai', model: 'm' },
+  })
+  const events = [event('a', '1500', at(1)), event('b', '700', at(2))]
+  const post = await fetch(`${billing.url}/api/v1/events`, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${billing.key}`, 'content-type': 'application/cloudevents-batch+json' },
+    body: JSON.stringify(events),
+  })
+  assert.equal(post.status, 204)
+  await billing.usage('acme')
+  await givePlan(billing, {
+    prices: [{ id: 'ai', model: 'package', meter: 'ai_tokens', packageSize: '1000', amountNano: '1000000000' }],
+    unbilled: ['ai_requests', 'ai_cost'],
+  })
+  await subscribe(billing, 'acme', 2)
+  const [firstId = ''] = (await close(billing, 2)).finalised
+  const first = await invoiceOf(billing, firstId)
+  // 2,200 tokens are three packages begun.
+  assert.deepEqual([first.due, first.lines[0]?.quantity], ['3.00', '2200'])
+  const explained = await ok<Explanation>(
+    billing.api('GET', `/v1/invoices/${firstId}/lines/${first.lines[0]?.id}/explain`),
+  )
+  assert.deepEqual(
+    explained.events?.map(({ type, count }) => [type, count]),
+    [['purser.ai.call.v1', 2]],
+  )
+  const voided = await billing.api('POST', '/v1/events/void', {
+    source: '/test',
+    id: 'a',
+    reason: 'sent for the wrong tenant',
+  })
+  assert.ok(voided.status < 300, JSON.stringify(voided.body))
+  const [secondId = ''] = (await close(billing, 1)).finalised
+  const second = await invoiceOf(billing, secondId)
+  const correction = second.lines.find(({ kind }) => kind === 'adjustment')
+  assert.deepEqual(
+    [correction?.quantity, correction?.amountNano, correction?.adjusts],
+    ['-1500', '-2000000000', first.lines[0]?.id],
+  )
+  assert.deepEqual((await ok<Verification>(billing.api('POST', '/v1/verify'))).problems, [])
+})
