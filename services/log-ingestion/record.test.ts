@@ -27,6 +27,7 @@ const header = fc.record({
   key: text(100),
   idempotencyKey: text(255),
   dedupeHash: fc.uint8Array({ minLength: 16, maxLength: 16 }),
+  isSetAside: fc.boolean(),
 })
 
 /** As text or as a stretch of somebody's bytes: both must be written alike. */

@@ -5,6 +5,7 @@
 //   (tenant slug, key, idempotency key) · rows
 //   row: i64 seconds · u32 nanoseconds · u8 level · u8 service length · u32 message length · u32 metadata length
 //        (all ones: none) · service · message · metadata
+//   flags: 1 = set aside, see RecordHeader
 //
 // Numbers are little endian. A version this program does not know is refused, never guessed at.
 
@@ -17,6 +18,7 @@ const fixedHeaderBytes = 45
 const headerBytesMax = fixedHeaderBytes + 3 * 256
 const rowHeaderBytes = 22
 const noMetadata = 0xffff_ffff
+const flagSetAside = 1
 
 /** Stored by index in journal records, so this list only ever grows at its end. */
 export const protocols = [
@@ -44,6 +46,8 @@ export interface RecordHeader {
   idempotencyKey: string
   /** SHA-256 of what makes a resend recognisable, first 16 bytes; all zero when the request does not take part. */
   dedupeHash: Uint8Array
+  /** Its rows are no entries: what a protocol without partial answers could not use goes to quarantine. */
+  isSetAside?: boolean
 }
 
 export const noDedupe: Uint8Array = new Uint8Array(16)
@@ -147,7 +151,7 @@ export class RecordBuilder {
     bytes[start] = recordType
     bytes[start + 1] = recordVersion
     bytes.writeBigUInt64LE(header.rowsBefore, start + 2)
-    bytes.writeUInt16LE(0, start + 10)
+    bytes.writeUInt16LE(header.isSetAside === true ? flagSetAside : 0, start + 10)
     bytes[start + 12] = protocols.indexOf(header.protocol)
     bytes.writeBigUInt64LE(header.receivedUs, start + 13)
     bytes.writeUInt32LE(this.#rows, start + 21)
@@ -238,6 +242,7 @@ export function readRecord(payload: Buffer): LogRecord {
   const [tenant = '', key = '', idempotencyKey = ''] = texts
   return {
     rowsBefore: payload.readBigUInt64LE(2),
+    isSetAside: (payload.readUInt16LE(10) & flagSetAside) !== 0,
     protocol,
     receivedUs: payload.readBigUInt64LE(13),
     rows: payload.readUInt32LE(21),

@@ -151,7 +151,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
       onAccepted(accepted, header) {
         progress.accepted(accepted.rows, accepted.receivedUs)
         backlog.accepted(accepted, header)
-        hub.publish(accepted, header.tenant)
+        if (header.isSetAside !== true) hub.publish(accepted, header.tenant)
       },
     }),
   )

@@ -19,7 +19,7 @@ import type { AcceptedPlace } from '../pipeline/remembered.ts'
 import type { Settlement } from '../pipeline/settlement.ts'
 import { type Answer, type Fault, type IntakeRoute, jsonType, Refusal, type Target } from '../protocols/protocol.ts'
 import type { Receipts } from '../receipt.ts'
-import { RecordBuilder } from '../record.ts'
+import { noDedupe, RecordBuilder } from '../record.ts'
 import { type RowRedaction, redactRows } from '../rules/redaction.ts'
 import { type AckLevel, ackLevelOf } from './ack-level.ts'
 import {
@@ -280,23 +280,30 @@ async function takeIn(
     const answer = decoded.answer()
     return { ...answer, headers: { ...headers, 'X-Duplicate': 'true', ...answer.headers } }
   }
-  if (rows === 0) {
+  const header = { protocol, receivedUs: BigInt(nowMs) * 1_000n, tenant, key: caller.key }
+  const asideRows = decoded.setAside?.rows ?? 0
+  if (rows + asideRows === 0) {
     context.metrics.accepted(protocol, 0, decoded.rejectedCount, body.length)
     return decoded.answer()
   }
 
-  // accept
-  const accepted = await context.acceptance.accept(builder, {
-    protocol,
-    receivedUs: BigInt(nowMs) * 1_000n,
-    tenant,
-    key: caller.key,
-    ...entrance.marks(decoded.hasTimestamps),
-  })
+  // accept; first what is set aside: sent again it is in quarantine twice, where an entry twice would be a lie
+  const aside =
+    decoded.setAside && asideRows > 0
+      ? await context.acceptance.accept(decoded.setAside, { ...header, ...unmarked, isSetAside: true })
+      : undefined
+  if (rows === 0 && aside) {
+    context.metrics.accepted(protocol, asideRows, decoded.rejectedCount, body.length)
+    reservation.release()
+    const headers = await acknowledged(context, aside, tenant, ack, false)
+    const answer = decoded.answer()
+    return { ...answer, headers: { ...headers, ...answer.headers } }
+  }
+  const accepted = await context.acceptance.accept(builder, { ...header, ...entrance.marks(decoded.hasTimestamps) })
   entrance.accepted(accepted)
   entrance.leave()
   reservation.release()
-  context.metrics.accepted(protocol, rows, decoded.rejectedCount, body.length)
+  context.metrics.accepted(protocol, rows + asideRows, decoded.rejectedCount, body.length)
   context.metrics.cleaned(tally)
 
   // answer
@@ -304,6 +311,8 @@ async function takeIn(
   const headers = await acknowledged(context, accepted, tenant, ack, false)
   return { ...answer, headers: { ...headers, ...answer.headers } }
 }
+
+const unmarked = { idempotencyKey: '', dedupeHash: noDedupe }
 
 /** Waits for what the sender asked for, and says what was reached. */
 async function acknowledged(

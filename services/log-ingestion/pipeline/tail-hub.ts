@@ -119,7 +119,7 @@ export function createTailHub(o: { journal: Journal; log: Logger; onDropped: (ro
         if (rowsBefore !== undefined && record.rowsBefore !== rowsBefore)
           subscriber.sink.write(subscriber.format.gap(null))
         rowsBefore = record.rowsBefore + BigInt(record.rows)
-        if (record.tenant !== subscriber.tenant) continue
+        if (record.tenant !== subscriber.tenant || record.isSetAside) continue
         const seen = isFirst && isThere && batch === first ? after.row : -1
         const walk = new RowWalk(record)
         for (let row = 0; walk.next(); row++) {

@@ -48,10 +48,11 @@ test('one object, its time in the header', () => {
   assert.deepEqual(rows, [[time, 'my-key', 'INFO', 'm', null]])
 })
 
-test('what cannot be an entry is kept as the text it was, with the reason', () => {
+test('what cannot be an entry is set aside as the text it was, with the reason', () => {
   const deep = `{"message":"m","x":${'['.repeat(128)}${']'.repeat(128)},"password":"p"}`
-  const { rows, answer } = decode(route, `["text",${deep},{"message":"good"}]`)
-  assert.deepEqual(rows, [
+  const { rows, setAside, answer } = decode(route, `["text",${deep},{"message":"good"}]`)
+  assert.deepEqual(rows, [[receipt, 'my-key', 'INFO', 'good', null]])
+  assert.deepEqual(setAside, [
     [receipt, 'my-key', 'INFO', '"text"', { _refused: 'an item must be an object' }],
     [
       receipt,
@@ -60,7 +61,6 @@ test('what cannot be an entry is kept as the text it was, with the reason', () =
       deep.replace(',"password":"p"', ''),
       { _refused: 'metadata nesting exceeds 128 levels' },
     ],
-    [receipt, 'my-key', 'INFO', 'good', null],
   ])
   assert.equal(answer.status, 202)
 })

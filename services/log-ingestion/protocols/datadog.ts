@@ -1,5 +1,5 @@
-// Datadog's log intake: JSON items. It has no partial answer, so an item that cannot be an entry becomes one that holds
-// its text and says why.
+// Datadog's log intake: JSON items. It has no partial answer, so an item that cannot be an entry goes to quarantine
+// as the text it was.
 
 import type { Buffer } from 'node:buffer'
 import { protocolCredential } from '../access/credentials.ts'
@@ -9,7 +9,7 @@ import { Cursor, JsonSyntaxError } from '../json/cursor.ts'
 import { itemsOf, readMembers } from '../json/members.ts'
 import { cleanMetadata } from '../json/metadata.ts'
 import { DecodeError } from '../native.ts'
-import type { RecordBuilder } from '../record.ts'
+import { RecordBuilder } from '../record.ts'
 import type { Moment } from '../rfc3339.ts'
 import { type Answer, type DecodeOptions, type Fault, type IntakeRoute, jsonAnswer, type Target } from './protocol.ts'
 
@@ -32,6 +32,7 @@ export const input = (label: string, key?: string): IntakeRoute => ({
       total,
       rejectedCount,
       hasTimestamps,
+      setAside: items.setAside,
       answer: () => ({ status: 202, body: '{}', headers: jsonType }),
     }
   },
@@ -60,6 +61,8 @@ function datadog(label: string, methods: readonly string[], key?: string) {
 
 class Items {
   readonly writer: EntryWriter
+  readonly setAside = new RecordBuilder(64)
+  readonly #aside: EntryWriter
   readonly #body: Buffer
   readonly #o: DecodeOptions
   readonly #target: Target
@@ -67,6 +70,7 @@ class Items {
 
   constructor(target: Target, body: Buffer, builder: RecordBuilder, o: DecodeOptions) {
     this.writer = new EntryWriter(builder, o)
+    this.#aside = new EntryWriter(this.setAside, o)
     this.#body = body
     this.#o = o
     this.#target = target
@@ -155,7 +159,7 @@ class Items {
   }
 
   #keepText(from: number, to: number, reason: string): void {
-    this.writer.add({
+    this.#aside.add({
       message: this.#cleanText(from, to, true),
       service: this.#parameter('service') ?? this.#o.keyName,
       level: 'INFO',

@@ -41,6 +41,8 @@ export interface Decoded {
   rejectedCount: number
   /** Every entry named its own time: only then may an unmarked resend be recognised. */
   hasTimestamps: boolean
+  /** For quarantine, where the protocol has no way to refuse an entry alone; members `_refused` say why. */
+  setAside?: RecordBuilder
   /** What the sender is told once the good entries are on disk. */
   answer: () => Answer
 }

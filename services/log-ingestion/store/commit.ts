@@ -164,14 +164,22 @@ function reportedLine(error: unknown): number {
 
 function conflictsIn(batch: Batch, { conflicts }: Losers): Refused[] {
   const refused: Refused[] = []
-  let index = 0
-  for (const pending of batch.records) {
-    const end = index + pending.record.rows
-    const detail = `another body was stored under Idempotency-Key ${JSON.stringify(pending.record.idempotencyKey)}`
-    for (; index < end; index++)
-      if (conflicts.has(pending)) refused.push({ index, reason: 'idempotency_conflict', detail })
-  }
+  eachRow(batch, (walk, _, pending, __, index) => {
+    if (!conflicts.has(pending)) return
+    const { isSetAside, idempotencyKey } = pending.record
+    if (isSetAside) refused.push({ index, reason: 'unusable', detail: whyUnusable(walk.metadata) })
+    else {
+      const detail = `another body was stored under Idempotency-Key ${JSON.stringify(idempotencyKey)}`
+      refused.push({ index, reason: 'idempotency_conflict', detail })
+    }
+  })
   return refused
+}
+
+/** Protocols write it beside the text that they set aside. */
+function whyUnusable(metadata: string | null): string {
+  const parsed: unknown = JSON.parse(metadata ?? '{}')
+  return typeof parsed === 'object' && parsed !== null && '_refused' in parsed ? String(parsed._refused) : ''
 }
 
 async function insertQuarantine(tx: Tx, batch: Batch, refused: readonly Refused[]): Promise<void> {

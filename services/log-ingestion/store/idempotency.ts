@@ -12,18 +12,19 @@ import type { PendingRecord } from './sink.ts'
 export interface Losers {
   /** Rows that are stored already. */
   duplicates: ReadonlySet<PendingRecord>
-  /** Another body under a key that is taken. */
+  /** Another body under a key that is taken, or what its protocol set aside: for quarantine. */
   conflicts: ReadonlySet<PendingRecord>
 }
 
 /** Null when no request of the batch is marked, or all of them are first. Marked requests wait for the batch before this
  *  one: which of two is first must not depend on which transaction is quicker. */
 export async function claimMarked(tx: Tx, batch: Batch, myTurn: () => Promise<void>): Promise<Losers | null> {
+  const setAside = batch.records.filter(({ record }) => record.isSetAside)
   const marked = batch.records.filter(({ record }) => record.idempotencyKey !== '')
-  if (marked.length === 0) return null
-  await myTurn()
+  if (marked.length + setAside.length === 0) return null
+  if (marked.length > 0) await myTurn()
   const duplicates = new Set<PendingRecord>()
-  const conflicts = new Set<PendingRecord>()
+  const conflicts = new Set<PendingRecord>(setAside)
   await claimKeys(
     tx,
     marked.filter(({ record }) => record.protocol !== 'replay'),

@@ -20,6 +20,7 @@ export interface Sent {
 
 export interface Outcome {
   rows: Row[]
+  setAside: Row[]
   answer: Answer
   total: number
   rejectedCount: number
@@ -53,7 +54,8 @@ export function decode(route: IntakeRoute, body: string | Uint8Array, sent: Sent
   let step = steps.next()
   while (!step.done) step = steps.next()
   const { total, rejectedCount, hasTimestamps } = step.value
-  return { rows: rowsOf(builder), answer: step.value.answer(), total, rejectedCount, hasTimestamps }
+  const setAside = step.value.setAside ? rowsOf(step.value.setAside) : []
+  return { rows: rowsOf(builder), setAside, answer: step.value.answer(), total, rejectedCount, hasTimestamps }
 }
 
 export function rowsOf(builder: RecordBuilder): Row[] {

@@ -209,3 +209,34 @@ test('Elasticsearch’s greeting is open; a browser gets the console; what shipp
     if (method !== 'HEAD') await answer.json()
   }
 })
+
+test('Datadog’s items that cannot be entries are in quarantine, their neighbours stored, and the ledger balances', async t => {
+  const service = await startService(t)
+  assert.equal((await service.post('/api/v2/logs', '["text",{"message":"good"},7]')).status, 202)
+  const only = await service.post('/api/v2/logs', '[8]')
+  assert.match(only.headers.get('x-receipt') ?? '', /^rcp_/)
+  await service.settled()
+  const stored = await service.sql`select message from logs`
+  assert.deepEqual(
+    stored.map(row => row.message),
+    ['good'],
+  )
+  const quarantined = await service.sql<{ reason: string; detail: string; entry: Buffer; protocol: string }[]>`
+    select reason, detail, entry, protocol from purser_logs.quarantine order by id`
+  assert.deepEqual(
+    quarantined.map(({ reason, detail, entry, protocol }) => [
+      reason,
+      detail,
+      protocol,
+      JSON.parse(Buffer.from(entry).toString()).message,
+    ]),
+    ['"text"', '7', '8'].map(text => ['unusable', 'an item must be an object', 'datadog', text]),
+  )
+  const [ledger] = await service.sql`
+    select sum(accepted)::int as accepted, sum(stored)::int as stored, sum(quarantined)::int as quarantined
+    from purser_logs.ledger`
+  assert.deepEqual({ ...ledger }, { accepted: 4, stored: 1, quarantined: 3 })
+  const receipt = await service.get(`/api/v1/receipts/${only.headers.get('x-receipt')}`)
+  const { accepted, quarantined: counted } = (await receipt.json()) as Record<string, unknown>
+  assert.deepEqual([Number(accepted), Number(counted)], [1, 1])
+})
