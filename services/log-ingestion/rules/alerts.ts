@@ -54,6 +54,8 @@ export const stallAfterMs = 5 * 60_000
 /** A verdict on yesterday wakes nobody: after a longer gap the rule goes on from here. */
 const catchUpMsMax = 86_400_000
 const countTimeoutMs = 20_000
+const restMsMax = 60_000
+const statesFreshMs = 60_000
 const giveUpAfterMs = 3_600_000
 const backoffMsMax = 300_000
 const sendAtOnce = 8
@@ -68,6 +70,9 @@ export function createEvaluator(o: AlertOptions): Evaluator {
   const { sql, clock, log } = o
   let rules: LiveRule[] = []
   let standings = new Map<bigint, StoredStanding>()
+  /** Rules that could not be decided wait for their turn, so that one heavy query does not hold up the others. */
+  const notBeforeMs = new Map<bigint, number>()
+  let roundAtMs = Number.NEGATIVE_INFINITY
   let readUnder: { token: bigint; revision: bigint } | undefined
 
   /** Again after each change of rules, and of hands: the last holder may have gone further. */
@@ -181,6 +186,7 @@ export function createEvaluator(o: AlertOptions): Evaluator {
   return {
     async round(lease, signal) {
       await readRules(lease)
+      roundAtMs = clock.monotonicMs()
       const watermarkUs = await loadWatermarkUs(sql)
       const boundMs = Math.min(clock.now() - settleMs, Number((watermarkUs ?? 0n) / 1_000n))
       for (const rule of rules) {
@@ -188,10 +194,12 @@ export function createEvaluator(o: AlertOptions): Evaluator {
         if (!rule.definition.enabled) continue
         try {
           // Of no use before the first watermark.
-          if (boundMs > 0) await evaluate(rule, boundMs, lease)
+          const isResting = (notBeforeMs.get(rule.stored.id) ?? 0) > clock.monotonicMs()
+          if (boundMs > 0 && !isResting) await evaluate(rule, boundMs, lease)
         } catch (error) {
           if (error instanceof LeaseLost) throw error
           o.evaluations.labels('failed').inc()
+          notBeforeMs.set(rule.stored.id, clock.monotonicMs() + Math.min(parseSpan(rule.definition.every), restMsMax))
           const what = { err: error, rule: String(rule.stored.id), tenant: rule.stored.tenant }
           if (error instanceof CountIncomplete) log.warn(what, 'an alert rule could not be decided in time')
           else log.debug(what, 'an alert rule could not be evaluated; it is tried again')
@@ -202,6 +210,8 @@ export function createEvaluator(o: AlertOptions): Evaluator {
     },
     states() {
       const counts = new Map<string, number>()
+      // Somebody else evaluates now.
+      if (clock.monotonicMs() - roundAtMs > statesFreshMs) return counts
       for (const { stored, definition } of rules) {
         const state = definition.enabled ? (standings.get(stored.id)?.standing.state ?? 'ok') : 'disabled'
         counts.set(state, (counts.get(state) ?? 0) + 1)

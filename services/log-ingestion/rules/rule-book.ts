@@ -127,8 +127,15 @@ export async function openRuleBook(o: RuleBookOptions): Promise<RuleBook> {
   }
 
   let isFailing = false
+  let isLooking = false
   const timer = setInterval(() => {
-    refresh().then(
+    // A database that hangs must not collect statements.
+    if (isLooking) return
+    isLooking = true
+    const look = refresh().finally(() => {
+      isLooking = false
+    })
+    look.then(
       () => {
         isFailing = false
       },

@@ -8,7 +8,7 @@ import type { Sql } from '#platform/postgres'
 import type { Logger } from '#platform/telemetry'
 import { deriveKey } from '#platform/tenancy/secret'
 import type { Tenancy } from '#platform/tenancy/tenancy'
-import type { Clock } from '#platform/time'
+import { type Clock, sleep } from '#platform/time'
 import { createEvidenceKey } from '../evidence-key.ts'
 import { addAlerts } from '../http/alerts.ts'
 import type { QueryContext } from '../http/context.ts'
@@ -99,6 +99,7 @@ export async function startRules(o: RulesOptions): Promise<Rules> {
   let evaluator: Evaluator | undefined
   let noting: NodeJS.Timeout | undefined
   let isReady = false
+  const closing = new AbortController()
 
   const startLoops = ({ reads: sql, store }: { reads: Sql; store: Store }) => {
     const holder = randomUUID()
@@ -142,23 +143,44 @@ export async function startRules(o: RulesOptions): Promise<Rules> {
     )
   }
 
+  const attach = async (parts: { reads: Sql; store: Store }) => {
+    isOwnDatabase = await isBelow(parts.reads, o.installationDir)
+    await book.connect({ sql: parts.reads, store: parts.store })
+    const note = () => noteWatermark(parts.reads, o.replica, o.watermarkUs())
+    await note()
+    isReady = true
+    if (noting) return
+    let isNoting = false
+    noting = setInterval(() => {
+      // A database that hangs must not collect statements.
+      if (isNoting) return
+      isNoting = true
+      note()
+        .catch(() => {})
+        .finally(() => {
+          isNoting = false
+        })
+    }, noteEveryMs)
+    noting.unref()
+    startLoops(parts)
+  }
+
   return {
     book,
     get isReady() {
       return isReady
     },
     async connect(parts) {
-      isOwnDatabase = await isBelow(parts.reads, o.installationDir)
-      await book.connect({ sql: parts.reads, store: parts.store })
-      await noteWatermark(parts.reads, o.replica, o.watermarkUs())
-      isReady = true
-      if (noting) return
-      noting = setInterval(
-        () => void noteWatermark(parts.reads, o.replica, o.watermarkUs()).catch(() => {}),
-        noteEveryMs,
-      )
-      noting.unref()
-      startLoops(parts)
+      // The database may leave again at any moment; what is already up must not be torn down for it.
+      while (!closing.signal.aborted) {
+        try {
+          await attach(parts)
+          return
+        } catch (error) {
+          log.warn({ err: error }, 'rules of tenants could not be read; reads wait for them')
+          await sleep(1_000, closing.signal).catch(() => {})
+        }
+      }
     },
     reload(next) {
       settings = next
@@ -190,6 +212,7 @@ export async function startRules(o: RulesOptions): Promise<Rules> {
       else await noteWatermark(reads, o.replica, o.watermarkUs())
     },
     async close() {
+      closing.abort()
       clearInterval(noting)
       await Promise.all(loops.map(loop => loop.close()))
       await book.close()

@@ -18,11 +18,9 @@ const firstWindowUs = 3_600_000_000n
 
 /** Chunk by chunk, each in one transaction together with what `onErased` writes; run again, it goes on. */
 export async function eraseRows(sql: Sql, plan: ErasePlan, onErased: OnErased, signal?: AbortSignal): Promise<void> {
-  const bounds = await boundsOf(sql)
-  if (!bounds) return
   const matches = deletionMatcher(plan)
-  let fromUs = greater(ceilUs(plan.fromNs), bounds.fromUs)
-  const toUs = lesser(ceilUs(plan.toNs), bounds.toUs)
+  let fromUs = ceilUs(plan.fromNs)
+  const toUs = ceilUs(plan.toNs)
   let lengthUs = firstWindowUs
   while (fromUs < toUs) {
     const untilUs = lesser(fromUs + lengthUs, toUs)
@@ -97,15 +95,6 @@ async function deletePlaces<T extends { row: FoundRow }>(tx: Tx, doomed: readonl
   return gone
 }
 
-/** From the first entry to behind the last. */
-async function boundsOf(sql: Sql): Promise<{ fromUs: bigint; toUs: bigint } | undefined> {
-  const [row] = await sql<{ first: bigint | null; last: bigint | null }[]>`
-    select (extract(epoch from min(timestamp)) * 1000000)::int8 as first,
-           (extract(epoch from max(timestamp)) * 1000000)::int8 as last from public.logs`
-  if (row?.first == null || row.last === null) return undefined
-  return { fromUs: row.first, toUs: row.last + 1n }
-}
-
 function bytesOf(entries: readonly StoredEntry[]): number {
   let bytes = 0
   for (const { service, level, message, metadata } of entries)
@@ -119,8 +108,4 @@ function bytesOf(entries: readonly StoredEntry[]): number {
 
 function lesser(a: bigint, b: bigint): bigint {
   return a < b ? a : b
-}
-
-function greater(a: bigint, b: bigint): bigint {
-  return a > b ? a : b
 }

@@ -35,9 +35,30 @@ export async function expireRows(
         signal,
       )
   }
+  const isThorough = rounds++ % thoroughEvery === 0
   for (const tenant of await tenantsOf(sql, rules))
-    for (const { condition, horizonUs } of conditionsOf(sql, rules, tenant, nowMs))
-      await expireSingle(sql, tenant, condition, horizonUs, onErased, signal)
+    for (const { condition, horizonUs } of conditionsOf(sql, rules, tenant, nowMs)) {
+      const lowUs = isThorough ? null : await oldestHourUs(sql, tenant, condition, horizonUs)
+      if (lowUs !== undefined) await expireSingle(sql, tenant, condition, { lowUs, horizonUs }, onErased, signal)
+    }
+}
+
+/** The totals say whether there is anything to look for. Entries of an older installation are in no total: now and then,
+ *  and first of all, the table itself is asked, whatever that costs. */
+const thoroughEvery = 72
+let rounds = 0
+
+/** Where to begin; undefined when no total speaks of an expired entry. */
+async function oldestHourUs(
+  sql: Sql,
+  tenant: string,
+  condition: Fragment,
+  horizonUs: bigint,
+): Promise<bigint | undefined> {
+  const [row] = await sql<{ oldest: bigint | null }[]>`
+    select (extract(epoch from min(l.hour)) * 1000000)::int8 as oldest from purser_logs.totals l
+    where l.tenant = ${tenant} and l.rows > 0 and l.hour < ${timestampText(horizonUs)}::timestamptz and (${condition})`
+  return row?.oldest ?? undefined
 }
 
 // Whole partitions
@@ -146,17 +167,25 @@ function rank({ tenant, service, level }: RetentionRule): number {
   return (service === null ? 0 : 4) + (level === null ? 0 : 2) + (tenant === null ? 0 : 1)
 }
 
+interface ExpiredRange {
+  /** Null: from the beginning. */
+  lowUs: bigint | null
+  horizonUs: bigint
+}
+
+const beforeAllUs = -(2n ** 62n)
+
 async function expireSingle(
   sql: Sql,
   tenant: string,
   condition: Fragment,
-  horizonUs: bigint,
+  range: ExpiredRange,
   onErased: OnErased,
   signal?: AbortSignal,
 ): Promise<void> {
   for (let rows = chunkRows; rows === chunkRows; ) {
     signal?.throwIfAborted()
-    rows = await sql.begin(tx => expireChunk(tx, tenant, condition, horizonUs, onErased))
+    rows = await sql.begin(tx => expireChunk(tx, tenant, condition, range, onErased))
   }
 }
 
@@ -164,13 +193,14 @@ async function expireChunk(
   tx: Tx,
   tenant: string,
   condition: Fragment,
-  horizonUs: bigint,
+  { lowUs, horizonUs }: ExpiredRange,
   onErased: OnErased,
 ): Promise<number> {
   const doomed = await tx<{ part: string; ctid: string }[]>`
     select e.part::text as part, e.place::text as ctid from ${unmarked(tx)} cross join lateral (
       select l.tableoid::regclass as part, l.ctid as place from public.logs l
-      where l.timestamp < ${timestampText(horizonUs)}::timestamptz and ${ofTenant(tx, tenant)} and (${condition}) limit ${chunkRows}
+      where l.timestamp >= ${timestampText(lowUs ?? beforeAllUs)}::timestamptz
+        and l.timestamp < ${timestampText(horizonUs)}::timestamptz and ${ofTenant(tx, tenant)} and (${condition}) limit ${chunkRows}
     ) e`
   const counts = new Map<string, HourCount>()
   let rows = 0
