@@ -124,7 +124,12 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
   }
   const receipts = createReceipts(deriveKey(secret, 'log receipt'))
   const progress = createProgress({ clock })
-  const hub = createTailHub({ journal, log, onDropped: rows => metrics.tailDropped(rows) })
+  const hub = createTailHub({
+    journal,
+    log,
+    view: tenant => visibility.view(tenant),
+    onDropped: rows => metrics.tailDropped(rows),
+  })
   const metrics = createMetrics(registry, {
     pendingRows: () => progress.pendingRows(),
     isDatabaseUp: () => database.health().status === 'ok',

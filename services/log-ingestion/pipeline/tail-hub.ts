@@ -13,6 +13,8 @@ import { type Level, levelAt } from '../level.ts'
 import { type Candidate, compile } from '../query/evaluate.ts'
 import type { Query } from '../query/query.ts'
 import { RowWalk, readRecord } from '../record.ts'
+import { idMin, type StoredEntry } from '../store/store.ts'
+import type { View } from '../store/visibility.ts'
 import type { Accepted } from './acceptance.ts'
 
 /** One entry as tails see it, with its place in the journal: the table's id is drawn at the commit. */
@@ -78,7 +80,13 @@ interface Subscriber {
   from: JournalPosition | undefined
 }
 
-export function createTailHub(o: { journal: Journal; log: Logger; onDropped: (rows: number) => void }): TailHub {
+export function createTailHub(o: {
+  journal: Journal
+  log: Logger
+  /** What deletions and retention leave to be seen, now. */
+  view: (tenant: string) => View
+  onDropped: (rows: number) => void
+}): TailHub {
   const subscribers = new Set<Subscriber>()
 
   const tellGap = (subscriber: Subscriber) => {
@@ -122,10 +130,11 @@ export function createTailHub(o: { journal: Journal; log: Logger; onDropped: (ro
         if (record.tenant !== subscriber.tenant || record.isSetAside) continue
         const seen = isFirst && isThere && batch === first ? after.row : -1
         const walk = new RowWalk(record)
+        const view = o.view(subscriber.tenant)
         for (let row = 0; walk.next(); row++) {
           if (row <= seen) continue
           const item = itemOf(walk, `${batch.segment}:${batch.from}:${row}`)
-          if (!subscriber.matches(item)) continue
+          if (!subscriber.matches(item) || !isVisible(view, item, record.receivedUs)) continue
           subscriber.sink.write(subscriber.format.entry(item))
           if (subscriber.sink.bufferedBytes() > resumeBufferBytes) await subscriber.sink.drained()
           if (subscriber.isEnded) return
@@ -185,8 +194,10 @@ export function createTailHub(o: { journal: Journal; log: Logger; onDropped: (ro
       if (listening.length === 0) return
       const walk = new RowWalk(readRecord(accepted.payload))
       const texts = new Map<TailFormat, string>()
+      const view = o.view(tenant)
       for (let row = 0; walk.next(); row++) {
         const item = itemOf(walk, `${accepted.segment}:${accepted.from}:${row}`)
+        if (!isVisible(view, item, accepted.receivedUs)) continue
         texts.clear()
         for (const subscriber of listening) {
           if (!subscriber.matches(item)) continue
@@ -223,6 +234,15 @@ function placeOf(id: string): Place | undefined {
   const match = /^([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}):(\d{1,15}):(\d{1,9})$/.exec(id)
   const [, segment, offset, row] = match ?? []
   return segment === undefined ? undefined : { segment, offset: Number(offset), row: Number(row) }
+}
+
+/** Tails see no more than searches do. The id is not known here yet, so a deletion by id takes it for the lowest. */
+function isVisible({ fromNs, isVisible }: View, item: TailItem & Candidate, createdUs: bigint): boolean {
+  if (fromNs !== null && item.timestampNs < fromNs) return false
+  if (isVisible === null) return true
+  const { timestampNs, service, level, message, metadata } = item
+  const entry: StoredEntry = { id: idMin, timestampNs, service, level, message, metadata, createdUs }
+  return isVisible(entry)
 }
 
 /** Texts are made when a query or a format asks for them, and then kept for the next one that does. */

@@ -146,7 +146,7 @@ test('Last-Event-ID goes on right behind that entry, in the journal first and th
 
 test('a reader that comes back again and again under load sees each entry once, in order', async t => {
   const s = await startService(t)
-  const total = 1_200
+  const total = 300
   let sent = 0
   const sending = (async () => {
     while (sent < total) {
@@ -174,6 +174,21 @@ test('a reader that comes back again and again under load sees each entry once, 
     seen,
     Array.from({ length: sent - firstNumber }, (_, i) => `n=${firstNumber + i}`),
   )
+})
+
+test('a tail that resumes does not show what has expired meanwhile', async t => {
+  const s = await startService(t, { env: { LOG_INGESTION_RETENTION: '1h' } })
+  const first = await openSse(`${s.url}/api/v1/logs/tail`, reader)
+  const old = new Date(Date.now() - 7_200_000).toISOString()
+  await send(s, 'a')
+  const [seen] = await first.until(all => logs(all).length === 1)
+  first.close()
+  await s.post('/api/v1/logs/batch', batch(entry({ message: 'expired', timestamp: old }), entry({ message: 'b' })))
+  const again = await openSse(`${s.url}/api/v1/logs/tail`, { ...reader, 'last-event-id': seen?.id ?? '' })
+  t.after(() => again.close())
+  await again.until(all => logs(all).length >= 1)
+  await s.post('/api/v1/logs/batch', batch(entry({ message: 'expired', timestamp: old }), entry({ message: 'c' })))
+  assert.deepEqual(messages(await again.until(all => messages(all).includes('c'))), ['b', 'c'])
 })
 
 test('a place that nobody knows is a gap of unknown size, and the tail goes on live', async t => {
