@@ -1,5 +1,6 @@
 import { Gauge, type Registry } from 'prom-client'
 import { isUnavailable } from '#platform/postgres'
+import { sleep } from '#platform/time'
 import { hourMs, periodAt } from '../rating/periods.ts'
 import { type CustomerRow, listCustomers } from '../store/customers.ts'
 import { pricePeriod } from '../store/pricing.ts'
@@ -12,8 +13,8 @@ import { foldingBlockers, openPeriodsBefore } from './gate.ts'
 
 /** A blocked or finished customer is looked at again after this: data may come late, and a person may mend it. */
 const lookAgainMs = 10 * 60_000
-/** Customers whose running period is rated in one pass. */
-const ratedPerPassMax = 50
+/** Rating a month of a large customer is work. For each second of it the sweep rests this many: intake comes first. */
+const restPerWork = 4
 
 const actor = { kind: 'system', name: 'close' } as const
 
@@ -24,24 +25,24 @@ export function startSweep(
   const gauges = createGauges(registry)
   const dueMs = new Map<string, number>()
   const unrated = new Map<string, Map<string, number>>()
-  let isStopping = false
+  const stopping = new AbortController()
   let timer: NodeJS.Timeout | undefined
   let pass = Promise.resolve()
 
   async function sweep() {
-    let rated = 0
-    for (let after = ''; !isStopping; ) {
+    for (let after = ''; !stopping.signal.aborted; ) {
       const now = new Date(o.clock.now())
       const page = await listCustomers(o.sql, { after, limit: 200, only: null, now })
       for (const customer of page) {
-        if (isStopping || (dueMs.get(customer.id) ?? 0) > o.clock.monotonicMs() || rated >= ratedPerPassMax) continue
-        rated++
-        dueMs.set(customer.id, o.clock.monotonicMs() + lookAgainMs)
+        const beganMs = o.clock.monotonicMs()
+        if (stopping.signal.aborted || (dueMs.get(customer.id) ?? 0) > beganMs) continue
+        dueMs.set(customer.id, beganMs + lookAgainMs)
         // One that fails does not keep the others from closing.
         await look(customer).catch((error: unknown) => {
           if (isUnavailable(error)) throw error
           o.log.error({ err: error, customerId: customer.id }, 'cannot look after the periods of a customer')
         })
+        await sleep(restPerWork * (o.clock.monotonicMs() - beganMs), stopping.signal).catch(() => {})
       }
       const last = page.at(-1)
       if (last === undefined || page.length < 200) break
@@ -53,7 +54,7 @@ export function startSweep(
   async function look(customer: CustomerRow) {
     const running = periodAt(customer, o.clock.now())
     for (const period of await openPeriodsBefore(o, customer, running)) {
-      if (isStopping || period.to * hourMs + graceMs > o.clock.now()) break
+      if (stopping.signal.aborted || period.to * hourMs + graceMs > o.clock.now()) break
       const folding = await foldingBlockers(o)
       const by = { actor, forceReason: null }
       const outcome = await closePeriod(o, { customer, period, folding, dryRun: false, by })
@@ -74,13 +75,13 @@ export function startSweep(
       pass = sweep()
         .catch((error: unknown) => o.log.warn({ err: error }, 'closing is not looked after now; trying again'))
         .then(() => {
-          if (!isStopping) schedule()
+          if (!stopping.signal.aborted) schedule()
         })
     }, everyMs)
   }
   schedule()
   return async () => {
-    isStopping = true
+    stopping.abort()
     clearTimeout(timer)
     await pass
   }

@@ -1,11 +1,13 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
 import { openSql } from '#platform/postgres'
+import { mintToken } from '#platform/tenancy/token'
+import { systemClock } from '#platform/time'
 import { pollUntil } from '../../../test/kit/poll.ts'
 import type { CloseReport, CreditView, Explanation, Invoice, InvoiceSummary } from '../api.ts'
 import type { Verification } from '../close/verify.ts'
 import { checkReceipt, type Receipt } from '../invoices/receipt.ts'
-import { type Billing, metric, minuteNs, startBilling } from './kit.ts'
+import { type Billing, metric, minuteNs, startBilling, testSecret } from './kit.ts'
 
 const now = Temporal.Instant.fromEpochMilliseconds(Date.now()).toZonedDateTimeISO('UTC')
 const thisMonth = now.with({ day: 1 }).startOfDay()
@@ -131,6 +133,25 @@ test('a month is closed once: number, documents and receipt stay what they are, 
   )
   assert.equal(explained.plan?.version, 1)
   assert.equal(explained.receipt?.hash, receipt.hash)
+
+  // A tenant reads its own, and another's looks like none.
+  const asTenant = (tenant: string) =>
+    `Bearer ${mintToken(Buffer.from(testSecret), { audience: 'billaged', role: 'tenant-viewer', tenant, subject: 'console', clock: systemClock })}`
+  const own = [
+    `/v1/invoices/${id}`,
+    `/v1/invoices/${id}.csv`,
+    `/v1/invoices/${id}/receipt`,
+    `/v1/invoices/${id}/evidence`,
+  ]
+  own.push(`/v1/lines/${usageLine?.id}/explain`, '/v1/invoices?customer=acme', '/v1/credits?customerId=acme')
+  own.push(`/v1/exports/focus?period=${monthName(2)}&customer=acme`)
+  for (const path of own) {
+    const status = async (tenant: string) =>
+      (await fetch(billing.url + path, { headers: { authorization: asTenant(tenant) } })).status
+    assert.deepEqual([await status('acme'), await status('globex')], [200, 404], path)
+  }
+  const nothing = await ok<{ invoices: unknown[] }>(billing.api('GET', '/v1/invoices', undefined, asTenant('globex')))
+  assert.deepEqual(nothing.invoices, [])
 
   // Late: another VM of that month. The closed invoice stays, the next one carries the difference.
   await send(billing, 'acme', 'vm-2', 2, { from: 10, to: 12 })
