@@ -153,6 +153,17 @@ export const spec = defineConfig({
       doc: 'Requests a key may make at once after a rest.',
     }),
 
+    rateLimitRowsPerSecond: setting(count.between(0, 1_000_000_000), {
+      env: 'RATELIMIT_ROWS_PER_SECOND',
+      default: '0',
+      doc: 'Entries a second that a key may send for ever; 0 is no limit.',
+    }),
+    rateLimitBytesPerSecond: setting(bytes.between(0, 1024 * GiB), {
+      env: 'RATELIMIT_BYTES_PER_SECOND',
+      default: '0',
+      doc: 'Bytes of entries a second that a key may send for ever; 0 is no limit.',
+    }),
+
     apiKeys: setting(secretList, {
       env: 'API_KEYS',
       bare: ['API_KEYS'],

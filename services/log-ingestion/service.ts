@@ -14,6 +14,7 @@ import { deriveKey, loadSecret } from '#platform/tenancy/secret'
 import { sleep } from '#platform/time'
 import { createBuckets } from './access/buckets.ts'
 import { clientAddress, trustedProxies } from './access/client-address.ts'
+import { createVolume } from './access/volume.ts'
 import { adminScopes, createDirectory, parseStaticKey, type StaticKey, writeScopes } from './access/directory.ts'
 import { type Config, databaseUrlOf, stateDirOf, storageOf } from './config.ts'
 import { addAdmin } from './http/admin.ts'
@@ -40,6 +41,7 @@ import { createRedaction, type Redaction } from './json/metadata.ts'
 import { openAcceptance } from './pipeline/acceptance.ts'
 import { openAdmission } from './pipeline/admission.ts'
 import { createBacklog } from './pipeline/backlog.ts'
+import { followDayUsage } from './pipeline/day-usage.ts'
 import { openDatabase } from './pipeline/database.ts'
 import { createMetrics } from './pipeline/metrics.ts'
 import { createPeople } from './pipeline/people.ts'
@@ -51,6 +53,7 @@ import { createTailHub } from './pipeline/tail-hub.ts'
 import { startUpkeep } from './pipeline/upkeep.ts'
 import { journalReader } from './pipeline/writer.ts'
 import { createReceipts } from './receipt.ts'
+import { noLimits } from './rules/limits.ts'
 import { needRestart } from './reload.ts'
 import { logsServicePath, otlpRoutes } from './rpc/otlp.ts'
 import { startRules } from './rules/start.ts'
@@ -272,6 +275,19 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
   const limits = { rps: config.rateLimitRps, burst: config.rateLimitBurst, clock }
   const queryBuckets = createBuckets(limits)
   const intakeBuckets = createBuckets(limits)
+  const volume = createVolume({
+    clock,
+    limits: () => rules.book.limits,
+    rowsPerSecond: () => current.rateLimitRowsPerSecond,
+    bytesPerSecond: () => current.rateLimitBytesPerSecond,
+  })
+  const stopDayUsage = followDayUsage({
+    volume,
+    backlog,
+    reads: () => database.parts?.reads,
+    isWanted: () => rules.book.limits !== noLimits,
+  })
+  parts.onClose('daily usage', async () => stopDayUsage())
   const access = {
     directory,
     get buckets() {
@@ -296,6 +312,9 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     inflight: createInflightBytes(config.inflightBytesMax),
     get buckets() {
       return current.isRateLimited ? intakeBuckets : undefined
+    },
+    get volume() {
+      return current.isRateLimited ? volume : undefined
     },
     refusals: access.refusals,
     clientAddress: request => clientAddress(trusted, request),

@@ -9,6 +9,7 @@ import { JournalClosed, JournalDiskError, JournalFull } from '#platform/journal'
 import type { Clock } from '#platform/time'
 import type { Buckets, Verdict } from '../access/buckets.ts'
 import type { Caller, Directory } from '../access/directory.ts'
+import type { Volume } from '../access/volume.ts'
 import type { IntakeRules } from '../intake-rules.ts'
 import { newTally } from '../json/metadata.ts'
 import { DecodeError, TooManyEntries } from '../native.ts'
@@ -53,6 +54,8 @@ export interface IntakeContext {
   inflight: InflightBytes
   /** Undefined: RATELIMIT_ENABLED=false. */
   buckets: Buckets | undefined
+  /** Of rows, bytes and what tenants set for themselves; as above. */
+  volume: Volume | undefined
   /** Failed authentications per address. */
   refusals: Buckets
   clientAddress: (request: IncomingMessage) => string
@@ -209,6 +212,11 @@ async function admitted(
     }
     if (route.reply) return route.reply(target)
     const tenant = (caller.anyTenant && route.askedTenant?.(target)) || caller.tenant
+    const overdrawn = context.volume?.check({ tenant, key: caller.key, keyName: caller.keyName })
+    if (overdrawn) {
+      context.metrics.limited(caller.keyName, overdrawn.limit)
+      throw new Refusal(rateLimited(overdrawn.retryAfterS))
+    }
     return await take(context, { route, target, request, caller, tenant, reservation })
   } catch (error) {
     return worded(route, target, faultOf(context, error))
@@ -300,6 +308,7 @@ async function takeIn(
     return { ...answer, headers: { ...headers, ...answer.headers } }
   }
   const accepted = await context.acceptance.accept(builder, { ...header, ...entrance.marks(decoded.hasTimestamps) })
+  context.volume?.charge({ tenant, key: caller.key, keyName: caller.keyName }, rows, accepted.accountedBytes)
   entrance.accepted(accepted)
   entrance.leave()
   reservation.release()

@@ -116,3 +116,11 @@ async function countPresent(
     where ${tenant ?? null}::text is null or tenant = ${tenant ?? null}`
   return (rows?.count ?? 0n) + (blocks?.rows ?? 0n)
 }
+
+/** Bytes accepted since `sinceMs` and committed, by tenant, over all replicas. */
+export async function loadBytesSince(sql: Sql, sinceMs: number): Promise<Map<string, number>> {
+  const rows = await sql<{ tenant: string; bytes: bigint }[]>`
+    select tenant, sum(bytes)::int8 as bytes from purser_logs.ledger
+    where hour >= to_timestamp(${sinceMs / 1_000}::float8) group by tenant`
+  return new Map(rows.map(({ tenant, bytes }) => [tenant, Number(bytes)]))
+}
