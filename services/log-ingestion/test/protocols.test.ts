@@ -4,6 +4,8 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { brotliCompressSync, deflateRawSync, deflateSync, gzipSync, zstdCompressSync } from 'node:zlib'
 import snappy from 'snappy'
+import { loadSecret } from '#platform/tenancy/secret'
+import { mintToken } from '#platform/tenancy/token'
 import { encodeFields } from '../wire/protobuf.ts'
 import { startService, type TestService, writeKey } from './start.ts'
 
@@ -171,12 +173,28 @@ test('where each protocol may carry its key', async t => {
 
 test('X-Scope-OrgID is honoured only with tenants:any', async t => {
   const service = await startService(t)
-  await service.post('/loki/api/v1/push', loki, { ...json, 'x-scope-orgid': 'acme' })
+  const secret = await loadSecret({ dataDir: service.dir })
+  const token = mintToken(secret, {
+    audience: 'log-ingestion',
+    role: 'owner',
+    subject: 'test',
+    clock: service.base.clock,
+  })
+  for (const credential of [{ 'x-api-key': writeKey }, { authorization: `Bearer ${token}` }])
+    for (const asked of ['acme', '../acme']) {
+      const answer = await send(service, '/loki/api/v1/push', loki, { ...json, ...credential, 'x-scope-orgid': asked })
+      assert.equal(answer.status, 204)
+    }
   await service.settled()
-  const { rows } = await service.sql`select tenant from purser_logs.ledger`.then(rows => ({
-    rows: rows.map(row => row.tenant),
-  }))
-  assert.deepEqual(rows, ['public'])
+  const ledger = await service.sql`
+    select tenant, sum(accepted)::int as rows from purser_logs.ledger group by tenant order by tenant`
+  assert.deepEqual(
+    ledger.map(row => ({ ...row })),
+    [
+      { tenant: 'acme', rows: 1 },
+      { tenant: 'public', rows: 3 },
+    ],
+  )
 })
 
 test('Elasticsearch’s greeting is open; a browser gets the console; what shippers ask first has an answer', async t => {
