@@ -42,6 +42,8 @@ export interface Reply {
 export interface BillingOptions {
   env?: Record<string, string>
   clock?: Clock
+  /** Takes the log. */
+  lines?: string[]
   databaseUrl?: string
   dataDir?: string
 }
@@ -52,7 +54,10 @@ export async function startBilling(t: TestContext, o: BillingOptions = {}): Prom
   const dataDir = o.dataDir ?? temporaryFolder(t)
   const loaded = loadConfig(spec, { env: { ...testEnv({ databaseUrl, dataDir }), ...o.env } })
   if (!loaded.ok) assert.fail(JSON.stringify(loaded.problems))
-  const base = testBase(t, o.clock === undefined ? {} : { clock: o.clock })
+  const base = testBase(t, {
+    ...(o.clock === undefined ? {} : { clock: o.clock }),
+    ...(o.lines === undefined ? {} : { lines: o.lines }),
+  })
   const running = await start(loaded.config, base)
   let closing: Promise<void> | undefined
   const close = () => (closing ??= running.close())

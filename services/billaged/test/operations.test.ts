@@ -2,12 +2,13 @@ import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import test from 'node:test'
+import test, { type TestContext } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { parse, parseAllDocuments } from 'yaml'
 import { loadConfig } from '#platform/config'
+import { testDatabase } from '../../../test/kit/database.ts'
 import { spec } from '../config.ts'
-import { startBilling, temporaryFolder } from './kit.ts'
+import { metric, minutesAgo, startBilling, temporaryFolder } from './kit.ts'
 
 // What the guide ships beside the program: unit, image, manifests, rules, dashboard. The paths are those of its
 // repository root (deploy/guides/billaged).
@@ -56,6 +57,24 @@ test('the example environment is valid as it is and with every line taken in', (
   const loaded = loadConfig(spec, { env: all })
   assert.deepEqual(loaded.ok ? [] : loaded.problems, [])
 })
+
+test('the log answers the guide’s greps: "metrics batch" with totals, levels in capitals, no key in a line', async t => {
+  const lines: string[] = []
+  const { databaseUrl, billing } = await loggedBilling(t, lines)
+  for (let i = 0; i < 3; i++)
+    await billing.rpc('SendMetricsBatch', { vmId: 'vm-1', customerId: 'acme', metrics: [metric(minutesAgo(2), 1n)] })
+  const batches = lines.filter(line => line.includes('received metrics batch'))
+  assert.equal(batches.length, 1, 'at most one a second')
+  assert.match(batches[0] ?? '', /"level":"INFO".*"samples":1/)
+  assert.ok(lines.every(line => /"level":"(DEBUG|INFO|WARN|ERROR|FATAL)"/.test(line)))
+  for (const secret of [billing.key, new URL(databaseUrl).password])
+    assert.ok(secret === '' || !lines.join().includes(secret))
+})
+
+async function loggedBilling(t: TestContext, lines: string[]) {
+  const databaseUrl = (await testDatabase(t)).url
+  return { databaseUrl, billing: await startBilling(t, { databaseUrl, lines }) }
+}
 
 interface Container {
   image: string
