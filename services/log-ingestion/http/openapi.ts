@@ -1,5 +1,6 @@
 // GET /api/v1/openapi.json, from one table of the read routes. A test compares the table with the routes that exist, asks
-// every one of them with its example, and holds the parameters to what the routes take.
+// every one of them with its example, and holds the parameters to what the routes take. Routes of other files are in the
+// document by method and path, as they were registered: it is never short of one.
 
 import type { FastifyInstance } from 'fastify'
 
@@ -217,22 +218,68 @@ export const schemas = {
   }),
 } as const
 
-export function addOpenApi(app: FastifyInstance, version: string): void {
-  const document = JSON.stringify(openApi(version))
-  app.get('/api/v1/openapi.json', async (_, reply) => reply.type('application/json; charset=utf-8').send(document))
+interface Registered {
+  method: string
+  path: string
 }
 
-function openApi(version: string): object {
+/** Before all other routes: it hears of those that follow. */
+export function addOpenApi(app: FastifyInstance, version: string): void {
+  const registered: Registered[] = []
+  app.addHook('onRoute', ({ method, url }) => {
+    if (!/^\/(api|admin|auth)\//.test(url)) return
+    for (const one of [method].flat())
+      if (one !== 'HEAD') registered.push({ method: one.toLowerCase(), path: url.replaceAll(/:(\w+)/g, '{$1}') })
+  })
+  let document: string | undefined
+  app.get('/api/v1/openapi.json', async (_, reply) => {
+    document ??= JSON.stringify(openApi(version, registered))
+    return reply.type('application/json; charset=utf-8').send(document)
+  })
+}
+
+/** Intake does not pass through the framework; these are its native routes. */
+const intakeRoutes: readonly (Registered & { summary: string })[] = [
+  {
+    method: 'post',
+    path: '/api/v1/logs',
+    summary: 'One entry: {"log":{timestamp, service, level, message, metadata?}}.',
+  },
+  { method: 'post', path: '/api/v1/logs/batch', summary: 'Many entries: {"logs":[…]}.' },
+  { method: 'post', path: '/api/v1/logs/ndjson', summary: 'Lines of JSON or text.' },
+]
+
+function pathsOf(registered: readonly Registered[]): Record<string, Record<string, object>> {
+  const paths: Record<string, Record<string, object>> = {}
+  const add = (path: string, method: string, described: object) => {
+    paths[path] = { [method]: described, ...paths[path] }
+  }
+  for (const route of readRoutes) for (const method of route.methods) add(route.path, method, operation(route, method))
+  for (const { method, path, summary } of intakeRoutes) add(path, method, plainOperation(path, summary))
+  for (const { method, path } of registered) add(path, method, plainOperation(path, `${method.toUpperCase()} ${path}`))
+  return paths
+}
+
+/** What is known of a route without a description of its own. */
+function plainOperation(path: string, summary: string): object {
+  return {
+    summary,
+    parameters: [...path.matchAll(/\{(\w+)\}/g)].map(([, name]) => ({
+      name,
+      in: 'path',
+      required: true,
+      schema: text,
+    })),
+    responses: { default: { description: 'see the README' } },
+  }
+}
+
+function openApi(version: string, registered: readonly Registered[]): object {
   return {
     openapi: '3.1.0',
-    info: { title: 'log-ingestion, read side', version },
+    info: { title: 'log-ingestion', version },
     security: [{ key: [] }, { bearer: [] }],
-    paths: Object.fromEntries(
-      readRoutes.map(route => [
-        route.path,
-        Object.fromEntries(route.methods.map(method => [method, operation(route, method)])),
-      ]),
-    ),
+    paths: pathsOf(registered),
     components: {
       securitySchemes: {
         key: { type: 'apiKey', in: 'header', name: 'X-API-Key' },

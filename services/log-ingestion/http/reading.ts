@@ -18,6 +18,7 @@ export function addReading(
   context: QueryContext,
   o: { version: string; lokiLabels: readonly string[] },
 ): void {
+  addOpenApi(app, o.version)
   addSearch(app, context)
   addHistogram(app, context)
   addFields(app, context)
@@ -27,5 +28,4 @@ export function addReading(
   addTail(app, context)
   addLokiRead(app, context, { labels: o.lokiLabels, version: o.version })
   routeUpgrades(app)
-  addOpenApi(app, o.version)
 }

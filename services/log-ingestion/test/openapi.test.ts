@@ -104,6 +104,30 @@ function assertShape(value: unknown, schema: Schema, document: Document, where: 
     if (name in members) assertShape(members[name], inner, document, `${where}.${name}`)
 }
 
+test('the document has every route: each one it names exists, whoever made it', async t => {
+  const s = await startService(t)
+  const { paths } = (await (await fetch(`${s.url}/api/v1/openapi.json`)).json()) as Document
+  for (const path of [
+    '/admin/stats',
+    '/auth/login',
+    '/api/v1/logs/delete',
+    '/api/v1/alerts/{id}',
+    '/api/v1/logs/batch',
+  ])
+    assert.ok(paths[path], `${path} is missing`)
+  for (const [path, methods] of Object.entries(paths))
+    for (const method of Object.keys(methods)) {
+      const abort = new AbortController()
+      const response = await fetch(s.url + path.replaceAll(/\{\w+\}/g, '1'), {
+        method: method.toUpperCase(),
+        signal: abort.signal,
+      })
+      // Without a key: refused, but known.
+      assert.ok(response.status !== 404 || (await response.text()) !== '{"error":"Not found"}', `${method} ${path}`)
+      abort.abort()
+    }
+})
+
 /** `fetch` sets no Origin of its own, and follows redirects. */
 function raw(s: TestService, method: string, path: string, headers: Record<string, string>) {
   return new Promise<{ status: number; headers: Record<string, string | string[] | undefined> }>((resolve, reject) =>
