@@ -157,6 +157,9 @@ async function finalise(o: CloseContext, f: Finalising): Promise<string | 'chang
     if (living?.state === 'finalised' || nextRevision !== f.revision) return 'changed'
     const draft = await draftOf(tx, f.prepared, f.revision)
     if (draft === 'changed') return 'changed'
+    // The bulk of it, while nobody waits.
+    await saveDraft(tx, draft, [])
+    for (const row of evidence) await insertEvidence(tx, draft.id, row)
     const issuedAt = new Date(o.clock.now())
     // From here on everybody else's number waits for this commit: the rest is small and does no reading.
     const seq = await takeNumber(tx)
@@ -174,7 +177,6 @@ async function finalise(o: CloseContext, f: Finalising): Promise<string | 'chang
     await insertFinal(tx, { draft, seq, number, forced, issuedAt })
     for (const format of formats)
       await insertDocument(tx, { invoiceId: draft.id, format, body: render(invoice, format) })
-    for (const row of evidence) await insertEvidence(tx, draft.id, row)
     await bookCredits(tx, draft, issuedAt.getTime())
     await writeReceipt(o, tx, invoice, f)
     await o.audit(

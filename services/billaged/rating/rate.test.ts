@@ -110,22 +110,7 @@ test('package charges every package begun, cost_plus the money itself plus its m
   assert.deepEqual(amounts(0n), [])
 })
 
-test('the shares of any cut of a period sum to the whole', () => {
-  fc.assert(
-    fc.property(big, fc.array(fc.nat(744), { maxLength: 8 }), (whole, cuts) => {
-      const edges = [...new Set([january.from, ...cuts.map(cut => january.from + cut), january.to])].toSorted(
-        (a, b) => a - b,
-      )
-      const shares = edges.slice(1).map((to, i) => share(whole, { from: edges[i] ?? to, to }, january))
-      assert.equal(
-        shares.reduce((sum, n) => sum + n, 0n),
-        whole,
-      )
-    }),
-  )
-})
-
-test('flat fees, free allowance and minimum are shared over the segments of a changed plan', () => {
+test('G33: flat fees, allowance, tier bounds and minimum are shared over the segments of a changed plan by cumulative floor', () => {
   const v = version(
     [
       { id: 'base', model: 'flat', amountNano: '745' },
@@ -150,6 +135,50 @@ test('flat fees, free allowance and minimum are shared over the segments of a ch
     ],
   )
   assert.equal(totalNano, 2000n)
+
+  // 744 hours in two parts of 100 and 644: so are a bound of 1,488 units and a tier's fee of 745, to the unit.
+  const tiered = version([
+    {
+      id: 'g',
+      model: 'graduated',
+      meter: 'm',
+      per: '1',
+      tiers: [
+        { upTo: '1488', amountNano: '1' },
+        { upTo: null, amountNano: '3', flatNano: '745' },
+      ],
+    },
+  ])
+  const parts = ratePeriod(january, [
+    { segment: { from: january.from, to: cut }, plan, version: tiered, usage: [used('m', 201n)] },
+    { segment: { from: cut, to: january.to }, plan, version: tiered, usage: [used('m', 1289n)] },
+  ]).lines
+  assert.deepEqual(
+    parts.map(line => line.tiers.map(({ upTo, quantityE9, flatNano }) => [upTo, quantityE9 / e9, flatNano])),
+    [
+      [
+        [200n, 200n, 0n],
+        [null, 1n, 100n],
+      ],
+      [
+        [1288n, 1288n, 0n],
+        [null, 1n, 645n],
+      ],
+    ],
+  )
+  // However a period is cut, what is shared comes out whole.
+  fc.assert(
+    fc.property(big, fc.array(fc.nat(744), { maxLength: 8 }), (whole, cuts) => {
+      const edges = [...new Set([january.from, ...cuts.map(at => january.from + at), january.to])].toSorted(
+        (a, b) => a - b,
+      )
+      const shares = edges.slice(1).map((to, k) => share(whole, { from: edges[k] ?? to, to }, january))
+      assert.equal(
+        shares.reduce((sum, n) => sum + n, 0n),
+        whole,
+      )
+    }),
+  )
 })
 
 test('prices of one meter are tried in order; usage that none takes is unrated unless the plan says unbilled', () => {
