@@ -219,6 +219,101 @@ export interface BatchAnswer {
   errors?: string[]
 }
 
+/** What every rule of a tenant has besides its own members: saved searches, alerts, retention, redaction, limits. */
+export interface RuleAnswer {
+  id: string
+  name: string
+  created_by: string
+  created_at: string
+  updated_at: string
+}
+
+/** GET /api/v1/searches */
+export interface SavedSearchAnswer extends RuleAnswer {
+  q: string
+  from?: string
+  to?: string
+  columns?: string[]
+}
+
+/** GET /api/v1/alerts */
+export interface AlertRuleAnswer extends RuleAnswer {
+  q: string
+  kind: 'count' | 'absence' | 'rate'
+  op?: '>' | '>=' | '<' | '<='
+  /** Entries, or percent of change. */
+  threshold?: number
+  window: string
+  every: string
+  for: string
+  enabled: boolean
+  /** Without logs:admin the address ends behind its host. */
+  webhook?: { url: string; format: 'purser' | 'slack' | 'alertmanager' }
+  /** With logs:admin: what X-Purser-Signature is made with. */
+  webhook_secret?: string
+  state: 'ok' | 'pending' | 'firing' | 'stalled'
+  since: string | null
+  value: string | null
+  evaluated_to: string | null
+}
+
+/** GET /api/v1/alerts/:id/timeline; newest first. */
+export interface AlertTimelineAnswer {
+  events: { at: string; state: AlertRuleAnswer['state']; value: string | null }[]
+  deliveries: {
+    id: string
+    state: 'waiting' | 'delivered' | 'failed'
+    attempts: number
+    status: number | null
+    problem: string | null
+    created_at: string
+  }[]
+}
+
+/** POST /api/v1/alerts/:id/test */
+export interface AlertTestAnswer {
+  id: string
+  delivered: boolean
+  status: number | null
+  problem?: string
+  took_ms: number
+}
+
+/** GET /api/v1/retention */
+export interface RetentionRuleAnswer extends RuleAnswer {
+  service?: string
+  level?: string
+  /** `forever`, or a length of time. */
+  keep: string
+}
+
+/** POST /api/v1/logs/delete with dry_run */
+export interface DeletionCountAnswer {
+  dry_run: true
+  rows: string
+  partial: boolean
+  from: string
+  to: string
+}
+
+/** POST /api/v1/logs/delete, GET /api/v1/deletions/:id */
+export interface DeletionAnswer {
+  id: string
+  state: 'running' | 'done'
+  q: string
+  from: string
+  to: string
+  reason: string
+  requested_by: string
+  requested_at: string
+  finished_at: string | null
+  rows: string
+  bytes: string
+  problem?: string
+  /** `body` is the text that is signed; the key is SPKI in base64. */
+  tombstone?: { body: string; algorithm: 'Ed25519'; signature: string; public_key: string }
+}
+
 /** POST /api/v1/alerts/preview: when the rule would have fired over the last seven days. */
 export interface AlertPreviewAnswer {
   from: string

@@ -3,7 +3,7 @@
 import { randomUUID } from 'node:crypto'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { rfc3339 } from '#platform/time'
-import type { AlertPreviewAnswer } from '../api.ts'
+import type { AlertPreviewAnswer, AlertTestAnswer, AlertTimelineAnswer } from '../api.ts'
 import { badParameter, notFound, webhookMissing } from '../errors.ts'
 import { CountIncomplete, gridAt, windowCounts } from '../rules/alert-series.ts'
 import { freshStanding, step, verdictOf } from '../rules/alert-state.ts'
@@ -79,7 +79,7 @@ export function addAlerts(app: FastifyInstance, context: AlertContext): void {
     return answer
   }
 
-  app.post('/api/v1/alerts/:id/test', async request => {
+  app.post('/api/v1/alerts/:id/test', async (request): Promise<AlertTestAnswer> => {
     const { tenant } = authorize(context.access, request, 'logs:admin')
     const { rule, definition } = await mustFind(tenant, request)
     const { webhook } = definition
@@ -103,7 +103,7 @@ export function addAlerts(app: FastifyInstance, context: AlertContext): void {
     return { id, delivered: problem === null, status, ...(problem === null ? {} : { problem }), took_ms: tookMs }
   })
 
-  app.get('/api/v1/alerts/:id/timeline', async request => {
+  app.get('/api/v1/alerts/:id/timeline', async (request): Promise<AlertTimelineAnswer> => {
     const { tenant } = authorize(context.access, request, 'logs:read')
     const { rule } = await mustFind(tenant, request)
     return await withSql(context, async sql => ({

@@ -3,6 +3,7 @@
 import { randomUUID } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
 import { rfc3339 } from '#platform/time'
+import type { DeletionAnswer, DeletionCountAnswer } from '../api.ts'
 import { badParameter, notFound } from '../errors.ts'
 import { formatNanos } from '../rfc3339.ts'
 import { emptyHash } from '../rules/tombstone.ts'
@@ -25,7 +26,7 @@ const rowsScannedMax = 50_000_000
 export function addDeletions(app: FastifyInstance, context: RuleContext): void {
   const { clock } = context
 
-  app.post('/api/v1/logs/delete', async (request, reply) => {
+  app.post('/api/v1/logs/delete', async (request, reply): Promise<DeletionAnswer | DeletionCountAnswer> => {
     const asker = authorize(context.access, request, 'logs:admin')
     const { tenant, caller } = asker
     const { q, from, to, reason, dry_run: dryRun = false, ...others } = objectOf(request.body)
@@ -116,7 +117,7 @@ export function addDeletions(app: FastifyInstance, context: RuleContext): void {
     return await found(tenant, (request.params as { id: string }).id)
   })
 
-  const found = async (tenant: string, id: string) => {
+  const found = async (tenant: string, id: string): Promise<DeletionAnswer> => {
     const isId = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(id)
     const job = isId ? await withSql(context, sql => findDeletion(sql, tenant, id)) : undefined
     if (!job) throw notFound(`There is no deletion ${id.slice(0, 40)}.`)
@@ -131,7 +132,7 @@ function text(name: string, value: unknown): string {
   return value
 }
 
-function shown(job: DeletionJob & { tombstone: Tombstone | null }): object {
+function shown(job: DeletionJob & { tombstone: Tombstone | null }): DeletionAnswer {
   return {
     id: job.id,
     state: job.state,

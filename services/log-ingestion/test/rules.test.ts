@@ -2,16 +2,20 @@
 
 import assert from 'node:assert/strict'
 import { createHmac, createPublicKey, verify } from 'node:crypto'
-import { readdir, readFile } from 'node:fs/promises'
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
 import { createServer, type IncomingHttpHeaders } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
+import { loadConfig } from '#platform/config'
 import { testBase } from '../../../test/kit/base.ts'
 import { testDatabase } from '../../../test/kit/database.ts'
 import { pollUntil } from '../../../test/kit/poll.ts'
+import { spec } from '../config.ts'
 import { newTally } from '../json/metadata.ts'
 import { openRuleBook } from '../rules/rule-book.ts'
+import { start } from '../service.ts'
 import { shiftedClock } from './shifted-clock.ts'
 import { adminKey, batch, entry, startService, type TestService } from './start.ts'
 
@@ -228,6 +232,61 @@ for (const storage of storages)
     assert.match(String((await call(service, 'POST', '/api/v1/retention', { keep: '5' })).body.detail), /30s, 5m/)
     assert.match(String((await call(service, 'POST', '/api/v1/retention', { keep: '0s' })).body.detail), /from 1m0s/)
   })
+
+test('a reload applies retention and redaction to what comes next, and drops no connection', async t => {
+  const { url } = await testDatabase(t)
+  const dir = await mkdtemp(join(tmpdir(), 'purser-logs-'))
+  const load = (more: Record<string, string>) => {
+    const env = {
+      LOG_INGESTION_SERVER_HOST: '127.0.0.1',
+      LOG_INGESTION_SERVER_PORT: '0',
+      LOG_INGESTION_DATA_DIR: dir,
+      LOG_INGESTION_DATABASE_URL: url,
+      LOG_INGESTION_ADMIN_API_KEYS: adminKey,
+      LOG_INGESTION_BATCH_FLUSH_INTERVAL: '20ms',
+      LOG_INGESTION_SELF_LOGS: 'false',
+      ...more,
+    }
+    const loaded = loadConfig(spec, { env })
+    assert.ok(loaded.ok)
+    return loaded.config
+  }
+  const running = await start(load({}), testBase(t))
+  t.after(async () => {
+    await running.close()
+    await rm(dir, { recursive: true, force: true })
+  })
+  const ask = (path: string, body?: string) =>
+    fetch(running.url + path, {
+      headers: { 'x-api-key': adminKey },
+      ...(body === undefined ? {} : { method: 'POST', body }),
+    })
+  const sent = (message: string) =>
+    batch(
+      entry({ timestamp: ago(3 * dayMs), message: 'old' }),
+      entry({ message, metadata: { pin: 1, mail: 'a@b.example' } }),
+    )
+  assert.equal((await ask('/api/v1/logs/batch', sent('first'))).status, 202)
+  await running.reload?.(
+    load({ LOG_INGESTION_REDACT_PATTERNS: 'email', LOG_INGESTION_REDACT_KEYS: 'pin', LOG_INGESTION_RETENTION: '2d' }),
+  )
+  assert.equal((await ask('/api/v1/logs/batch', sent('second'))).status, 202)
+  const found = await pollUntil(
+    async () => {
+      const answer = await ask('/api/v1/logs/search?from=-7d&to=now%2B1h&order=asc')
+      const { logs } = (await answer.json()) as { logs: { message: string; metadata: object }[] }
+      return logs.length >= 2 && logs
+    },
+    { timeoutMs, what: 'both requests to be stored' },
+  )
+  assert.deepEqual(
+    found.map(({ message, metadata }) => [message, metadata]),
+    [
+      ['first', { pin: 1, mail: 'a@b.example' }],
+      ['second', { mail: '[redacted:email]' }],
+    ],
+  )
+})
 
 test('days that nobody keeps go as whole partitions', async t => {
   const clock = shiftedClock()
