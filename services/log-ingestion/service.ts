@@ -14,6 +14,7 @@ import { deriveKey, loadSecret } from '#platform/tenancy/secret'
 import { sleep } from '#platform/time'
 import { createBuckets } from './access/buckets.ts'
 import { clientAddress, trustedProxies } from './access/client-address.ts'
+import { openKeySnapshot } from './access/key-snapshot.ts'
 import { createVolume } from './access/volume.ts'
 import { adminScopes, createDirectory, parseStaticKey, type StaticKey, writeScopes } from './access/directory.ts'
 import { type Config, databaseUrlOf, stateDirOf, storageOf } from './config.ts'
@@ -118,7 +119,8 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
   if (hasOwnInstallation)
     log.info({ path: join(dir, 'write-key') }, 'a key that may send to tenant public is in this file')
 
-  const directory = createDirectory({ secret, clock, staticKeys })
+  const keySnapshot = await openKeySnapshot({ path: join(dir, 'keys.json'), secret, clock, log })
+  const directory = createDirectory({ secret, clock, staticKeys, snapshot: keySnapshot })
   let sensitiveKeys = createRedaction(config.redactKeys)
   // One object for everybody who decodes; a reload changes what it knows.
   const redaction: Redaction = {
@@ -219,6 +221,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     async onReady({ tenancy, writer, reads, store }) {
       await rules.connect({ reads, store })
       directory.connect(tenancy)
+      keySnapshot.follow({ sql: reads, tenancy })
       await people.connect({ reads, tenancy })
       progress.follow(writer)
     },

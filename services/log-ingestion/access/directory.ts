@@ -6,6 +6,7 @@ import { deriveKey } from '#platform/tenancy/secret'
 import type { Principal, Tenancy } from '#platform/tenancy/tenancy'
 import { type Role, verifyToken } from '#platform/tenancy/token'
 import type { Clock } from '#platform/time'
+import type { KeySnapshot, KnownKey } from './key-snapshot.ts'
 import { looksLikeJwt, type UserClaims, verifyJwt } from './jwt.ts'
 
 export const scopes = ['logs:write', 'logs:read', 'logs:admin', 'faults:write', 'faults:read', 'tenants:any'] as const
@@ -49,7 +50,13 @@ export interface Directory {
 export const writeScopes: readonly Scope[] = ['logs:write', 'faults:write', 'faults:read']
 export const adminScopes: readonly Scope[] = ['logs:write', 'logs:read', 'logs:admin', 'faults:write', 'faults:read']
 
-export function createDirectory(o: { secret: Buffer; clock: Clock; staticKeys: readonly StaticKey[] }): Directory {
+export function createDirectory(o: {
+  secret: Buffer
+  clock: Clock
+  staticKeys: readonly StaticKey[]
+  /** Who was known when the database was last there. */
+  snapshot?: Pick<KeySnapshot, 'find'>
+}): Directory {
   const hashKey = deriveKey(o.secret, 'log key')
   const hashOf = (key: string) => createHmac('sha256', hashKey).update(key).digest('hex')
   let fixed = fixedOf(o.staticKeys, hashOf)
@@ -78,7 +85,10 @@ export function createDirectory(o: { secret: Buffer; clock: Clock; staticKeys: r
       }
       const known = fixed.get(hashOf(credential))
       if (known) return known
-      if (!tenancy) return 'unavailable'
+      if (!tenancy) {
+        const key = o.snapshot?.find(credential)
+        return key ? callerOfKey(key) : 'unavailable'
+      }
       const principal = tenancy.authenticate(credential)
       if (principal === 'unknown' || principal === 'unavailable') return principal
       const before = callers.get(principal)
@@ -122,6 +132,16 @@ function fixedOf(keys: readonly StaticKey[], hashOf: (key: string) => string): R
     })
   }
   return fixed
+}
+
+function callerOfKey({ tenant, scopes: granted, id, name }: KnownKey): Caller {
+  return {
+    tenant,
+    anyTenant: granted.includes('tenants:any'),
+    scopes: new Set(granted.includes('admin') ? scopes : granted),
+    key: id,
+    keyName: name,
+  }
 }
 
 /** People read, administrators administer; sending is what keys are for. */
