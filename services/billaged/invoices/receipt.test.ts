@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -173,4 +174,34 @@ test('HTML and CSV carry what customers wrote as text: no markup, no formula', (
   )
   const { receipt } = example()
   assert.doesNotMatch(render(receipt.receipt.invoice, 'html').toString(), /<script>/)
+})
+
+test('golden: the bytes that customers keep stay these bytes', () => {
+  const { receipt, evidence } = example()
+  const { invoice } = receipt.receipt
+  assert.equal(
+    render(invoice, 'csv').toString(),
+    [
+      'invoice,number,customer,currency,line,kind,description,price,meter,group,from,to,quantity,amount,adjusts',
+      'inv_r5jrhrak6gcrmqcmyh4zsn37g,INV-2026-000001,acme,USD,li_5zkcjs5p689mbrtk7qbng8dyq,usage,cpu,cpu,vm_cpu,,2026-01-01T00:00:00.000Z,2026-02-01T00:00:00.000Z,444444440436000,12.345678901,',
+      'inv_r5jrhrak6gcrmqcmyh4zsn37g,INV-2026-000001,acme,USD,li_zqm1vbhs7n410p1npea7n6a5s,tax,Tax 19 %,,,,2026-01-01T00:00:00.000Z,2026-02-01T00:00:00.000Z,0,2.345678991,',
+      'inv_r5jrhrak6gcrmqcmyh4zsn37g,INV-2026-000001,acme,USD,li_868jfe7bkr0jn1f86yz5g4yhr,rounding,Rounding in your favour,,,,2026-01-01T00:00:00.000Z,2026-02-01T00:00:00.000Z,0,-0.001357892,',
+      '',
+    ].join('\r\n'),
+  )
+  assert.equal(
+    evidence[0],
+    '{"digest":"5c679c138441e0ad6c90dd061a6a31c4bcea7fa08ccbb5c03c9f66b49fa13c21","hour":490896,"samples":2,"usage":{"cpuNs":{"longGap":"99","measured":"444444440436000"}},"vmId":"vm-1"}',
+  )
+  const digest = (format: 'json' | 'html') => createHash('sha256').update(render(invoice, format)).digest('hex')
+  assert.deepEqual(
+    [digest('json'), digest('html'), receipt.receipt.evidence.root, receipt.hash, receipt.signature],
+    [
+      '196999219893abbd615b212741d61449d60d565d44cc50ac8db58e65df34768c',
+      '9610d49fb9a16e85d988aa12cc7c01c8d30350cac747d40c00ce26faff7455c1',
+      '02758da26fa6cfd9e978ab6893473825552f7138c945cb51a57017dd7d3dceab',
+      '436cb0030137d02a1577afae55aa2c9fcd6d3a1220f0b1a0cadaf59d9fb84d68',
+      'm1jk26fbF3h/SPGCLDBj5NMcqugsfF8kgY3O7K0t0Q91cjmh9GOzGh15OTqX9LJ9Grh1hQEEoGrjzOP2prDSAQ==',
+    ],
+  )
 })
