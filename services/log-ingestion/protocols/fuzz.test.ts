@@ -197,3 +197,20 @@ for (const [name, route, headers, seeds] of cases)
   test(`${name}: the seeds of the fuzzer are sound`, () => {
     for (const seed of seeds) assert.ok(decode(route, seed, { headers }).rows.length > 0)
   })
+
+const manyValues = Array.from({ length: 20_000 }, () => `["0","${'x'.repeat(80)}"]`).join(',')
+const manyRecords = Array.from({ length: 20_000 }, () => `{"body":{"stringValue":"${'x'.repeat(80)}"}}`).join(',')
+const long: [name: string, route: IntakeRoute, headers: Record<string, string>, body: string][] = [
+  ['Loki', push(''), json, `{"streams":[{"values":[${manyValues}],"stream":{"app":"a"}}]}`],
+  ['OTLP', exportLogs(''), json, `{"resourceLogs":[{"scopeLogs":[{"logRecords":[${manyRecords}]}]}]}`],
+  ['lines', lines(''), {}, `${'x'.repeat(99)}\n`.repeat(20_000)],
+  ['Elasticsearch', bulk('', 'i'), {}, `{"create":{}}\n{"message":"${'x'.repeat(70)}"}\n`.repeat(20_000)],
+  ['Datadog', input(''), {}, `[${Array.from({ length: 20_000 }, () => `{"message":"${'x'.repeat(80)}"}`).join(',')}]`],
+]
+for (const [name, route, headers, body] of long)
+  test(`${name}: a long body gives way to others all along, before the first entry too`, () => {
+    const { rows, pauses } = decode(route, body, { headers, options: { entriesMax: 100_000, bodyBytesMax: 1e9 } })
+    assert.equal(rows.length, 20_000)
+    // Each pass over the body pauses every 256 KiB, give or take an entry.
+    assert.ok(pauses >= Math.floor(body.length / (257 * 1024)), `${pauses} pauses in ${body.length} bytes`)
+  })

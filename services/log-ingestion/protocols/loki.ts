@@ -5,7 +5,7 @@ import { protocolCredential } from '../access/credentials.ts'
 import { EntryWriter } from '../entry-writer.ts'
 import { levelOf } from '../fields.ts'
 import { Cursor, JsonSyntaxError } from '../json/cursor.ts'
-import { itemsOf, type Member, readMembers } from '../json/members.ts'
+import { itemsOf, type Member, readLongMembers, readMembers } from '../json/members.ts'
 import type { Redaction } from '../json/metadata.ts'
 import { unescapeToken } from '../json/text.ts'
 import { DecodeError } from '../native.ts'
@@ -84,6 +84,8 @@ const levelLabels = ['level', 'detected_level', 'severity']
 const yieldEveryBytes = 256 * 1024
 const reasonsMax = 5
 
+type Place = Pick<Member, 'key' | 'valueFrom' | 'to'>
+
 /** A label or a piece of structured metadata; `json` is its value as JSON. */
 interface Pair {
   name: string
@@ -130,18 +132,20 @@ class Push {
     const cursor = new Cursor(body)
     if (cursor.peek() === -1) throw new DecodeError('the body is empty')
     if (cursor.peek() !== 0x7b) throw new DecodeError('the body must be an object with "streams"')
-    const streams = readMembers(cursor, body, null).findLast(member => member.key === 'streams')
+    // Streams in it, values in those.
+    const request = yield* readLongMembers(cursor, body, 3)
+    const streams = request.findLast(member => member.key === 'streams')
     if (cursor.peek() !== -1) throw cursor.unexpected('the end of the body')
     if (!streams || body[streams.valueFrom] === 0x6e) return
     if (body[streams.valueFrom] !== 0x5b) throw new DecodeError('"streams" must be an array')
     const items = new Cursor(body, streams.valueFrom, streams.to)
     for (const _ of itemsOf(items)) {
       if (body[items.at] !== 0x7b) throw new DecodeError(`a stream must be an object, at byte ${items.at}`)
-      yield* this.#jsonStream(body, readMembers(items, body, null))
+      yield* this.#jsonStream(body, yield* readLongMembers(items, body, 1))
     }
   }
 
-  *#jsonStream(body: Buffer, members: Member[]): Generator<void> {
+  *#jsonStream(body: Buffer, members: readonly Place[]): Generator<void> {
     const find = (key: string) => members.findLast(member => member.key === key)
     const stream = this.#jsonLabels(body, find('stream'), find('labels'))
     // `values` is today's form, `entries` that of /api/prom/push.
@@ -158,7 +162,7 @@ class Push {
     }
   }
 
-  #jsonLabels(body: Buffer, stream: Member | undefined, labels: Member | undefined): Stream | string {
+  #jsonLabels(body: Buffer, stream: Place | undefined, labels: Place | undefined): Stream | string {
     if (stream && body[stream.valueFrom] === 0x7b) return streamOf(this.#jsonPairs(body, stream.valueFrom, stream.to))
     if (!labels || body[labels.valueFrom] !== 0x22) return streamOf([])
     return this.#textLabels(stringAt(body, labels.valueFrom, labels.to))

@@ -4,7 +4,7 @@
 import type { Buffer } from 'node:buffer'
 import type { EntryWriter } from '../entry-writer.ts'
 import { Cursor } from '../json/cursor.ts'
-import { itemsOf, type Member, readMembers } from '../json/members.ts'
+import { itemsOf, type Member, readLongMembers, readMembers, skipLong } from '../json/members.ts'
 import type { Redaction } from '../json/metadata.ts'
 import { unescapeToken } from '../json/text.ts'
 import { DecodeError } from '../native.ts'
@@ -43,14 +43,22 @@ export function* decodeJson(
   const json = new OtlpJson(body, redaction)
   const cursor = new Cursor(body)
   if (cursor.peek() !== 0x7b) throw new DecodeError('the body must be an object with "resourceLogs"')
-  const request = readMembers(cursor, body, null)
+  const request = yield* readLongMembers(cursor, body, 5)
   if (cursor.peek() !== -1) throw cursor.unexpected('the end of the body')
   let yieldedAt = 0
-  for (const resourceLogs of json.list(request, 'resourceLogs')) {
-    const parts = json.members(resourceLogs)
+  for (const resourceLogs of json.longList(request, 'resourceLogs', 4)) {
+    if (resourceLogs === null) {
+      yield
+      continue
+    }
+    const parts = yield* json.longMembers(resourceLogs, 3)
     const resource = json.attributes(json.nested(parts, 'resource'), 1)
-    for (const scopeLogs of json.list(parts, 'scopeLogs')) {
-      const inner = json.members(scopeLogs)
+    for (const scopeLogs of json.longList(parts, 'scopeLogs', 2)) {
+      if (scopeLogs === null) {
+        yield
+        continue
+      }
+      const inner = yield* json.longMembers(scopeLogs, 1)
       const around = surroundingsOf(resource, json.scope(json.nested(inner, 'scope')), redaction)
       for (const place of json.list(inner, 'logRecords')) {
         writer.count()
@@ -65,6 +73,8 @@ export function* decodeJson(
     }
   }
 }
+
+type Found = Pick<Member, 'key' | 'valueFrom' | 'to'>
 
 class OtlpJson {
   readonly #body: Buffer
@@ -83,16 +93,33 @@ class OtlpJson {
     return readMembers(new Cursor(this.#body, from, to), this.#body, null)
   }
 
-  nested(members: readonly Member[], name: string): Member[] {
+  nested(members: readonly Found[], name: string): Member[] {
     const place = find(members, name)
     return place ? this.members(place) : []
   }
 
-  *list(members: readonly Member[], name: string): Generator<Place> {
-    const place = find(members, name)
-    if (!place || this.#body[place.from] === 0x6e) return
-    if (this.#body[place.from] !== 0x5b) throw new DecodeError(`"${name}" must be an array, at byte ${place.from}`)
-    const cursor = new Cursor(this.#body, place.from, place.to)
+  /** The same for one that may be most of the body. */
+  *longMembers({ from, to }: Place, levels: number): Generator<void, Found[]> {
+    const first = this.#body[from]
+    if (first === 0x6e) return []
+    if (first !== 0x7b) throw new DecodeError(`an object is needed at byte ${from}`)
+    return yield* readLongMembers(new Cursor(this.#body, from, to), this.#body, levels)
+  }
+
+  /** Items that may be most of the body; null between them is a pause. */
+  *longList(members: readonly Found[], name: string, levels: number): Generator<Place | null> {
+    const cursor = this.#listAt(members, name)
+    if (!cursor) return
+    for (const _ of itemsOf(cursor)) {
+      const from = cursor.at
+      for (const _ of skipLong(cursor, this.#body, levels)) yield null
+      yield { from, to: cursor.at }
+    }
+  }
+
+  *list(members: readonly Found[], name: string): Generator<Place> {
+    const cursor = this.#listAt(members, name)
+    if (!cursor) return
     for (const _ of itemsOf(cursor)) {
       const from = cursor.at
       cursor.skip()
@@ -100,7 +127,14 @@ class OtlpJson {
     }
   }
 
-  attributes(members: readonly Member[], depth: number, name = 'attributes'): Attribute[] {
+  #listAt(members: readonly Found[], name: string): Cursor | undefined {
+    const place = find(members, name)
+    if (!place || this.#body[place.from] === 0x6e) return undefined
+    if (this.#body[place.from] !== 0x5b) throw new DecodeError(`"${name}" must be an array, at byte ${place.from}`)
+    return new Cursor(this.#body, place.from, place.to)
+  }
+
+  attributes(members: readonly Found[], depth: number, name = 'attributes'): Attribute[] {
     const attributes: Attribute[] = []
     for (const item of this.list(members, name)) {
       const pair = this.members(item)
@@ -110,7 +144,7 @@ class OtlpJson {
     return attributes
   }
 
-  scope(members: readonly Member[]): Attribute[] {
+  scope(members: readonly Found[]): Attribute[] {
     const named = ['name', 'version'].map(key => ({ key, value: textValue(this.#text(members, key)) }))
     const attributes = this.attributes(members, 2)
     return [
@@ -145,14 +179,14 @@ class OtlpJson {
   }
 
   /** The content of a string; empty when it is absent or null. */
-  #text(members: readonly Member[], name: string): string {
+  #text(members: readonly Found[], name: string): string {
     const place = find(members, name)
     if (!place || this.#body[place.from] === 0x6e) return ''
     if (this.#body[place.from] !== 0x22) throw new DecodeError(`"${name}" must be a string, at byte ${place.from}`)
     return this.#stringAt(place)
   }
 
-  #integer(members: readonly Member[], name: string): bigint {
+  #integer(members: readonly Found[], name: string): bigint {
     const place = find(members, name)
     if (!place || this.#body[place.from] === 0x6e) return 0n
     const text = this.#scalar(place)
@@ -162,7 +196,7 @@ class OtlpJson {
   }
 
   /** A number, or the name of one: SEVERITY_NUMBER_WARN2. */
-  #severity(members: readonly Member[]): number {
+  #severity(members: readonly Found[]): number {
     const place = find(members, 'severityNumber')
     if (!place) return 0
     const text = this.#scalar(place)
@@ -171,7 +205,7 @@ class OtlpJson {
     return rank >= 0 ? rank * 4 + Number(step) : /^\d{1,2}$/.test(text) ? Number(text) : 0
   }
 
-  #id(members: readonly Member[], name: string): string {
+  #id(members: readonly Found[], name: string): string {
     const id = this.#text(members, name)
     return /^0*$/.test(id) ? '' : /^[0-9a-fA-F]+$/.test(id) ? id.toLowerCase() : id
   }
@@ -233,7 +267,7 @@ class OtlpJson {
 }
 
 /** The last member of that name, as JSON or as protobuf spells it. */
-function find(members: readonly Member[], name: string): Place | undefined {
+function find(members: readonly Found[], name: string): Place | undefined {
   const wanted = name.toLowerCase()
   const member = members.findLast(({ key }) => key === name || snakeless(key) === wanted)
   return member && { from: member.valueFrom, to: member.to }

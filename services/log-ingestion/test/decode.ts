@@ -21,6 +21,8 @@ export interface Sent {
 export interface Outcome {
   rows: Row[]
   setAside: Row[]
+  /** How often the decoder gave way. */
+  pauses: number
   answer: Answer
   total: number
   rejectedCount: number
@@ -51,11 +53,12 @@ export function decode(route: IntakeRoute, body: string | Uint8Array, sent: Sent
     oldestAllowedMs: undefined,
     ...sent.options,
   })
+  let pauses = 0
   let step = steps.next()
-  while (!step.done) step = steps.next()
+  for (; !step.done; step = steps.next()) pauses++
   const { total, rejectedCount, hasTimestamps } = step.value
   const setAside = step.value.setAside ? rowsOf(step.value.setAside) : []
-  return { rows: rowsOf(builder), setAside, answer: step.value.answer(), total, rejectedCount, hasTimestamps }
+  return { rows: rowsOf(builder), setAside, pauses, answer: step.value.answer(), total, rejectedCount, hasTimestamps }
 }
 
 export function rowsOf(builder: RecordBuilder): Row[] {
