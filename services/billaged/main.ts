@@ -1,6 +1,7 @@
 import { runMain, version } from '#platform/lifecycle'
 import { close, replica, verify } from './commands/close.ts'
 import { explain, invoice, voidInvoice } from './commands/invoice.ts'
+import { migrate } from './commands/migrate.ts'
 import { credit, plan, subscribe } from './commands/plan.ts'
 import { quarantine } from './commands/quarantine.ts'
 import { exportFocus, preview, status, usage } from './commands/usage.ts'
@@ -18,6 +19,7 @@ else
     start,
     configExitCode: 1,
     commands: {
+      migrate,
       status,
       usage,
       preview,

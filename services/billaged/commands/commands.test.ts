@@ -106,9 +106,13 @@ test('the commands that a blocked close prints mend it, word for word; then it c
 
   // The same through the program itself.
   const env = { PATH: process.env.PATH ?? '', LOG_LEVEL: 'fatal', ...testEnv(billing) }
-  const spawned = await new Promise<string>(resolve => {
-    const args = ['--disable-warning=ExperimentalWarning', main, 'close', name, '--dry-run', '-server', billing.url]
-    execFile(process.execPath, args, { env }, (_, stdout) => resolve(stdout))
-  })
-  assert.equal(spawned, '0 ready · 1 finalised · 0 blocked\n')
+  const run = (...words: string[]) =>
+    new Promise<string>(resolve => {
+      const args = ['--disable-warning=ExperimentalWarning', main, ...words]
+      execFile(process.execPath, args, { env }, (_, stdout) => resolve(stdout))
+    })
+  assert.deepEqual(await Promise.all([run('close', name, '--dry-run', '-server', billing.url), run('migrate')]), [
+    '0 ready · 1 finalised · 0 blocked\n',
+    'up to date\n',
+  ])
 })
