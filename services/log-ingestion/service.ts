@@ -216,7 +216,6 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     },
     onCaughtUp: rows => progress.caughtUp(rows),
     acceptedRows: () => progress.acceptedRows,
-    pendingRows: () => progress.pendingRows(),
     onDrained: ({ reads }) => rules.drained({ reads }),
     async onReady({ tenancy, writer, reads, store }) {
       await rules.connect({ reads, store })

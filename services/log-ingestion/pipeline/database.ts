@@ -50,8 +50,6 @@ export interface DatabaseOptions {
   onCommitted: WriterOptions['onCommitted']
   onCaughtUp: WriterOptions['onCaughtUp']
   acceptedRows: WriterOptions['acceptedRows']
-  /** On their way in; merging waits for a better moment. */
-  pendingRows: () => number
   /** Each time all of it is up: once, as things are. */
   onReady: (parts: ReadyDatabase) => void | Promise<void>
   /** Once, while stopping: nothing more is stored. */
@@ -160,7 +158,7 @@ export function openDatabase(o: DatabaseOptions): Database {
       evidence: createEvidenceKey(o.secret),
       now: () => clock.now(),
     })
-    compactor ??= startCompactor({ store, pendingRows: o.pendingRows, log })
+    compactor ??= startCompactor({ store, acceptedRows: o.acceptedRows, clock, log })
     return { reads, writes, store, writer, partitions, tenancy }
   }
 

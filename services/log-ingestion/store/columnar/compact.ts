@@ -1,6 +1,6 @@
 // Fresh blocks into fewer, larger, harder packed ones with blooms, per tenant and day.
 //
-// What is worth a merge: many fresh blocks, enough rows for four full blocks, or fresh blocks that have grown cold. A small
+// What is worth a merge: many fresh blocks, enough rows for two full blocks, or fresh blocks that have grown cold. A small
 // result takes along merged blocks up to a few times its own size, so that a quiet tenant's day is rewritten a handful of
 // times and not once a minute.
 
@@ -12,8 +12,8 @@ import type { Encoder } from './encoder.ts'
 import { BlocksMoved, loadWhole, replaceBlocks } from './rewrite.ts'
 
 /** One merge holds this much in memory. */
-const rowsMax = 4 * blockRowsMax
-const bytesMax = 24 * 1024 * 1024
+const rowsMax = 2 * blockRowsMax
+const bytesMax = 12 * 1024 * 1024
 const blocksMin = 8
 const blocksMax = 512
 const growth = 4

@@ -1,7 +1,7 @@
 // A block as it is read: columns are unpacked when something asks for them, texts are made for rows that need them.
 
 import { isAscii } from 'node:buffer'
-import { BlockError, ByteReader } from './bytes.ts'
+import { BlockError, ByteReader, ByteWriter } from './bytes.ts'
 import { RowTable } from './row-table.ts'
 import { Section } from './section.ts'
 import { keysOf, type Shape } from './shapes.ts'
@@ -122,8 +122,8 @@ export class Block {
     return this.#metadata
   }
 
-  /** Adds rows to a table whose `bytes` are gathered by the caller. */
-  addTo(table: RowTable, chunks: Buffer[], at: number, keeps: (row: number) => boolean): number {
+  /** Adds rows to a table whose texts are gathered in `texts`. */
+  addTo(table: RowTable, texts: ByteWriter, keeps: (row: number) => boolean): void {
     const numbers = this.services.map(name => {
       const known = table.services.indexOf(name)
       if (known >= 0) return known
@@ -131,6 +131,7 @@ export class Block {
       return table.services.length - 1
     })
     const idOffset = Number(this.minId - table.idBase)
+    const { bytes, ends } = this.messages
     for (let row = 0; row < this.rows; row++) {
       if (!keeps(row)) continue
       const to = table.count++
@@ -139,23 +140,19 @@ export class Block {
       table.createdUs[to] = this.createdUs[row] as number
       table.level[to] = this.levels[row] as number
       table.service[to] = numbers[this.serviceNumbers[row] as number] as number
-      const message = this.messages.slice(row)
-      table.messageFrom[to] = at
-      at += message.length
-      table.messageTo[to] = at
-      chunks.push(message)
+      table.messageFrom[to] = texts.at
+      texts.copy(bytes, ends[row] as number, ends[row + 1] as number)
+      table.messageTo[to] = texts.at
       const text = this.metadata.text(row)
       if (text === null) {
         table.setNoMetadata(to)
         continue
       }
-      const metadata = Buffer.from(text)
-      table.metadataFrom[to] = at
-      at += metadata.length
-      table.metadataTo[to] = at
-      chunks.push(metadata)
+      table.metadataFrom[to] = texts.at
+      texts.reserve(text.length * 3)
+      texts.at += texts.bytes.write(text, texts.at)
+      table.metadataTo[to] = texts.at
     }
-    return at
   }
 }
 
@@ -287,9 +284,8 @@ export function tableOf(
 ): RowTable {
   const table = new RowTable(blocks.reduce((sum, block) => sum + block.rows, 0))
   table.idBase = blocks.reduce((least, block) => (block.minId < least ? block.minId : least), blocks[0]?.minId ?? 0n)
-  const chunks: Buffer[] = []
-  let at = 0
-  for (const block of blocks) at = block.addTo(table, chunks, at, row => keeps(block, row))
-  table.bytes = Buffer.concat(chunks, at)
+  const texts = new ByteWriter(blocks.reduce((sum, block) => sum + block.messages.bytes.length * 3, 1_024))
+  for (const block of blocks) block.addTo(table, texts, row => keeps(block, row))
+  table.bytes = texts.finish()
   return table
 }
