@@ -109,3 +109,60 @@ test('TimescaleDB: a new table is a hypertable', { skip: whyNoPostgres }, async 
   await sql.unsafe('create extension timescaledb')
   assert.match((await migrate(t, server.url('postgres'))).said, /logs is a hypertable/)
 })
+
+test('missing rights are named with the GRANT that mends them, in /health, while intake goes on', {
+  skip: whyNoPostgres,
+}, async t => {
+  const server = await startDebianPostgres(t)
+  const sql = openSql({ url: server.url('postgres'), max: 1, applicationName: 'test', log: testBase(t).log })
+  t.after(() => sql.end({ timeout: 1 }))
+  await sql.unsafe('create role log_writer login')
+  const s = await startService(t, {
+    databaseUrl: server.url('postgres').replace('postgres@', 'log_writer@'),
+    env: { LOG_INGESTION_API_KEYS: 'test-write-key', LOG_INGESTION_ADMIN_API_KEYS: 'test-admin-key' },
+  })
+  const database = async () => {
+    const health = (await (await fetch(`${s.url}/health`)).json()) as { checks?: { database?: { detail: string } } }
+    return health.checks?.database?.detail
+  }
+  assert.equal((await s.post('/api/v1/logs/batch', batch(entry(), entry()))).status, 202)
+  const follow = async (grant: RegExp) => {
+    const found = await pollUntil(async () => grant.exec((await database()) ?? ''), {
+      what: `${grant} in /health`,
+      timeoutMs: 30_000,
+    })
+    await sql.unsafe(found[0])
+  }
+  // The next one that would be named; the tests of migrate() see to it.
+  await sql.unsafe('grant create on database postgres to log_writer')
+  await follow(/GRANT USAGE, CREATE ON SCHEMA public TO log_writer/)
+  await pollUntil(async () => (await database()) === undefined, { what: 'the database to be used', timeoutMs: 30_000 })
+  await s.settled()
+  const [row] = await sql<{ count: bigint }[]>`select count(*) from logs`
+  assert.equal(row?.count, 2n)
+})
+
+test('DB_SSLMODE: require takes any certificate, verify-full only one it can trust, by the guide’s variables', {
+  skip: whyNoPostgres,
+}, async t => {
+  const server = await startDebianPostgres(t, { tls: true })
+  const migrateWith = async (mode: string) => {
+    const dir = await mkdtemp(join(tmpdir(), 'purser-tls-'))
+    t.after(() => rm(dir, { recursive: true, force: true }))
+    const child = startProcess(t, {
+      args: ['migrate'],
+      env: {
+        LOG_INGESTION_DB_HOST: '127.0.0.1',
+        LOG_INGESTION_DB_PORT: String(server.port),
+        LOG_INGESTION_DB_NAME: 'postgres',
+        LOG_INGESTION_DB_SSLMODE: mode,
+        LOG_INGESTION_DATA_DIR: dir,
+        LOG_LEVEL: 'fatal',
+      },
+    })
+    return await child.exited
+  }
+  assert.equal(await migrateWith('require'), 0)
+  assert.equal(await migrateWith('prefer'), 0)
+  assert.equal(await migrateWith('verify-full'), 1)
+})

@@ -25,12 +25,19 @@ export interface DebianPostgres {
   url(database: string): string
 }
 
-export async function startDebianPostgres(t: TestContext): Promise<DebianPostgres> {
+export async function startDebianPostgres(t: TestContext, o: { tls?: true } = {}): Promise<DebianPostgres> {
   const bin = join(home, readdirSync(home).sort().at(-1) ?? '', 'bin')
   const dir = await folder(t)
   const port = await freePort()
   await asPostgres(join(bin, 'initdb'), ['-D', join(dir, 'data'), '-U', 'postgres', '-A', 'trust', '-N'])
+  const tls = ['-c', 'ssl=on', '-c', `ssl_cert_file=${dir}/server.crt`, '-c', `ssl_key_file=${dir}/server.key`]
+  if (o.tls)
+    await asPostgres('openssl', [
+      ...['req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-subj', '/CN=localhost', '-days', '1'],
+      ...['-keyout', `${dir}/server.key`, '-out', `${dir}/server.crt`],
+    ])
   const server = startAsPostgres(t, join(bin, 'postgres'), [
+    ...(o.tls ? tls : []),
     ...['-D', join(dir, 'data'), '-p', String(port), '-k', dir, '-c', 'listen_addresses=127.0.0.1', '-c', 'fsync=off'],
   ])
   const url = (database: string) => `postgres://postgres@127.0.0.1:${port}/${database}`
