@@ -18,11 +18,11 @@ import {
   text,
   url,
 } from '#platform/config'
-import { isTimeZone, parseAllowed, parseHostPort } from './syslog/addresses.ts'
 import { parseDatabaseUrl } from '#platform/postgres/url'
 import { keepProblem } from './rules/definitions.ts'
 import { networkProblem } from './rules/network.ts'
 import { settingsProblem } from './rules/redaction.ts'
+import { isTimeZone, parseAllowed, parseHostPort } from './syslog/addresses.ts'
 
 const KiB = 1024
 const MiB = 1024 * KiB
