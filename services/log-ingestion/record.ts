@@ -67,6 +67,11 @@ export class RecordBuilder {
     return this.#rows
   }
 
+  /** Of the rows so far, in the journal. */
+  get bytes(): number {
+    return this.#at - headerBytesMax
+  }
+
   /** UTF-8 bytes of service, level, message and metadata: what usage counts. */
   get accountedBytes(): number {
     return this.#accountedBytes

@@ -14,9 +14,9 @@ import { deriveKey, loadSecret } from '#platform/tenancy/secret'
 import { sleep } from '#platform/time'
 import { createBuckets } from './access/buckets.ts'
 import { clientAddress, trustedProxies } from './access/client-address.ts'
+import { adminScopes, createDirectory, parseStaticKey, type StaticKey, writeScopes } from './access/directory.ts'
 import { openKeySnapshot } from './access/key-snapshot.ts'
 import { createVolume } from './access/volume.ts'
-import { adminScopes, createDirectory, parseStaticKey, type StaticKey, writeScopes } from './access/directory.ts'
 import { type Config, databaseUrlOf, stateDirOf, storageOf } from './config.ts'
 import { addAdmin } from './http/admin.ts'
 import { createInflightBytes } from './http/body.ts'
@@ -28,22 +28,24 @@ import { createGate } from './http/gate.ts'
 import { acceptHttp2 } from './http/h2c.ts'
 import { addHealth } from './http/health.ts'
 import { createIntake } from './http/intake.ts'
+import { addIntakeStatus } from './http/intake-status.ts'
 import { addKeys } from './http/keys.ts'
 import { addLedger } from './http/ledger.ts'
 import { addNotices } from './http/notices.ts'
 import { addQuarantine } from './http/quarantine.ts'
 import { addReading } from './http/reading.ts'
 import { addReceipts } from './http/receipts.ts'
-import { addStorage } from './http/storage.ts'
 import { addSignIn } from './http/sign-in.ts'
+import { addStorage } from './http/storage.ts'
 import { addUsers } from './http/users.ts'
 import { isTailUpgrade } from './http/web-socket.ts'
 import { createRedaction, type Redaction } from './json/metadata.ts'
 import { openAcceptance } from './pipeline/acceptance.ts'
 import { openAdmission } from './pipeline/admission.ts'
 import { createBacklog } from './pipeline/backlog.ts'
-import { followDayUsage } from './pipeline/day-usage.ts'
 import { openDatabase } from './pipeline/database.ts'
+import { followDayUsage } from './pipeline/day-usage.ts'
+import { createJournalShares } from './pipeline/journal-shares.ts'
 import { createMetrics } from './pipeline/metrics.ts'
 import { createPeople } from './pipeline/people.ts'
 import { createProgress } from './pipeline/progress.ts'
@@ -51,12 +53,13 @@ import { captureSelfLogs } from './pipeline/self-logs.ts'
 import { createSettlement } from './pipeline/settlement.ts'
 import { watchSurroundings } from './pipeline/surroundings.ts'
 import { createTailHub } from './pipeline/tail-hub.ts'
+import { createTurns } from './pipeline/turns.ts'
 import { startUpkeep } from './pipeline/upkeep.ts'
 import { journalReader } from './pipeline/writer.ts'
 import { createReceipts } from './receipt.ts'
-import { noLimits } from './rules/limits.ts'
 import { needRestart } from './reload.ts'
 import { logsServicePath, otlpRoutes } from './rpc/otlp.ts'
+import { noLimits } from './rules/limits.ts'
 import { startRules } from './rules/start.ts'
 import { findOwners } from './store/idempotency.ts'
 import { createVisibility } from './store/visibility.ts'
@@ -151,6 +154,11 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
   }
   const settlement = createSettlement()
   const backlog = createBacklog(journal.end)
+  const shares = createJournalShares({
+    journalBytes: () => journal.bytes,
+    bytesMax: config.journalBytesMax,
+    backlog,
+  })
   const acceptance = await parts.add('acceptance', () =>
     openAcceptance({
       journal,
@@ -158,6 +166,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
       dir,
       log,
       committedRows: () => progress.committedRows,
+      claim: (key, bytes) => shares.claim(key, bytes),
       onAccepted(accepted, header) {
         progress.accepted(accepted.rows, accepted.receivedUs)
         backlog.accepted(accepted, header)
@@ -301,6 +310,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     clock,
     directory,
     acceptance,
+    turns: createTurns(),
     admission,
     settlement,
     receipts,
@@ -426,6 +436,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
   }
   addReading(app, context, { version: base.version, lokiLabels: config.lokiLabels })
   addReceipts(app, context)
+  addIntakeStatus(app, context, registry)
   addStorage(app, context)
   addLedger(app, { ...context, backlog, imbalanceRows: () => progress.imbalanceRows })
   addQuarantine(app, { ...context, acceptance, rules: entryRules, tenancy: () => database.parts?.tenancy })

@@ -196,6 +196,56 @@ test('logs: a query narrows, a mistake is shown where it is, live tail brings a 
   assert.deepEqual(problems, [])
 })
 
+test('logs: every row is accounted for, an alert is tried before it is kept, a deletion is counted before it is done', {
+  skip,
+}, async t => {
+  const { page, problems } = await openPage(t)
+  await page.goto(`${base}#token=${await oneTimeToken()}`)
+  await page.getByTestId('service-strip').waitFor()
+  const marker = `erase-${Date.now()}`
+  for (let i = 0; i < 3; i++)
+    await post(
+      `${purser.url('log-ingestion')}/api/v1/logs`,
+      { log: { timestamp: new Date().toISOString(), service: 'accounted', level: 'error', message: `${marker} ${i}` } },
+      { 'x-api-key': purser.writeKey() },
+    )
+
+  await page.goto(`${base}/logs/intake`)
+  await page.getByTestId('equation').waitFor()
+  await page.locator('[data-testid=equation][data-balanced=true]').waitFor()
+  await page.getByTestId('intake-protocol').first().waitFor()
+
+  await page.goto(`${base}/logs/patterns?q=service%3Aaccounted`)
+  await pollUntil(
+    async () => {
+      await page.getByTestId('log-query').press('Enter')
+      return (await page.getByTestId('pattern-row').filter({ hasText: '<' }).count()) > 0
+    },
+    { what: 'the pattern of three lines', timeoutMs: 15_000, everyMs: 500 },
+  )
+
+  await page.goto(`${base}/logs/alerts`)
+  await page.getByTestId('new-alert').click()
+  await page.getByTestId('alert-name').fill('Accounted errors')
+  await page.getByTestId('alert-query').fill('service:accounted')
+  await page.getByTestId('alert-threshold').fill('1')
+  await page.getByTestId('alert-preview').click()
+  await page.getByTestId('alert-back-test').waitFor()
+  await page.getByRole('button', { name: 'Create alert' }).click()
+  await page.getByTestId('alert-row').filter({ hasText: 'Accounted errors' }).waitFor()
+
+  await page.goto(`${base}/logs/data`)
+  await page.getByTestId('new-deletion').click()
+  await page.getByTestId('deletion-query').fill(`"${marker}"`)
+  await page.getByTestId('deletion-reason').fill('a test of erasure')
+  await page.getByTestId('deletion-count').click()
+  await page.getByRole('button', { name: 'Delete 3 entries for good' }).click()
+  await page.getByTestId('deletion-row').filter({ hasText: 'a test of erasure' }).waitFor()
+  await page.goto(`${base}/logs?q=${encodeURIComponent(`"${marker}"`)}`)
+  await page.getByTestId('empty').getByText('Nothing matches').waitFor()
+  assert.deepEqual(problems, [])
+})
+
 test('every screen shows something true in both themes, at phone and desk width, without errors', { skip }, async t => {
   for (const [scheme, width] of [
     ['dark', 1280],
@@ -204,7 +254,8 @@ test('every screen shows something true in both themes, at phone and desk width,
     const { page, problems } = await openPage(t, { scheme, width })
     await page.goto(`${base}#token=${await oneTimeToken()}`)
     await page.getByTestId('service-strip').waitFor()
-    for (const path of ['hosts', 'logs', 'spend', 'usage', 'builds', 'settings']) {
+    const logTabs = ['patterns', 'intake', 'quarantine', 'alerts', 'data', 'errors'].map(tab => `logs/${tab}`)
+    for (const path of ['hosts', 'logs', ...logTabs, 'spend', 'usage', 'builds', 'settings']) {
       await page.goto(`${base}/${path}`)
       await page.locator('main h1').waitFor()
       const overflow = await page.evaluate<number>(

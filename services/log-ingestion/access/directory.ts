@@ -6,8 +6,8 @@ import { deriveKey } from '#platform/tenancy/secret'
 import type { Principal, Tenancy } from '#platform/tenancy/tenancy'
 import { type Role, verifyToken } from '#platform/tenancy/token'
 import type { Clock } from '#platform/time'
-import type { KeySnapshot, KnownKey } from './key-snapshot.ts'
 import { looksLikeJwt, type UserClaims, verifyJwt } from './jwt.ts'
+import type { KeySnapshot, KnownKey } from './key-snapshot.ts'
 
 export const scopes = ['logs:write', 'logs:read', 'logs:admin', 'faults:write', 'faults:read', 'tenants:any'] as const
 export type Scope = (typeof scopes)[number]

@@ -18,6 +18,7 @@ import type { Admission, Entrance } from '../pipeline/admission.ts'
 import type { IntakeMetrics } from '../pipeline/metrics.ts'
 import type { AcceptedPlace } from '../pipeline/remembered.ts'
 import type { Settlement } from '../pipeline/settlement.ts'
+import { TooManyWaiting, type Turns } from '../pipeline/turns.ts'
 import { type Answer, type Fault, type IntakeRoute, jsonType, Refusal, type Target } from '../protocols/protocol.ts'
 import type { Receipts } from '../receipt.ts'
 import { noDedupe, RecordBuilder } from '../record.ts'
@@ -41,6 +42,8 @@ export interface IntakeContext {
   clock: Clock
   directory: Directory
   acceptance: Acceptance
+  /** Whose body is decoded next. */
+  turns: Turns
   admission: Admission
   settlement: Settlement
   receipts: Receipts
@@ -263,7 +266,9 @@ async function takeIn(
   const nowMs = first ? Number(first.receivedUs / 1_000n) : context.clock.now()
   const tally = newTally()
   const builder = new RecordBuilder(Math.min(body.length + 64, 1024 * 1024))
-  const decoded = await finish(
+  const decoded = await context.turns.run(
+    caller.key,
+    body.length,
     route.decode(target, body, builder, {
       rules: context.rules,
       lineBytesMax: context.lineBytesMax,
@@ -385,7 +390,7 @@ function faultOf(context: IntakeContext, error: unknown): Fault {
   if (error instanceof TooManyEntries)
     return tooLarge(`the request has more than ${error.entriesMax} entries; send fewer at once`)
   if (error instanceof UnsupportedEncoding) return { kind: 'encoding', status: 415, detail: error.message }
-  if (error instanceof TooMuchInFlight) return shed(context, 'INFLIGHT', 1)
+  if (error instanceof TooMuchInFlight || error instanceof TooManyWaiting) return shed(context, 'INFLIGHT', 1)
   if (error instanceof JournalFull) return shed(context, 'JOURNAL_FULL', Math.max(1, context.drainRetryS()))
   if (error instanceof JournalDiskError) return shed(context, error.reason, 30)
   if (error instanceof JournalClosed) return shed(context, 'DRAINING', 1)

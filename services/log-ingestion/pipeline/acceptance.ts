@@ -68,6 +68,8 @@ export async function openAcceptance(o: {
   dir: string
   log: Logger
   committedRows: () => bigint | undefined
+  /** @throws JournalFull: this key holds as much of a filling journal as it may */
+  claim: (key: string, bytes: number) => void
   /** Right after each append, in the order of the journal. */
   onAccepted: (accepted: Accepted, header: Omit<RecordHeader, 'rowsBefore'>) => void
 }): Promise<Acceptance> {
@@ -151,6 +153,11 @@ export async function openAcceptance(o: {
       if (isClosed) return Promise.reject(new JournalClosed())
       if (waiting.length >= waitingMax)
         return Promise.reject(new JournalFull(`${waiting.length} requests wait for the disk already`, 1))
+      try {
+        o.claim(header.key, builder.bytes)
+      } catch (error) {
+        return Promise.reject(error)
+      }
       return new Promise((resolve, reject) => {
         waiting.push({ builder, header, resolve, reject })
         if (!isWriting) void writeGroups()

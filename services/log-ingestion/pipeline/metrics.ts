@@ -114,7 +114,8 @@ export function createMetrics(
       receivedBytes.labels(protocol).inc(bytes)
     },
     forgotten: (kind: 'dedupe' | 'idempotency', count: number) => forgotten.labels(kind).inc(count),
-    limited: (key: string, limit: 'requests' | 'rows' | 'bytes' | 'quota' | 'overload' | 'auth') => limited.labels(keyLabel(key), limit).inc(),
+    limited: (key: string, limit: 'requests' | 'rows' | 'bytes' | 'quota' | 'overload' | 'auth') =>
+      limited.labels(keyLabel(key), limit).inc(),
     cleaned(tally: Tally) {
       for (const [rule, count] of tally.redactions) redactions.labels(ruleLabel(rule)).inc(count)
       if (tally.nul > 0) sanitized.labels('nul').inc(tally.nul)
