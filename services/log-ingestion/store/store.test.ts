@@ -208,12 +208,12 @@ test('stored ranges merge into one per segment and still cover every offset', as
   await mergeCommitted(store.sql, store.replica, { segment: store.segment, offset: 500 })
   const ranges = (await loadCommitted(store.sql, store.replica)).get(store.segment)
   assert.deepEqual(ranges, [
-    { from: 0, to: 300 },
-    { from: 400, to: 500 },
+    { from: 0, to: 300, rows: 3 },
+    { from: 400, to: 500, rows: 1 },
   ])
-  assert.equal(storedRange(ranges, 150), 300)
+  assert.equal(storedRange(ranges, 150)?.to, 300)
   assert.equal(storedRange(ranges, 300), undefined)
-  assert.equal(storedRange(ranges, 499), 500)
+  assert.equal(storedRange(ranges, 499)?.to, 500)
 })
 
 test('an entry the database refuses is quarantined alone, its neighbours are stored, and both are counted', async t => {
