@@ -30,6 +30,7 @@ describe('G25: while the database is away known keys keep working, and unknown o
     assert.ok(!snapshot.includes(key))
     proxy.down()
     assert.equal((await s.post('/api/v1/logs', one(), { 'x-api-key': key })).status, 202, 'from memory')
+    await s.stop()
     const restarting = s.restart({ LOG_INGESTION_SERVER_PORT: new URL(s.url).port })
     await pollUntil(async () => (await s.post('/api/v1/logs', one(), { 'x-api-key': key })).status === 202, {
       what: 'the key to be known from the snapshot',

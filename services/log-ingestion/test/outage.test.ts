@@ -105,6 +105,7 @@ test('a start without a database listens at once and stores what came meanwhile 
   const acknowledged = new Set<string>()
   await load(s, 2, acknowledged, 'first life')
   proxy.down()
+  await s.stop()
   // start() gives the database ten seconds before it returns; the port is open before that.
   const restarting = s.restart({ LOG_INGESTION_SERVER_PORT: new URL(s.url).port })
   await pollUntil(async () => (await s.post('/api/v1/logs/batch', batch(entry({ message: 'early' })))).status === 202, {

@@ -54,18 +54,20 @@ export async function startService(
     ...o.env,
   }
   let running: Service | undefined
+  let lastUrl = ''
   let base = o.base ?? testBase(t)
   const run = async (more: Record<string, string> = {}) => {
     const loaded = loadConfig(spec, { env: { ...env, ...more } })
     assert.ok(loaded.ok, loaded.ok ? '' : JSON.stringify(loaded.problems))
     running = await start(loaded.config, base)
+    lastUrl = running.url
   }
   await run()
   t.after(async () => {
     await running?.close()
     await rm(dir, { recursive: true, force: true })
   })
-  const url = () => running?.url ?? ''
+  const url = () => running?.url ?? lastUrl
   const service: TestService = {
     get url() {
       return url()
