@@ -79,7 +79,9 @@ export async function startPurser(
       throw new Error(`purser up ended with ${code}: ${output.join('').slice(-3_000)}`)
     })
     early.catch(() => {})
-    await Promise.race([isUp, early])
+    await Promise.race([isUp, early]).catch(error => {
+      throw new Error(`purser did not come up; it said:\n${output.join('').slice(-8_000)}`, { cause: error })
+    })
     return performance.now() - startedMs
   }
   const running = () => {
@@ -125,10 +127,11 @@ export async function startPurser(
   }
 }
 
-/** A shift that leaves every port free, away from the standard ports and from parallel test files. */
+/** A shift that leaves every port free, away from the standard ports and from parallel test files. Below 32768: from there on
+ *  systems hand out ports to whoever asks for any. */
 async function freeOffset(dataDir: string): Promise<number> {
   for (let attempt = 0; attempt < 50; attempt++) {
-    const portOffset = 10_000 + Math.floor(Math.random() * 400) * 100
+    const portOffset = 10_000 + Math.floor(Math.random() * 130) * 100
     const plan = planServices({ only: serviceNames, portOffset, dataDir, databaseUrl: '', env: {} })
     if ((await findTakenPorts(plan)).length === 0) return portOffset
   }
