@@ -1,0 +1,72 @@
+// Debian's Redis on a port of its own, that can die, fall silent and come back.
+
+import { type ChildProcess, spawn } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { TestContext } from 'node:test'
+import { Redis } from 'ioredis'
+import { pollUntil } from '../../../test/kit/poll.ts'
+
+const command = '/usr/bin/redis-server'
+
+export const whyNoRedis = existsSync(command) ? false : 'redis-server is not installed: apt-get install redis-server'
+
+export interface RedisServer {
+  url: string
+  /** Speaks to it past the service. */
+  client: Redis
+  /** kill -9: nothing it held is left. */
+  kill(): Promise<void>
+  /** Connections stay and nothing is answered. */
+  pause(): void
+  resume(): void
+  start(): Promise<void>
+}
+
+export async function redisServer(t: TestContext): Promise<RedisServer> {
+  const dir = await mkdtemp(join(tmpdir(), 'purser-redis-'))
+  const port = await freePort()
+  const url = `redis://127.0.0.1:${port}`
+  const client = new Redis(url, { lazyConnect: true, retryStrategy: () => 50 })
+  client.on('error', () => {})
+  let child: ChildProcess | undefined
+  const kill = async () => {
+    const running = child
+    child = undefined
+    if (!running || running.exitCode !== null || running.signalCode !== null) return
+    const gone = new Promise(resolve => running.once('close', resolve))
+    running.kill('SIGKILL')
+    await gone
+  }
+  const start = async () => {
+    child = spawn(command, ['--port', String(port), '--bind', '127.0.0.1', '--save', '', '--dir', dir], {
+      stdio: 'ignore',
+    })
+    await pollUntil(() => client.ping(), { what: 'Redis to answer', everyMs: 20 })
+  }
+  t.after(async () => {
+    client.disconnect()
+    await kill()
+    await rm(dir, { recursive: true, force: true })
+  })
+  await start()
+  return {
+    url,
+    client,
+    kill,
+    pause: () => void child?.kill('SIGSTOP'),
+    resume: () => void child?.kill('SIGCONT'),
+    start,
+  }
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer()
+  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
+  const address = server.address()
+  await new Promise(resolve => server.close(resolve))
+  return address !== null && typeof address === 'object' ? address.port : 0
+}
