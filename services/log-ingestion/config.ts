@@ -18,9 +18,9 @@ import {
   text,
   url,
 } from '#platform/config'
+import { networkProblem } from '#platform/network'
 import { parseDatabaseUrl } from '#platform/postgres/url'
 import { keepProblem } from './rules/definitions.ts'
-import { networkProblem } from './rules/network.ts'
 import { settingsProblem } from './rules/redaction.ts'
 import { isTimeZone, parseAllowed, parseHostPort } from './syslog/addresses.ts'
 

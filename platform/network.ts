@@ -1,4 +1,4 @@
-// Which addresses a webhook may never reach.
+// Which addresses a webhook may never reach: link-local ones lead to the metadata service of a cloud, and its keys.
 
 import { BlockList, isIP, isIPv4 } from 'node:net'
 
@@ -6,7 +6,7 @@ export interface DeniedNetworks {
   has(address: string): boolean
 }
 
-/** What is wrong with a network of WEBHOOK_DENY; undefined when nothing is. */
+/** What is wrong with a network of a WEBHOOK_DENY setting; undefined when nothing is. */
 export function networkProblem(network: string): string | undefined {
   const [address = '', prefix, ...rest] = network.split('/')
   const family = isIP(address)
