@@ -18,6 +18,8 @@ const usageQuery = z.object({
   from: instant.optional(),
   to: instant.optional(),
   by: z.enum(['meter', 'vm', 'day', 'hour']).default('meter'),
+  /** Only this VM: no events, and a ledger of its own. */
+  vm: z.string().min(1).max(255).optional(),
   wait,
 })
 
@@ -89,8 +91,9 @@ export function customerRoutes(app: FastifyInstance, o: ReadContext) {
     const edges = edgesMs.map(ms => BigInt(ms) * 1_000_000n)
     const policyOf = (span: number) => policyAt(policies, edgesMs[span] ?? fromMs)
     const complete = await o.isComplete()
-    const vms = await loadVmUsage(o.reader, id, edges, o.rules)
-    const events = query.by === 'vm' ? [] : await loadEventUsage(o.sql, o.meters, id, edges)
+    const vms = await loadVmUsage(o.reader, id, edges, o.rules, query.vm)
+    const hasEvents = query.by !== 'vm' && query.vm === undefined
+    const events = hasEvents ? await loadEventUsage(o.sql, o.meters, id, edges) : []
     const spans = edgesMs.slice(1).map((to, i) => ({ from: rfc3339(edgesMs[i] ?? to), to: rfc3339(to) }))
     return {
       customerId: id,

@@ -42,14 +42,17 @@ export function quarantineRoutes(app: FastifyInstance, o: CloseContext & { intak
 
   app.post('/v1/quarantine/:id/release', async request => {
     const row = await mustLoadOpen(request)
+    const why = whyOf(request)
     // Into the journal first, then the decision: a crash between leaves it open, and releasing it again adds nothing.
     await o.intake.acknowledge([factOf(row, nowNs(o.clock))]).catch((error: unknown) => {
       throw error instanceof NotAcknowledged ? notAcknowledgedProblem(error.why) : error
     })
-    return decide(request, row, 'released')
+    return decide(request, row, 'released', why)
   })
 
-  app.post('/v1/quarantine/:id/discard', async request => decide(request, await mustLoadOpen(request), 'discarded'))
+  app.post('/v1/quarantine/:id/discard', async request =>
+    decide(request, await mustLoadOpen(request), 'discarded', whyOf(request)),
+  )
 
   async function mustLoadOpen(request: FastifyRequest): Promise<QuarantineRow> {
     mustBeOperator(request)
@@ -60,17 +63,34 @@ export function quarantineRoutes(app: FastifyInstance, o: CloseContext & { intak
     return row
   }
 
-  async function decide(request: FastifyRequest, row: QuarantineRow, state: 'released' | 'discarded') {
+  async function decide(
+    request: FastifyRequest,
+    row: QuarantineRow,
+    state: 'released' | 'discarded',
+    reason: string | null,
+  ) {
     await o.sql.begin(async tx => {
       if (!(await decideQuarantine(tx, row.id, state))) throw decided(row.id, 'decided')
       const object = `quarantine ${row.id}`
       await o.audit(
-        { actor: closeBy(request, null).actor, action: `quarantine.${state}`, object, after: toView(row) },
+        {
+          actor: closeBy(request, null).actor,
+          action: `quarantine.${state}`,
+          object,
+          after: { ...toView(row), why: reason },
+        },
         tx,
       )
     })
     return { ...toView(row), state }
   }
+}
+
+const decision = z.strictObject({ reason: z.string().trim().min(1).max(500).nullable().default(null) })
+
+/** For the audit, beside what was decided. */
+function whyOf(request: FastifyRequest): string | null {
+  return parseInput(decision, request.body ?? {}).reason
 }
 
 const digits = z

@@ -17,11 +17,13 @@ export async function findSeries(
   fromNs: bigint,
   toNs: bigint,
   seriesMax: number,
+  vmId: string | null = null,
 ): Promise<Series[]> {
   // `last_ns` may lag by a minute, and one reading outside on either side still spans the edge.
   const rows = await sql<Series[]>`
     select series_id as "seriesId", vm_id as "vmId" from billaged.series s
     where customer_id = ${customerId} and last_ns >= ${fromNs - 120_000_000_000n}
+      and (${vmId}::text is null or vm_id = ${vmId})
       and (first_ns < ${toNs} or exists (
         select 1 from billaged.vm_mark m
         where m.vm_id = s.vm_id and m.customer_id = s.customer_id and m.kind = 'start' and m.at_ns < ${toNs}

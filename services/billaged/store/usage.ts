@@ -12,17 +12,18 @@ import { findSeries, loadMarks, loadReadings, type PartReader } from './series.t
 /** Most VMs one answer folds. Beyond it the hour cache of the specification is needed, which is not there yet. */
 export const vmsPerQueryMax = 2_000
 
-/** What each VM of a customer used between neighbouring edges (ascending, Unix ns). */
+/** What each VM of a customer, or the one named, used between neighbouring edges (ascending, Unix ns). */
 export async function loadVmUsage(
   reader: PartReader,
   customerId: string,
   edges: readonly bigint[],
   rules: FoldRules,
+  only: string | null = null,
 ): Promise<VmUsage[]> {
   const [fromNs, toNs] = [edges[0], edges.at(-1)]
   if (fromNs === undefined || toNs === undefined || fromNs === toNs) return []
   const usage: VmUsage[] = []
-  for (const { seriesId, vmId } of await findSeries(reader.sql, customerId, fromNs, toNs, vmsPerQueryMax)) {
+  for (const { seriesId, vmId } of await findSeries(reader.sql, customerId, fromNs, toNs, vmsPerQueryMax, only)) {
     const { cells, add } = createCells(edges)
     const peaks = cells.map(() => 0n)
     const marks = await loadMarks(reader, customerId, vmId)

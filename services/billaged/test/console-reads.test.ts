@@ -1,0 +1,47 @@
+// What the console's pages ask for beyond the guide's reads.
+
+import assert from 'node:assert/strict'
+import test from 'node:test'
+import { pollUntil } from '../../../test/kit/poll.ts'
+import type { Usage } from '../api.ts'
+import { metric, minuteNs, minutesAgo, startBilling } from './kit.ts'
+
+test('the hours of one VM add up to its share of the customer, and nobody else is in them', async t => {
+  const billing = await startBilling(t)
+  const base = minutesAgo(180)
+  const iso = (minute: number) => Temporal.Instant.fromEpochNanoseconds(base + BigInt(minute) * minuteNs).toString()
+  for (const [vmId, slope] of [
+    ['vm-1', 100n],
+    ['vm-2', 7n],
+  ] as const) {
+    const metrics = Array.from({ length: 120 }, (_, i) => metric(base + BigInt(i) * minuteNs, BigInt(i + 1) * slope))
+    assert.equal((await billing.rpc('SendMetricsBatch', { vmId, customerId: 'acme', metrics })).status, 200)
+  }
+  const span = `from=${iso(0)}&to=${iso(120)}&wait=20s`
+  const read = async (query: string) =>
+    (await billing.api('GET', `/v1/customers/acme/usage?${span}&${query}`)).body as Usage
+  const sum = ({ rows }: Usage) =>
+    rows.filter(({ meter }) => meter === 'vm_cpu').reduce((total, { quantity }) => total + BigInt(quantity), 0n)
+  const hours = await read('by=hour&vm=vm-1')
+  assert.equal(sum(hours), 119n * 100n)
+  assert.ok(hours.rows.every(({ from, to }) => from !== undefined && to !== undefined))
+  assert.equal(sum(await read('by=vm')), 119n * 107n)
+  assert.equal(hours.ledger.measuredNs, `${119n * minuteNs}`)
+  assert.deepEqual((await read('by=day&vm=nobody')).rows, [])
+})
+
+test('a quarantined item is discarded with a reason that the audit keeps, and a wrong body is named', async t => {
+  const billing = await startBilling(t)
+  const metrics = [metric(BigInt(Date.now()) * 1_000_000n + 3_600_000_000_000n, 1n)]
+  await billing.rpc('SendMetricsBatch', { vmId: 'vm-1', customerId: 'acme', metrics })
+  const item = await pollUntil(
+    async () => ((await billing.api('GET', '/v1/quarantine')).body as { items: { id: string }[] }).items[0],
+    { what: 'the sample from the future, set aside', timeoutMs: 10_000 },
+  )
+  const wrong = await billing.api('POST', `/v1/quarantine/${item.id}/discard`, { reason: '' })
+  assert.equal(wrong.status, 400)
+  assert.match(JSON.stringify(wrong.body), /reason/)
+  const done = await billing.api('POST', `/v1/quarantine/${item.id}/discard`, { reason: 'clock of the host was wrong' })
+  assert.equal(done.status, 200)
+  assert.equal((await billing.api('POST', `/v1/quarantine/${item.id}/release`, {})).status, 409)
+})
