@@ -14,7 +14,9 @@ export function entryLine(entry: ShownEntry, t: Terminal): string {
   const { timestamp, service, level, message, metadata } = entry
   const paint = /^(ERROR|CRITICAL|FATAL)$/.test(level) ? t.red : /^WARN/.test(level) ? t.yellow : t.green
   const more = metadata === null || metadata === undefined ? '' : ` ${t.dim(JSON.stringify(metadata))}`
-  return `${t.dim(timestamp)} ${paint(level.padEnd(5))} ${t.bold(service)} ${message}${more}`
+  // Trailing zeros are trimmed in answers; lines that stand below each other read better with all three digits.
+  const time = timestamp.replace(/(\.\d+)?Z$/, (_, fraction: string = '.') => `${fraction.padEnd(4, '0')}Z`)
+  return `${t.dim(time)} ${paint(level.padEnd(5))} ${t.bold(service)} ${message}${more}`
 }
 
 /** JSON whose numbers keep their digits when they are written again. */

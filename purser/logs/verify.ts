@@ -45,7 +45,11 @@ export async function verify(args: readonly string[], { env }: CommandContext): 
   const broken = days.filter(day => day.broken)
   if (!values.json)
     process.stderr.write(
-      broken.length > 0 ? `${broken.length} of ${days.length} days do not hold\n` : `${days.length} days hold\n`,
+      broken.length > 0
+        ? `${broken.length} of ${days.length} days do not hold\n`
+        : days.length === 1
+          ? 'The day holds.\n'
+          : `All ${days.length} days hold.\n`,
     )
   return broken.length > 0 ? 1 : 0
 }
