@@ -6,8 +6,8 @@ import { execFile } from 'node:child_process'
 import { mkdir, mkdtemp, rm, statfs, truncate, writeFile } from 'node:fs/promises'
 import os from 'node:os'
 import path from 'node:path'
-import type { TestContext } from 'node:test'
 import { promisify } from 'node:util'
+import type { Skippable } from './cleanup.ts'
 
 const run = promisify(execFile)
 
@@ -20,7 +20,7 @@ export interface SmallDisk {
 }
 
 /** A tmpfs of `bytes`; writes beyond it fail with ENOSPC. Undefined when the test was skipped. */
-export async function smallDisk(t: TestContext, { bytes }: { bytes: number }): Promise<SmallDisk | undefined> {
+export async function smallDisk(t: Skippable, { bytes }: { bytes: number }): Promise<SmallDisk | undefined> {
   const root = await mountTmpfs(t, bytes)
   if (root === undefined) return undefined
   const dir = path.join(root, 'data')
@@ -46,7 +46,7 @@ export interface ThinDisk {
  * An ext4 of 64 MiB on a device that holds only `bytes`, as on a thin-provisioned volume: write(2) succeeds, and it is
  * the fdatasync that fails. Undefined when the test was skipped.
  */
-export async function thinDisk(t: TestContext, { bytes }: { bytes: number }): Promise<ThinDisk | undefined> {
+export async function thinDisk(t: Skippable, { bytes }: { bytes: number }): Promise<ThinDisk | undefined> {
   const believedBytes = 64 * 1024 * 1024
   const below = await mountTmpfs(t, bytes)
   if (below === undefined) return undefined
@@ -66,7 +66,7 @@ export async function thinDisk(t: TestContext, { bytes }: { bytes: number }): Pr
   return { dir, grow: async () => void (await run('mount', ['-o', `remount,size=${2 * believedBytes}`, below])) }
 }
 
-async function mountTmpfs(t: TestContext, bytes: number): Promise<string | undefined> {
+async function mountTmpfs(t: Skippable, bytes: number): Promise<string | undefined> {
   if (process.platform !== 'linux' || process.getuid?.() !== 0) {
     t.skip('a real full disk needs mount(8), which needs Linux and root')
     return undefined

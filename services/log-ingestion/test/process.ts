@@ -2,8 +2,8 @@
 
 import { type ChildProcess, spawn } from 'node:child_process'
 import { createInterface } from 'node:readline'
-import type { TestContext } from 'node:test'
 import { fileURLToPath } from 'node:url'
+import type { Cleanup } from '../../../test/kit/cleanup.ts'
 import { pollUntil } from '../../../test/kit/poll.ts'
 
 const launcher = fileURLToPath(new URL('../../../bin/log-ingestion', import.meta.url))
@@ -25,7 +25,7 @@ export interface Child {
 
 /** Killed by t.after if it still runs. */
 export function startProcess(
-  t: TestContext,
+  t: Cleanup,
   o: { env: Record<string, string>; cwd?: string; command?: string; args?: string[]; uid?: number },
 ): Child {
   const child = spawn(o.command ?? launcher, o.args ?? [], {

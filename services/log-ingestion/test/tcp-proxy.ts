@@ -1,7 +1,16 @@
-// A TCP proxy between the service and its database that can be rude: refuse, cut, fall silent, or die inside a COMMIT.
+// A TCP proxy between the service and its database that can be rude: refuse, cut, fall silent, or do something to a COMMIT.
 
 import { connect, createServer, type Server, type Socket } from 'node:net'
-import type { TestContext } from 'node:test'
+import type { Cleanup } from '../../../test/kit/cleanup.ts'
+
+/** What becomes of a COMMIT. Whoever sent it never hears of it. */
+export type CommitFate =
+  /** The server gets it at once. */
+  | 'delivered'
+  /** The server never gets it, and rolls back. */
+  | 'lost'
+  /** The server gets it a moment after the sender was cut off, and perhaps came back. */
+  | 'late'
 
 export interface TcpProxy {
   /** The database's address, through here. */
@@ -11,13 +20,19 @@ export interface TcpProxy {
   /** Keeps connections and lets nothing through. */
   silence(): void
   up(): void
-  /** From now on the next `count` COMMITs reach the server, and the answer never comes back. */
+  /** Lets through again, on the connections there are, what they say from now on; what was swallowed stays lost. */
+  listenAgain(): void
+  /** For the next COMMITs, one after the other. `onCommit` is called as each arrives, before anything happens to it. */
+  atCommit(fates: readonly CommitFate[], onCommit?: () => void): void
+  /** The same for `count` COMMITs that are delivered. */
   cutAfterCommit(count: number): void
   readonly commitsCut: number
 }
 
+const lateMs = 400
+
 /** `databaseUrl` must name a TCP host or a unix socket folder, as the test kit's do. */
-export async function tcpProxy(t: TestContext, databaseUrl: string): Promise<TcpProxy> {
+export async function tcpProxy(t: Cleanup, databaseUrl: string): Promise<TcpProxy> {
   const parsed = new URL(databaseUrl.replace(/^postgres:\/\/\//, 'postgres://localhost/'))
   const folder = parsed.searchParams.get('host')
   const port = Number(parsed.searchParams.get('port') ?? (parsed.port || 5432))
@@ -27,7 +42,8 @@ export async function tcpProxy(t: TestContext, databaseUrl: string): Promise<Tcp
   const pairs = new Set<{ inner: Socket; outer: Socket }>()
   let isDown = false
   let isSilent = false
-  let cuts = 0
+  let fates: CommitFate[] = []
+  let onCommit: (() => void) | undefined
   let commitsCut = 0
 
   const server: Server = createServer(outer => {
@@ -35,26 +51,27 @@ export async function tcpProxy(t: TestContext, databaseUrl: string): Promise<Tcp
     const inner = connect(target)
     const pair = { inner, outer }
     pairs.add(pair)
+    /** A COMMIT of this connection met its fate: nothing passes any more, and the server may have work left. */
     let isMuted = false
+    const holdsCommit = commitFinder()
     const end = () => {
       pairs.delete(pair)
       outer.destroy()
-      // A server that is not told goes on with what it got.
-      if (isMuted) inner.end()
-      else inner.destroy()
+      if (!isMuted) inner.destroy()
     }
     outer.on('data', (chunk: Buffer) => {
-      if (isSilent) return
-      if (cuts > 0 && isCommit(chunk)) {
-        cuts--
-        commitsCut++
-        isMuted = true
-        inner.write(chunk)
-        // The server has it; whoever sent it will never know.
-        inner.once('data', () => outer.destroy())
-        return
-      }
-      inner.write(chunk)
+      if (isSilent || isMuted) return
+      const fate = holdsCommit(chunk) ? fates.shift() : undefined
+      if (fate === undefined) return void inner.write(chunk)
+      isMuted = true
+      commitsCut++
+      onCommit?.()
+      if (fate === 'lost') inner.destroy()
+      // A server that is not told goes on with what it got; its end of the connection is closed when it has answered.
+      else if (fate === 'delivered') inner.end(chunk)
+      else setTimeout(() => inner.end(chunk), lateMs)
+      if (fate === 'delivered') inner.once('data', () => outer.destroy())
+      else outer.destroy()
     })
     inner.on('data', chunk => {
       if (!isSilent && !isMuted) outer.write(chunk)
@@ -78,6 +95,10 @@ export async function tcpProxy(t: TestContext, databaseUrl: string): Promise<Tcp
     server.close()
   })
   const user = parsed.searchParams.get('user') ?? parsed.username
+  const atCommit: TcpProxy['atCommit'] = (next, hook) => {
+    fates = [...next]
+    onCommit = hook
+  }
   return {
     url: `postgres://${encodeURIComponent(user)}${parsed.password ? `:${parsed.password}` : ''}@127.0.0.1:${listenPort}${parsed.pathname}?sslmode=disable`,
     down() {
@@ -93,16 +114,65 @@ export async function tcpProxy(t: TestContext, databaseUrl: string): Promise<Tcp
       isDown = false
       isSilent = false
     },
-    cutAfterCommit(count) {
-      cuts = count
+    listenAgain() {
+      isSilent = false
     },
+    atCommit,
+    cutAfterCommit: count => atCommit(Array<CommitFate>(count).fill('delivered')),
     get commitsCut() {
       return commitsCut
     },
   }
 }
 
-/** The simple or extended query that ends a transaction. */
-function isCommit(chunk: Buffer): boolean {
-  return chunk.length < 200 && /commit/i.test(chunk.toString('latin1'))
+const startupHeaderBytes = 4
+const headerBytes = 5
+/** As much of a message as is read; the statements looked for are shorter. */
+const headBytesMax = 128
+
+/** Follows what one client says, message by message: true for a piece with a COMMIT in it. A driver that prepares its
+ *  statements sends the word once per connection and from then on only the name it gave it. */
+function commitFinder(): (chunk: Buffer) => boolean {
+  const commits = new Set<string>()
+  let isStarted = false
+  let head = Buffer.alloc(0)
+  let skip = 0
+
+  const isCommit = (type: string, [first = '', second = '']: string[]): boolean => {
+    const isWord = (text: string) => /^\s*commit\s*$/i.test(text)
+    if (type === 'Q') return isWord(first)
+    if (type === 'P') {
+      if (isWord(second)) commits.add(first)
+      else commits.delete(first)
+    }
+    return type === 'B' && commits.has(second)
+  }
+
+  return chunk => {
+    let found = false
+    for (let at = 0; at < chunk.length; ) {
+      if (skip > 0) {
+        const passed = Math.min(skip, chunk.length - at)
+        skip -= passed
+        at += passed
+        continue
+      }
+      const known = head.length
+      head = Buffer.concat([head, chunk.subarray(at, at + headBytesMax - known)])
+      const fixed = isStarted ? headerBytes : startupHeaderBytes
+      if (head.length < fixed) return found
+      const length = head.readInt32BE(fixed - 4) + fixed - 4
+      if (head.length < Math.min(length, headBytesMax)) return found
+      if (isStarted) {
+        const texts = head.toString('latin1', headerBytes, Math.min(length, headBytesMax)).split('\0')
+        found = isCommit(String.fromCharCode(head[0] ?? 0), texts) || found
+      }
+      isStarted = true
+      const taken = Math.min(length, head.length) - known
+      skip = length - known - taken
+      at += taken
+      head = Buffer.alloc(0)
+    }
+    return found
+  }
 }
