@@ -168,6 +168,11 @@ export const spec = defineConfig({
       env: 'API_KEYS',
       bare: ['API_KEYS'],
       yaml: 'auth.api_keys',
+    redisUrl: setting(secret, {
+      bare: ['REDIS_URL'],
+      doc: 'Redis through which replicas share limits and live tails, such as redis://cache:6379; none: limits are per replica.',
+    }),
+
       default: '',
       doc: 'Keys that may send; `slug=key` gives a key to a tenant other than public.',
     }),
@@ -369,6 +374,12 @@ export const spec = defineConfig({
     if (!/^\d{1,3}\.\d{1,3}\.\d{1,3}$/.test(values.elasticVersion))
       problems.push({
         name: 'LOG_INGESTION_ELASTIC_VERSION',
+    if (values.redisUrl !== undefined && !isRedisUrl(values.redisUrl))
+      problems.push({
+        name: 'REDIS_URL',
+        value: '***',
+        problem: 'must be redis://host:6379 or rediss://host:6379, with user:password@ before the host where needed',
+      })
         value: values.elasticVersion,
         problem: 'must be three numbers, such as 8.19.0',
       })
@@ -389,6 +400,10 @@ function syslogProblems(values: {
   syslogTcp: string | undefined
   syslogUdp: string | undefined
   syslogTlsCert: string | undefined
+function isRedisUrl(text: string): boolean {
+  return /^rediss?:$/.test(URL.canParse(text) ? new URL(text).protocol : '')
+}
+
   syslogTlsKey: string | undefined
   syslogKey: string | undefined
   syslogAllow: readonly string[]

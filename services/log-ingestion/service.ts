@@ -16,9 +16,11 @@ import { createBuckets } from './access/buckets.ts'
 import { clientAddress, trustedProxies } from './access/client-address.ts'
 import { adminScopes, createDirectory, parseStaticKey, type StaticKey, writeScopes } from './access/directory.ts'
 import { openKeySnapshot } from './access/key-snapshot.ts'
+import { openRequestLimits } from './access/request-limits.ts'
 import { createVolume } from './access/volume.ts'
 import { type Config, databaseUrlOf, stateDirOf, storageOf } from './config.ts'
 import { addAdmin } from './http/admin.ts'
+import { fetchTokens } from './http/admit-request.ts'
 import { createInflightBytes } from './http/body.ts'
 import { createBrowserDoor } from './http/browser.ts'
 import { authorize } from './http/caller.ts'
@@ -57,6 +59,7 @@ import { createTurns } from './pipeline/turns.ts'
 import { startUpkeep } from './pipeline/upkeep.ts'
 import { journalReader } from './pipeline/writer.ts'
 import { createReceipts } from './receipt.ts'
+import { createRedis } from './redis.ts'
 import { needRestart } from './reload.ts'
 import { logsServicePath, otlpRoutes } from './rpc/otlp.ts'
 import { noLimits } from './rules/limits.ts'
@@ -115,6 +118,14 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     dataDir: config.purserDir ?? dir,
     ...(config.platformSecret === undefined ? {} : { secret: config.platformSecret }),
   })
+  const redis =
+    config.redisUrl === undefined
+      ? undefined
+      : createRedis(config.redisUrl, log, {
+          // Replicas of one installation have its secret in common.
+          namespace: deriveKey(secret, 'redis namespace').toString('hex').slice(0, 12),
+        })
+  if (redis) parts.onClose('redis', () => redis.close())
   const databaseUrl = databaseUrlOf(config)
   const hasOwnInstallation = databaseUrl === undefined || config.isSupervised
   const writeKeyPath = hasOwnInstallation ? join(dir, 'write-key') : undefined
@@ -283,15 +294,25 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
   upkeep.addHealth(health)
 
   let isDraining = false
-  const limits = { rps: config.rateLimitRps, burst: config.rateLimitBurst, clock }
-  const queryBuckets = createBuckets(limits)
-  const intakeBuckets = createBuckets(limits)
+  const requestLimits = await openRequestLimits({
+    redis,
+    replica,
+    dir,
+    rps: config.rateLimitRps,
+    burst: config.rateLimitBurst,
+    clock,
+    log,
+    registry,
+  })
+  parts.onClose('request limits', () => requestLimits.close())
   const volume = createVolume({
     clock,
     limits: () => rules.book.limits,
     rowsPerSecond: () => current.rateLimitRowsPerSecond,
     bytesPerSecond: () => current.rateLimitBytesPerSecond,
   })
+    tokens: requestLimits.tokens,
+    dayTotals: requestLimits.dayTotals,
   const stopDayUsage = followDayUsage({
     volume,
     backlog,
@@ -302,7 +323,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
   const access = {
     directory,
     get buckets() {
-      return current.isRateLimited ? queryBuckets : undefined
+      return current.isRateLimited ? requestLimits.other : undefined
     },
     refusals: createBuckets({ rps: 10, burst: 50, clock, keysMax: 10_000 }),
   }
@@ -323,7 +344,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     elasticVersion: config.elasticVersion,
     inflight: createInflightBytes(config.inflightBytesMax),
     get buckets() {
-      return current.isRateLimited ? intakeBuckets : undefined
+      return current.isRateLimited ? requestLimits.intake : undefined
     },
     get volume() {
       return current.isRateLimited ? volume : undefined
@@ -410,6 +431,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
   const context: QueryContext = {
     access,
     gate: createGate(),
+  if (redis) fetchTokens(app, access)
     clock,
     log,
     metrics,
@@ -417,9 +439,9 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     receipts,
     replica,
     // Before, nobody knows what is hidden and what has expired.
-    store: () => (rules.isReady ? database.parts?.store : undefined),
+    store: () => (rules.isReady ? database.parts?.queries : undefined),
     reads: () => database.parts?.reads,
-    watermarkUs: () => progress.watermarkUs(),
+    watermarkUs: () => database.parts?.queriesWatermarkUs ?? progress.watermarkUs(),
     intake: () => ({
       startedMonotonicMs,
       pendingRows: progress.pendingRows(),
@@ -503,7 +525,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
         if (tenancy) await tenancy.tenants.ensure(slug, { kind: 'system', name: 'configuration' })
       // Nothing below can fail: it is all applied, or nothing was.
       directory.setStatic(keys)
-      for (const buckets of [queryBuckets, intakeBuckets])
+      for (const buckets of [requestLimits.other, requestLimits.intake])
         buckets.configure({ rps: next.rateLimitRps, burst: next.rateLimitBurst })
       current = next
       log.level = next.logLevel

@@ -12,11 +12,18 @@ export interface Verdict {
   retryAfterS: number
 }
 
-export interface Buckets {
-  take(key: string): Verdict
+/** Of this process alone, or of all replicas together (shared-buckets.ts). */
+export interface RequestBuckets {
+  take(key: string): Verdict | Promise<Verdict>
+  /** For whoever cannot wait. */
+  takeNow(key: string): Verdict
   readonly rps: number
   /** From now on; what was spent stays spent. */
   configure(limits: { rps: number; burst: number }): void
+}
+
+export interface Buckets extends RequestBuckets {
+  take(key: string): Verdict
   /** How many keys are remembered. */
   readonly size: number
 }
@@ -44,32 +51,37 @@ export function createBuckets({ clock, keysMax = 100_000, ...limits }: BucketOpt
 
   /** A bucket idle until full is as good as none. */
   const sweep = (nowMs: number) => {
-    for (const [key, bucket] of buckets) {
-      if (bucket.tokens + ((nowMs - bucket.atMs) / 1_000) * rps < burst && buckets.size <= keysMax) continue
-      buckets.delete(key)
+    for (const [key, bucket] of buckets)
+      if (bucket.tokens + ((nowMs - bucket.atMs) / 1_000) * rps >= burst) buckets.delete(key)
+  }
+
+  const take = (key: string): Verdict => {
+    const nowMs = clock.monotonicMs()
+    const found = buckets.get(key)
+    const bucket = found ?? { tokens: burst, atMs: nowMs }
+    bucket.tokens = Math.min(burst, bucket.tokens + ((nowMs - bucket.atMs) / 1_000) * rps)
+    bucket.atMs = nowMs
+    if (found) buckets.delete(key)
+    buckets.set(key, bucket)
+    if (++takes % sweepEveryTakes === 0) sweep(nowMs)
+    for (const oldest of buckets.keys()) {
+      if (buckets.size <= keysMax) break
+      buckets.delete(oldest)
+    }
+    // A token that is complete but for rounding is a token: 0.1 + 0.2 must not cost a millisecond.
+    const allowed = bucket.tokens >= 1 - 1e-9
+    if (allowed) bucket.tokens = Math.max(0, bucket.tokens - 1)
+    return {
+      allowed,
+      remaining: Math.floor(bucket.tokens + 1e-9),
+      resetS: Math.ceil((burst - bucket.tokens) / rps - 1e-9),
+      retryAfterS: allowed ? 0 : Math.max(1, Math.ceil((1 - bucket.tokens) / rps - 1e-9)),
     }
   }
 
   return {
-    take(key) {
-      const nowMs = clock.monotonicMs()
-      const found = buckets.get(key)
-      const bucket = found ?? { tokens: burst, atMs: nowMs }
-      bucket.tokens = Math.min(burst, bucket.tokens + ((nowMs - bucket.atMs) / 1_000) * rps)
-      bucket.atMs = nowMs
-      if (found) buckets.delete(key)
-      buckets.set(key, bucket)
-      if (++takes % sweepEveryTakes === 0 || buckets.size > keysMax) sweep(nowMs)
-      // A token that is complete but for rounding is a token: 0.1 + 0.2 must not cost a millisecond.
-      const allowed = bucket.tokens >= 1 - 1e-9
-      if (allowed) bucket.tokens = Math.max(0, bucket.tokens - 1)
-      return {
-        allowed,
-        remaining: Math.floor(bucket.tokens + 1e-9),
-        resetS: Math.ceil((burst - bucket.tokens) / rps - 1e-9),
-        retryAfterS: allowed ? 0 : Math.max(1, Math.ceil((1 - bucket.tokens) / rps - 1e-9)),
-      }
-    },
+    take,
+    takeNow: take,
     get rps() {
       return rps
     },

@@ -6,6 +6,7 @@ import { isUnavailable } from '#platform/postgres'
 import { adminCredential } from '../access/credentials.ts'
 import type { Scope } from '../access/directory.ts'
 import { directoryUnavailable, rateLimited, storeUnavailable } from '../errors.ts'
+import { admitRequest } from './admit-request.ts'
 import { type Access, type Asker, tenantOf } from './caller.ts'
 import { cookieToken } from './cookie.ts'
 
@@ -25,8 +26,7 @@ export function authorizeAdmin(access: Access, request: FastifyRequest, scope: S
     if (!refused.allowed) throw rateLimited(refused.retryAfterS)
     throw unauthenticated('Invalid or expired token')
   }
-  const verdict = access.buckets?.take(caller.key)
-  if (verdict && !verdict.allowed) throw rateLimited(verdict.retryAfterS)
+  admitRequest(access, request, caller.key)
   return { caller, tenant: tenantOf(caller, request) }
 }
 

@@ -1,16 +1,17 @@
 // Who asks on the query routes, and for which tenant.
 
 import type { FastifyRequest } from 'fastify'
-import type { Buckets } from '../access/buckets.ts'
+import type { Buckets, RequestBuckets } from '../access/buckets.ts'
 import { nativeCredential } from '../access/credentials.ts'
 import type { Caller, Directory, Scope } from '../access/directory.ts'
 import { badParameter, directoryUnavailable, keyInvalid, keyRequired, rateLimited, scopeMissing } from '../errors.ts'
+import { admitRequest } from './admit-request.ts'
 import { cookieToken } from './cookie.ts'
 
 export interface Access {
   directory: Directory
   /** Of query routes; undefined when RATELIMIT_ENABLED=false. */
-  buckets: Buckets | undefined
+  buckets: RequestBuckets | undefined
   refusals: Buckets
 }
 
@@ -33,8 +34,7 @@ export function authorize(
     if (!refused.allowed) throw rateLimited(refused.retryAfterS)
     throw caller === 'none' ? keyRequired() : caller === 'unavailable' ? directoryUnavailable() : keyInvalid()
   }
-  const verdict = access.buckets?.take(caller.key)
-  if (verdict && !verdict.allowed) throw rateLimited(verdict.retryAfterS)
+  admitRequest(access, request, caller.key)
   if (!caller.scopes.has(scope)) throw scopeMissing(scope)
   return { caller, tenant: tenantOf(caller, request) }
 }

@@ -4,6 +4,7 @@ import type { FastifyRequest } from 'fastify'
 import { Problem } from '#platform/http'
 import type { Scope } from '../access/directory.ts'
 import { directoryUnavailable, rateLimited, scopeMissing } from '../errors.ts'
+import { admitRequest } from './admit-request.ts'
 import { type Access, type Asker, tenantOf } from './caller.ts'
 import { cookieToken } from './cookie.ts'
 
@@ -17,8 +18,7 @@ export function authorizeFaults(access: Access, request: FastifyRequest, scope: 
     const error = 'Valid API key or authentication token required'
     throw new Problem({ status: 401, reason: 'UNAUTHENTICATED', detail: error, extra: { error } })
   }
-  const verdict = access.buckets?.take(caller.key)
-  if (verdict && !verdict.allowed) throw rateLimited(verdict.retryAfterS)
+  admitRequest(access, request, caller.key)
   if (!caller.scopes.has(scope)) throw scopeMissing(scope)
   return { caller, tenant: tenantOf(caller, request) }
 }

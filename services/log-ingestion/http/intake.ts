@@ -7,7 +7,7 @@ import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:
 import { setImmediate } from 'node:timers/promises'
 import { JournalClosed, JournalDiskError, JournalFull } from '#platform/journal'
 import type { Clock } from '#platform/time'
-import type { Buckets, Verdict } from '../access/buckets.ts'
+import type { Buckets, RequestBuckets, Verdict } from '../access/buckets.ts'
 import type { Caller, Directory } from '../access/directory.ts'
 import type { Volume } from '../access/volume.ts'
 import type { IntakeRules } from '../intake-rules.ts'
@@ -56,7 +56,7 @@ export interface IntakeContext {
   elasticVersion: string
   inflight: InflightBytes
   /** Undefined: RATELIMIT_ENABLED=false. */
-  buckets: Buckets | undefined
+  buckets: RequestBuckets | undefined
   /** Of rows, bytes and what tenants set for themselves; as above. */
   volume: Volume | undefined
   /** Failed authentications per address. */
@@ -113,6 +113,7 @@ export function createIntake(context: IntakeContext): Intake {
     const reservation = reserve(context.inflight)
     try {
       const request = arrived(target, body, address)
+      await checkVolume(context, caller.tenant, caller)
       await take(context, { route, target, request, caller, tenant: caller.tenant, reservation })
       return null
     } catch (error) {
@@ -194,7 +195,7 @@ async function handle(context: IntakeContext, route: IntakeRoute, target: Target
     const answer = worded(route, target, overloaded('DRAINING', 1))
     return { ...answer, headers: { ...answer.headers, Connection: 'close' } }
   }
-  const verdict = context.buckets?.take(caller.key)
+  const verdict = await context.buckets?.take(caller.key)
   const answer = await admitted(context, route, target, request, caller, verdict)
   return verdict ? { ...answer, headers: { ...limitHeaders(context, verdict), ...answer.headers } } : answer
 }
@@ -215,17 +216,25 @@ async function admitted(
     }
     if (route.reply) return route.reply(target)
     const tenant = (caller.anyTenant && route.askedTenant?.(target)) || caller.tenant
-    const overdrawn = context.volume?.check({ tenant, key: caller.key, keyName: caller.keyName })
-    if (overdrawn) {
-      context.metrics.limited(caller.keyName, overdrawn.limit)
-      throw new Refusal(rateLimited(overdrawn.retryAfterS))
-    }
+    await checkVolume(context, tenant, caller)
     return await take(context, { route, target, request, caller, tenant, reservation })
   } catch (error) {
     return worded(route, target, faultOf(context, error))
   } finally {
     reservation.release()
   }
+}
+
+/** @throws Refusal: rows, bytes or the day are used up */
+async function checkVolume(
+  { volume, metrics }: IntakeContext,
+  tenant: string,
+  { key, keyName }: Caller,
+): Promise<void> {
+  const overdrawn = await volume?.check({ tenant, key, keyName })
+  if (!overdrawn) return
+  metrics.limited(keyName, overdrawn.limit)
+  throw new Refusal(rateLimited(overdrawn.retryAfterS))
 }
 
 /** One request from its body to its answer, the same steps for every protocol. Throws what `faultOf` knows. */
