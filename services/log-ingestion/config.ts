@@ -109,6 +109,10 @@ export const spec = defineConfig({
       env: 'DATABASE_URL',
       doc: 'PostgreSQL address in one line; wins over DB_* and PURSER_DATABASE_URL. None of them: embedded PostgreSQL.',
     }),
+    readUrl: setting(url, {
+      env: 'READ_URL',
+      doc: 'PostgreSQL address of a streaming replica that answers queries. Away or 30 s behind: the database itself does.',
+    }),
     dbPoolMax: setting(count.between(3, 200), { env: 'DB_POOL_MAX', default: '8', doc: 'Most database connections.' }),
     dbStatementTimeoutMs: setting(duration.positive, {
       env: 'DB_STATEMENT_TIMEOUT',

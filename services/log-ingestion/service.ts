@@ -209,6 +209,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
   const database = openDatabase({
     url: databaseUrl,
     dir: join(dir, 'postgres'),
+    readUrl: config.readUrl,
     poolMax: config.dbPoolMax,
     statementTimeoutMs: config.dbStatementTimeoutMs,
     storage: storageOf(config),
@@ -291,6 +292,8 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
       ? { status: 'degraded', detail: 'the database refused entries within the last hour; they are in quarantine' }
       : { status: 'ok' },
   )
+  if (config.readUrl !== undefined)
+    health.add('read replica', () => database.replicaHealth() ?? { status: 'degraded', detail: 'not reached yet' })
   upkeep.addHealth(health)
 
   let isDraining = false

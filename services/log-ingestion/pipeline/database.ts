@@ -23,6 +23,7 @@ import type { Store } from '../store/store.ts'
 import type { Visibility } from '../store/visibility.ts'
 import { type Compactor, startCompactor } from './compactor.ts'
 import type { IntakeMetrics } from './metrics.ts'
+import { openReadReplica, type ReadReplica } from './read-replica.ts'
 import { openWriter, type Writer, type WriterOptions } from './writer.ts'
 
 export interface DatabaseOptions {
@@ -30,6 +31,8 @@ export interface DatabaseOptions {
   url: string | undefined
   /** Of the embedded server. */
   dir: string
+  /** A streaming replica for queries. */
+  readUrl: string | undefined
   poolMax: number
   statementTimeoutMs: number
   /** Where entries go; what either sink holds is read. */
@@ -60,6 +63,10 @@ export interface ReadyDatabase {
   reads: Sql
   writes: Sql
   store: Store
+  /** The store as people query it: on the read replica while that answers. */
+  readonly queries: Store
+  /** Everything accepted before is in `queries`, in µs; undefined: whatever is stored is there. */
+  readonly queriesWatermarkUs: bigint | undefined
   writer: Writer
   partitions: Partitions
   tenancy: Tenancy
@@ -71,6 +78,8 @@ export interface Database {
   /** What keeps it from being ready, for people. */
   readonly problem: string | undefined
   health(): HealthCheck
+  /** Undefined: none was asked for. */
+  replicaHealth(): HealthCheck | undefined
   close(drainMs: number): Promise<void>
 }
 
@@ -94,6 +103,8 @@ export function openDatabase(o: DatabaseOptions): Database {
   let encoder: Encoder | undefined
   let store: ReturnType<typeof openStore> | undefined
   let compactor: Compactor | undefined
+  let replica: ReadReplica | undefined
+  let replicaStore: ReturnType<typeof openStore> | undefined
 
   const connect = async (): Promise<ReadyDatabase> => {
     if (!server) {
@@ -150,16 +161,47 @@ export function openDatabase(o: DatabaseOptions): Database {
       onCaughtUp: o.onCaughtUp,
       acceptedRows: o.acceptedRows,
     })
-    store ??= openStore({
-      sql: reads,
+    const common = {
       writes,
       table,
       visibility: o.visibility,
       evidence: createEvidenceKey(o.secret),
       now: () => clock.now(),
-    })
+    }
+    store ??= openStore({ ...common, sql: reads })
     compactor ??= startCompactor({ store, acceptedRows: o.acceptedRows, clock, log })
-    return { reads, writes, store, writer, partitions, tenancy }
+    if (o.readUrl !== undefined && !replica) {
+      const { poolMax, statementTimeoutMs } = o
+      replica = await openReadReplica({
+        ...{ url: o.readUrl, primary: reads, replica: o.replica, poolMax, statementTimeoutMs, clock, log },
+      })
+      const opened = replica
+      closers.push(() => opened.close())
+      replicaStore = openStore({ ...common, sql: replica.sql })
+    }
+    return partsOf({ reads, writes, store, writer, partitions, tenancy })
+  }
+
+  const partsOf = (own: Omit<ReadyDatabase, 'queries' | 'queriesWatermarkUs'>): ReadyDatabase => {
+    const { store: stored } = own
+    if (!replica || !replicaStore) return { ...own, queries: stored, queriesWatermarkUs: undefined }
+    const [copy, copied] = [replica, replicaStore]
+    const queries: Store = {
+      ...copied,
+      // Someone who has an id has seen the entry: behind by a moment is no reason not to find it.
+      find: async (tenant, id) => (await copied.find(tenant, id)) ?? (await stored.find(tenant, id)),
+    }
+    return {
+      ...own,
+      // What was deleted is shown no earlier than it is gone from the copy as well.
+      store: { ...stored, hide: deletion => copy.afterReplay.bind(copy, stored.hide(deletion)) },
+      get queries() {
+        return copy.watermarkUs === undefined ? stored : queries
+      },
+      get queriesWatermarkUs() {
+        return copy.watermarkUs
+      },
+    }
   }
 
   const keepConnecting = async () => {
@@ -204,6 +246,7 @@ export function openDatabase(o: DatabaseOptions): Database {
         ...(status.since ? { since: status.since } : {}),
       }
     },
+    replicaHealth: () => replica?.health(),
     async close(drainMs) {
       closing.abort()
       await connecting
@@ -214,7 +257,7 @@ export function openDatabase(o: DatabaseOptions): Database {
         await Promise.race([lastWord, sleep(1_000)])
       }
       await compactor?.close()
-      await Promise.all([encoder?.close(), store?.close()])
+      await Promise.all([encoder?.close(), store?.close(), replicaStore?.close()])
       for (let close = closers.pop(); close; close = closers.pop())
         await close().catch(error => log.warn({ err: error }, 'a part of the database side did not close cleanly'))
     },

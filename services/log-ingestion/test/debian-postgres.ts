@@ -13,7 +13,8 @@ import { createLog } from '#platform/telemetry'
 import { pollUntil } from '../../../test/kit/poll.ts'
 
 const run = promisify(execFile)
-const home = '/usr/lib/postgresql'
+/** Another folder of servers, one per version, as Debian lays them out: where TimescaleDB is not packaged, a copy with it. */
+const home = process.env.PURSER_TEST_POSTGRES ?? '/usr/lib/postgresql'
 const isRoot = process.getuid?.() === 0
 
 export const whyNoPostgres = existsSync(home) ? false : 'Debian’s PostgreSQL is not installed'
@@ -23,9 +24,18 @@ export interface DebianPostgres {
   port: number
   /** Superuser, without password on loopback. */
   url(database: string): string
+  /** At once, as if it had died. */
+  stop(): Promise<void>
 }
 
-export async function startDebianPostgres(t: TestContext, o: { tls?: true } = {}): Promise<DebianPostgres> {
+/** Whether the server could load it. */
+export const hasTimescale =
+  existsSync(home) && existsSync(join(home, readdirSync(home).sort().at(-1) ?? '', 'lib', 'timescaledb.so'))
+
+export async function startDebianPostgres(
+  t: TestContext,
+  o: { tls?: true; timescale?: 'timescale' | 'apache' } = {},
+): Promise<DebianPostgres> {
   const bin = join(home, readdirSync(home).sort().at(-1) ?? '', 'bin')
   const dir = await folder(t)
   const port = await freePort()
@@ -36,13 +46,33 @@ export async function startDebianPostgres(t: TestContext, o: { tls?: true } = {}
       ...['req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-subj', '/CN=localhost', '-days', '1'],
       ...['-keyout', `${dir}/server.key`, '-out', `${dir}/server.crt`],
     ])
+  const timescale = [
+    ...['-c', 'shared_preload_libraries=timescaledb', '-c', `timescaledb.license=${o.timescale}`],
+    ...['-c', 'timescaledb.telemetry_level=off'],
+  ]
   const server = startAsPostgres(t, join(bin, 'postgres'), [
     ...(o.tls ? tls : []),
+    ...(o.timescale ? timescale : []),
     ...['-D', join(dir, 'data'), '-p', String(port), '-k', dir, '-c', 'listen_addresses=127.0.0.1', '-c', 'fsync=off'],
   ])
   const url = (database: string) => `postgres://postgres@127.0.0.1:${port}/${database}`
   await answers(url('postgres'), server)
-  return { port, url }
+  return { port, url, stop: () => stop(server) }
+}
+
+/** A streaming replica of it, hot. */
+export async function startStandby(t: TestContext, primary: DebianPostgres): Promise<DebianPostgres> {
+  const bin = join(home, readdirSync(home).sort().at(-1) ?? '', 'bin')
+  const dir = await folder(t)
+  const port = await freePort()
+  const from = ['-h', '127.0.0.1', '-p', String(primary.port), '-U', 'postgres']
+  await asPostgres(join(bin, 'pg_basebackup'), [...from, '-D', join(dir, 'data'), '-R', '-X', 'stream', '-c', 'fast'])
+  const server = startAsPostgres(t, join(bin, 'postgres'), [
+    ...['-D', join(dir, 'data'), '-p', String(port), '-k', dir, '-c', 'listen_addresses=127.0.0.1', '-c', 'fsync=off'],
+  ])
+  const url = (database: string) => `postgres://postgres@127.0.0.1:${port}/${database}`
+  await answers(url('postgres'), server)
+  return { port, url, stop: () => stop(server) }
 }
 
 /** In transaction mode, as strict as it comes: no startup parameter is waved through. */
@@ -106,13 +136,16 @@ function startAsPostgres(t: TestContext, program: string, args: string[]): Child
         stdio: 'ignore',
       })
     : spawn(program, args, { stdio: 'ignore' })
-  const exited = new Promise(resolve => child.once('close', resolve))
   // Before the folder is removed, and after the hooks of what is connected: those are registered later and run later.
-  t.after(async () => {
-    child.kill('SIGQUIT')
-    await exited
-  })
+  t.after(() => stop(child))
   return child
+}
+
+async function stop(server: ChildProcess): Promise<void> {
+  if (server.exitCode !== null || server.signalCode !== null) return
+  const exited = new Promise(resolve => server.once('close', resolve))
+  server.kill('SIGQUIT')
+  await exited
 }
 
 async function freePort(): Promise<number> {
