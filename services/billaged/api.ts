@@ -12,6 +12,9 @@ export interface Customer {
   /** Millionths of what is taxable. */
   taxPpm: number
   taxName: string | null
+  /** Printed on invoices under the name, with the tax number. */
+  address: string[]
+  taxId: string | null
   budgetNano: string | null
   /** The plan it is on now. */
   planId: string | null
@@ -133,6 +136,8 @@ export interface InvoiceLineView {
   plan: { id: string; version: number } | null
   priceId: string | null
   meter: string | null
+  /** Base unit of the meter: what the quantity counts. */
+  unit: string | null
   model: string | null
   group: Record<string, string>
   segment: { from: string; to: string }
@@ -171,12 +176,23 @@ export type BlockerCode =
   | 'mixed_currencies'
   | 'failed'
 
+/** As it is printed on an invoice. */
+export interface Party {
+  name: string
+  address: string[]
+  taxId: string | null
+}
+
 export interface Invoice {
   id: string
   /** Null while a draft. */
   number: string | null
   customerId: string
   customerName: string | null
+  seller: Party
+  buyer: Party
+  /** How and until when it is to be paid, in the seller's words. */
+  terms: string | null
   state: 'draft' | 'finalised' | 'void'
   revision: number
   period: { from: string; to: string }

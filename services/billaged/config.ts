@@ -147,6 +147,20 @@ export const spec = defineConfig({
     }),
     retentionSamplesMs: setting(duration, {
       env: 'RETENTION_SAMPLES',
+    sellerName: setting(text, {
+      env: 'SELLER_NAME',
+      default: 'Purser',
+      doc: 'Who issues the invoices: printed on them and in exports.',
+    }),
+    sellerAddress: setting(text, {
+      env: 'SELLER_ADDRESS',
+      doc: 'Printed under the seller’s name; lines are separated by |.',
+    }),
+    sellerTaxId: setting(text, { env: 'SELLER_TAX_ID', doc: 'The seller’s tax number, printed on invoices.' }),
+    paymentTerms: setting(text, {
+      env: 'PAYMENT_TERMS',
+      doc: 'A sentence on every invoice: how and until when it is to be paid.',
+    }),
       default: '840h',
       doc: 'Not available yet: samples are kept for ever.',
     }),

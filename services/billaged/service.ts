@@ -237,6 +237,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     spendRoutes(scope, reads)
     planRoutes(scope, reads)
     meterRoutes(scope, { ...reads, reloadMeters })
+    issuer: issuerOf(config),
     meterQueryRoutes(scope, reads)
     eventListRoutes(scope, reads)
     vmRoutes(scope, { ...reads, leaseMs: config.heartbeatLeaseMs })
@@ -337,6 +338,19 @@ function reportRegularly(sql: Sql, replica: string, measure: () => Backlog, log:
   const timer = setInterval(() => {
     report().catch(error => log.debug({ err: error }, 'backlog not reported'))
   }, reportBacklogEveryMs)
+    leaseNs: BigInt(config.heartbeatLeaseMs) * 1_000_000n,
+  }
+}
+
+function issuerOf(config: Config): CloseContext['issuer'] {
+  const address = (config.sellerAddress ?? '').split('|').map(line => line.trim())
+  return {
+    seller: {
+      name: config.sellerName,
+      address: address.filter(line => line !== ''),
+      taxId: config.sellerTaxId ?? null,
+    },
+    terms: config.paymentTerms ?? null,
   return async () => {
     clearInterval(timer)
     await (measure().bytes === 0 ? leaveReplicas(sql, replica) : report()).catch(() => {})

@@ -1,11 +1,13 @@
 import { deflateSync } from 'node:zlib'
 import { Problem } from '#platform/http'
 import type { Queryable } from '#platform/postgres'
+import { announceInvoice } from '../alerts/announcements.ts'
 import type { Blocker, CloseReport, Invoice } from '../api.ts'
 import { grantId, invoiceId } from '../invoices/ids.ts'
 import type { Draft } from '../invoices/invoice.ts'
-import { firstHash, priceJson, receiptBody, sealReceipt } from '../invoices/receipt.ts'
+import { firstHash, receiptBody, sealReceipt } from '../invoices/receipt.ts'
 import { formats, render } from '../invoices/render.ts'
+import type { Attached, Proof } from '../invoices/sheet.ts'
 import { invoiceView } from '../invoices/view.ts'
 import { hourMs, periodStartingIn } from '../rating/periods.ts'
 import type { Hours } from '../rating/rate.ts'
@@ -25,6 +27,7 @@ import {
   takeNumber,
 } from '../store/invoices.ts'
 import { insertReceipt, lastReceipt } from '../store/receipts.ts'
+import { partiesOf, pricesOf, unitsOf } from './attach.ts'
 import type { CloseBy, CloseContext } from './context.ts'
 import { customerBlockers, foldingBlockers, forcible, ratingBlockers } from './gate.ts'
 import { draftOf, type Prepared, prepare } from './prepare.ts'
@@ -168,17 +171,23 @@ async function finalise(o: CloseContext, f: Finalising): Promise<string | 'chang
       number,
       state: 'finalised',
       customerName: customer.name,
+      parties: partiesOf(o.issuer, customer),
+      unitOf: unitsOf(o.meters),
       issuedAt: issuedAt.toISOString(),
       forced,
       asOf: issuedAt.toISOString(),
       complete: true,
       blockers: [],
     })
-    await insertFinal(tx, { draft, seq, number, forced, issuedAt })
-    for (const format of formats)
-      await insertDocument(tx, { invoiceId: draft.id, format, body: render(invoice, format) })
+    await insertFinal(tx, { draft, lines: invoice.lines, seq, number, forced, issuedAt })
     await bookCredits(tx, draft, issuedAt.getTime())
-    await writeReceipt(o, tx, invoice, f)
+    const prices = pricesOf(draft.lines, f.prepared.planned)
+    const proof = await writeReceipt(o, tx, invoice, f, prices)
+    for (const format of formats) {
+      const body = await render(invoice, format, { prices, proof })
+      await insertDocument(tx, { invoiceId: draft.id, format, body })
+    }
+    await announceInvoice(tx, invoice, issuedAt.getTime())
     await o.audit(
       { actor: f.by.actor, action: 'invoice.finalise', object: `invoice ${number}`, after: { id: draft.id, forced } },
       tx,
@@ -211,24 +220,23 @@ async function bookCredits(tx: Queryable, draft: Draft, atMs: number) {
   })
 }
 
-async function writeReceipt(o: CloseContext, tx: Queryable, invoice: Invoice, f: Finalising) {
+async function writeReceipt(
+  o: CloseContext,
+  tx: Queryable,
+  invoice: Invoice,
+  f: Finalising,
+  prices: Attached['prices'],
+): Promise<Proof> {
   const last = await lastReceipt(tx, invoice.customerId)
   const seq = (last?.seq ?? 0) + 1
   const prevHash = last?.hash ?? firstHash
-  const { segments } = f.prepared.planned
-  const prices: Record<string, unknown> = {}
-  for (const line of invoice.lines) {
-    const { version } = segments.find(({ segment }) => isoOf(segment.from) === line.segment.from) ?? { version: null }
-    const price = version?.prices.find(({ id }) => id === line.priceId)
-    if ((line.kind === 'usage' || line.kind === 'flat') && price !== undefined) prices[line.id] = priceJson(price)
-  }
   const body = receiptBody({
     invoice,
     seq,
     prevHash,
     publicKey: o.signingKey.publicKey,
     prices,
-    segments,
+    segments: f.prepared.planned.segments,
     leaves: f.proven.leaves,
   })
   const { text, hash, signature } = sealReceipt(body, o.signingKey)
@@ -241,26 +249,34 @@ async function writeReceipt(o: CloseContext, tx: Queryable, invoice: Invoice, f:
     signature,
     body: text,
   })
+  return { seq, hash: hash.toString('hex'), publicKey: o.signingKey.publicKey }
 }
 
 /** What a draft says now. */
-export async function draftNow(o: CloseContext, customer: CustomerRow, period: Hours): Promise<Invoice> {
+export async function draftNow(
+  o: CloseContext,
+  customer: CustomerRow,
+  period: Hours,
+): Promise<{ invoice: Invoice; attached: Attached }> {
   for (;;) {
     const { nextRevision } = await loadLiving(o.sql, customer.id, period)
     const blockers = await customerBlockers(o, customer, period)
     const prepared = await prepare(o, customer, period)
     const draft = await draftOf(o.sql, prepared, nextRevision)
     if (draft === 'changed') continue
-    return invoiceView(draft, {
+    const invoice = invoiceView(draft, {
       number: null,
       state: 'draft',
       customerName: customer.name,
+      parties: partiesOf(o.issuer, customer),
+      unitOf: unitsOf(o.meters),
       issuedAt: null,
       forced: null,
       asOf: new Date(o.clock.now()).toISOString(),
       complete: period.to * hourMs <= o.clock.now(),
       blockers: [...blockers, ...ratingBlockers(customer.id, period, prepared.priced)],
     })
+    return { invoice, attached: { prices: pricesOf(draft.lines, prepared.planned), proof: null } }
   }
 }
 
@@ -321,8 +337,4 @@ async function* customersOf(o: CloseContext, only: readonly string[] | null): As
     if (last === undefined || page.length < 200) return
     after = last.id
   }
-}
-
-function isoOf(hour: number): string {
-  return new Date(hour * hourMs).toISOString()
 }

@@ -3,6 +3,7 @@ import type { Queryable, Sql } from '#platform/postgres'
 import type { Logger } from '#platform/telemetry'
 import type { Actor, AuditEntry } from '#platform/tenancy/tenancy'
 import type { Clock } from '#platform/time'
+import type { Party } from '../api.ts'
 import type { Meter } from '../events/meter.ts'
 import type { SigningKey } from '../invoices/receipt.ts'
 import type { PartReader } from '../store/series.ts'
@@ -19,9 +20,16 @@ export interface CloseContext {
   /** This replica's id. */
   replica: string
   signingKey: SigningKey
+  issuer: Issuer
   acknowledgedEnd(): JournalPosition
   waitUntilFolded(position: JournalPosition, timeoutMs: number): Promise<boolean>
   audit(entry: AuditEntry, tx?: Queryable): Promise<void>
+}
+
+/** Who issues the invoices, and on what terms. */
+export interface Issuer {
+  seller: Party
+  terms: string | null
 }
 
 /** Who closes, and what over. */

@@ -11,11 +11,13 @@ import { type InvoiceRow, loadLines, readEvidence } from '../store/invoices.ts'
 import { loadPlan } from '../store/plans.ts'
 import { loadReceipt } from '../store/receipts.ts'
 import { ledgerOf, quantity, type VmMeter, vmMeterNames } from '../usage/quantity.ts'
+import { unitsOf } from './attach.ts'
+import type { CloseContext } from './context.ts'
 
 /** From an amount down to the hours it rests on: price and arithmetic, quantity by VM, what was left out, and the
  *  receipt that vouches for it. `vmId`: the hours of that VM, with the digest of the readings in each. */
 export async function explainLine(
-  sql: Sql,
+  { sql, meters }: Pick<CloseContext, 'sql' | 'meters'>,
   invoice: InvoiceRow,
   lineId: string,
   vmId: string | null,
@@ -38,7 +40,7 @@ export async function explainLine(
       currency: invoice.currency,
       state: invoice.state,
     },
-    line: lineView(line),
+    line: lineView(line, unitsOf(meters)),
     plan:
       version === null || line.plan === null
         ? null

@@ -57,6 +57,9 @@ export function customerRoutes(app: FastifyInstance, o: ReadContext) {
       .nullable()
       .optional(),
     taxName: z.string().min(1).max(63).nullable().optional(),
+    /** Lines under the name on invoices. */
+    address: z.array(z.string().min(1).max(100)).max(6).optional(),
+    taxId: z.string().min(1).max(63).nullable().optional(),
   })
   app.put('/v1/customers/:id', async request => {
     const id = paramId(request)

@@ -4,6 +4,7 @@ import { z } from 'zod'
 import { Problem } from '#platform/http'
 import { actsFor } from '../access.ts'
 import type { Explanation, Invoice, InvoiceSummary } from '../api.ts'
+import { unitsOf } from '../close/attach.ts'
 import { closePeriod, draftNow, voidInvoice } from '../close/close.ts'
 import type { CloseContext } from '../close/context.ts'
 import { explainLine } from '../close/explain.ts'
@@ -22,7 +23,6 @@ import {
   loadInvoice,
   loadLiving,
 } from '../store/invoices.ts'
-import { unitOf } from '../usage/rows.ts'
 import { callerOf, mustActFor, mustBeOperator } from './authorize.ts'
 import { closeBy, month } from './close.ts'
 import { limit, paramId, parseInput } from './query.ts'
@@ -39,6 +39,7 @@ const contentTypes = {
   json: 'application/json; charset=utf-8',
   csv: 'text/csv; charset=utf-8',
   html: 'text/html; charset=utf-8',
+  pdf: 'application/pdf',
 } as const
 
 /** Invoices: drafts as they are now, finalised ones as they were written. */
@@ -76,7 +77,7 @@ export function invoiceRoutes(app: FastifyInstance, o: CloseContext) {
   /** An invoice at a time, however many there are. */
   async function* focusExport(customerId: string | null, period: string): AsyncIterable<string> {
     yield focusHeader()
-    const unitOf = (meter: string) => unitOfMeter(meter, o.meters)
+    const unitOf = unitsOf(o.meters)
     for (let cursor: { startMs: number; id: string } | null = null; ; ) {
       const rows: InvoiceRow[] = await listInvoices(o.sql, {
         customerId,
@@ -100,17 +101,11 @@ export function invoiceRoutes(app: FastifyInstance, o: CloseContext) {
     if (period === null)
       throw badRequest('INVALID_SPAN', `No period of ${customer.id} starts in ${query.period}; see its intervalMonths.`)
     const { living } = await loadLiving(o.sql, customer.id, period)
-    return living?.state === 'finalised' ? storedJson(living) : draftNow(o, customer, period)
+    return living?.state === 'finalised' ? storedJson(living) : (await draftNow(o, customer, period)).invoice
   })
 
   app.get('/v1/invoices/:id', async (request, reply) => {
     const [, id = '', format] = /^([^.]*)(?:\.(.*))?$/s.exec(paramId(request)) ?? []
-    if (format === 'pdf')
-      throw new Problem({
-        status: 501,
-        reason: 'NOT_IMPLEMENTED',
-        detail: 'Invoices come as .json, .csv and .html; a PDF needs a renderer that this build does not have.',
-      })
     const known = formats.find(name => name === format)
     if (format !== undefined && known === undefined)
       throw notFound(`invoice format ${format}; there are ${formats.join(', ')}`)
@@ -174,7 +169,7 @@ export function invoiceRoutes(app: FastifyInstance, o: CloseContext) {
   async function explain(row: InvoiceRow, request: FastifyRequest): Promise<Explanation> {
     const { line } = parseInput(lineParam, request.params)
     const query = parseInput(z.object({ vm: z.string().min(1).max(255).optional() }), request.query)
-    const explained = await explainLine(o.sql, row, line, query.vm ?? null)
+    const explained = await explainLine(o, row, line, query.vm ?? null)
     if (explained === null) throw notFound(`line ${line} of invoice ${row.id}`)
     return explained
   }
@@ -183,11 +178,12 @@ export function invoiceRoutes(app: FastifyInstance, o: CloseContext) {
     reply.type(contentTypes[format])
     if (row.state !== 'draft') {
       const document = await loadDocument(o.sql, row.id, format)
-      if (document === null) throw new Error(`BUG: invoice ${row.id} has no ${format}`)
+      // Written before there were documents of this kind; none is made afterwards.
+      if (document === null) throw notFound(`${format} of invoice ${row.id}`)
       return reply.header('etag', `"${document.sha256.toString('hex')}"`).send(document.body)
     }
-    const draft = await draftNow(o, await mustLoadCustomer(row.customerId), row.period)
-    return reply.send(render(draft, format))
+    const { invoice, attached } = await draftNow(o, await mustLoadCustomer(row.customerId), row.period)
+    return reply.send(await render(invoice, format, attached))
   }
 
   async function storedJson(row: InvoiceRow): Promise<Invoice> {
@@ -207,10 +203,6 @@ export function invoiceRoutes(app: FastifyInstance, o: CloseContext) {
     if (customer === null) throw notFound(`customer ${id}`)
     return customer
   }
-}
-
-function unitOfMeter(meter: string, meters: CloseContext['meters']): string {
-  return meters.find(({ slug }) => slug === meter)?.unit ?? unitOf(meter, [])
 }
 
 function toSummary(row: InvoiceRow): InvoiceSummary {

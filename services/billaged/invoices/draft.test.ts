@@ -244,9 +244,9 @@ test('an invoice worked by hand', () => {
   assert.deepEqual(
     draft.lines.map(line => [line.kind, line.description, line.amountNano]),
     [
-      ['flat', 'base', 50_000_000n],
-      ['usage', 'cpu', 21_000_009n],
-      ['adjustment', 'Correction of base, 2026-01: late data', -40_000_000n],
+      ['flat', 'Base', 50_000_000n],
+      ['usage', 'CPU', 21_000_009n],
+      ['adjustment', 'Correction of Base, 2026-01: late data', -40_000_000n],
       ['minimum', 'To the minimum commitment', 28_999_991n],
       ['credit', 'Promotional credit', -5_000_000n],
       ['credit', 'Promotional credit', -5_000_000n],

@@ -2,6 +2,7 @@ import { mulDiv } from '#platform/money'
 import { nanoPerMinor } from '../rating/currency.ts'
 import { hourMs } from '../rating/periods.ts'
 import type { Hours, Line } from '../rating/rate.ts'
+import { chargeTitle, percent } from '../rating/units.ts'
 import type { Adjustment } from './adjust.ts'
 import { burn, type CreditBalance, isUsable } from './credits.ts'
 import { invoiceId, lineId } from './ids.ts'
@@ -72,7 +73,7 @@ export function draftInvoice(o: DraftInput): Draft {
     addLine(
       {
         ...plainLine(o.period, 'tax', amountNano),
-        description: `${o.taxName ?? 'Tax'} ${formatPpm(ppm)} %`,
+        description: `${o.taxName ?? 'Tax'} ${percent(BigInt(ppm))} %`,
         dividend,
         divisor: 1_000_000n,
         remainder: dividend - amountNano * 1_000_000n,
@@ -145,21 +146,15 @@ function plainLine(
 function describe(line: Line, period: Hours): string {
   const isPart = line.segment.from !== period.from || line.segment.to !== period.to
   const group = Object.entries(line.group).map(([key, value]) => `${key} ${value}`)
-  const name = line.kind === 'minimum' ? 'To the minimum commitment' : [line.priceId, ...group].join(', ')
+  const name =
+    line.kind === 'minimum' ? 'To the minimum commitment' : [chargeTitle(line.meter, line.priceId), ...group].join(', ')
   return isPart ? `${name} (part of the period)` : name
 }
 
 function describeAdjustment(line: Omit<InvoiceLine, 'id'>): string {
-  const name = line.priceId ?? 'minimum commitment'
+  const name = line.priceId === null ? 'the minimum commitment' : chargeTitle(line.meter, line.priceId)
   const month = new Date((line.adjustsPeriod?.from ?? 0) * hourMs).toISOString().slice(0, 7)
   return `Correction of ${name}, ${month}: ${line.cause === 'plan_changed' ? 'plan changed' : 'late data'}`
-}
-
-function formatPpm(ppm: number): string {
-  const fraction = String(ppm % 10_000)
-    .padStart(4, '0')
-    .replace(/0+$/, '')
-  return `${Math.floor(ppm / 10_000)}${fraction === '' ? '' : `.${fraction}`}`
 }
 
 function sumOf(lines: readonly InvoiceLine[]): bigint {

@@ -1,6 +1,6 @@
 import { formatUsd } from '#platform/money'
 import type { Invoice, InvoiceLineView } from '../api.ts'
-import { csvCell } from './render.ts'
+import { csvCell } from './escape.ts'
 
 // FOCUS 1.2: finalised invoices as rows that cost tools read. The rows of an invoice sum to what is due of it.
 

@@ -1,4 +1,4 @@
-import type { Blocker, Invoice, InvoiceLineView } from '../api.ts'
+import type { Blocker, Invoice, InvoiceLineView, Party } from '../api.ts'
 import { formatDecimal, parseDecimal } from '../decimal.ts'
 import { formatMinor } from '../rating/currency.ts'
 import { hourMs } from '../rating/periods.ts'
@@ -13,6 +13,9 @@ export function invoiceView(
     number: string | null
     state: Invoice['state']
     customerName: string | null
+    /** Whose invoice it is and what is printed with it. */
+    parties: Parties
+    unitOf: (meter: string) => string
     issuedAt: string | null
     forced: Invoice['forced']
     asOf: string
@@ -25,6 +28,7 @@ export function invoiceView(
     number: o.number,
     customerId: draft.customerId,
     customerName: o.customerName,
+    ...o.parties,
     state: o.state,
     revision: draft.revision,
     period: spanView(draft.period),
@@ -37,9 +41,15 @@ export function invoiceView(
     forced: o.forced,
     asOf: o.asOf,
     complete: o.complete,
-    lines: draft.lines.map(lineView),
+    lines: draft.lines.map(line => lineView(line, o.unitOf)),
     blockers: o.blockers,
   }
+}
+
+export interface Parties {
+  seller: Party
+  buyer: Party
+  terms: string | null
 }
 
 export function spanView({ from, to }: Hours): { from: string; to: string } {
@@ -50,7 +60,7 @@ export function hoursOf({ from, to }: { from: string; to: string }): Hours {
   return { from: Date.parse(from) / hourMs, to: Date.parse(to) / hourMs }
 }
 
-export function lineView(line: InvoiceLine): InvoiceLineView {
+export function lineView(line: InvoiceLine, unitOf: (meter: string) => string): InvoiceLineView {
   return {
     id: line.id,
     kind: line.kind,
@@ -58,6 +68,7 @@ export function lineView(line: InvoiceLine): InvoiceLineView {
     plan: line.plan,
     priceId: line.priceId,
     meter: line.meter,
+    unit: line.meter === null ? null : unitOf(line.meter),
     model: line.model,
     group: { ...line.group },
     segment: spanView(line.segment),

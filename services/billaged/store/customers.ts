@@ -9,6 +9,8 @@ export interface CustomerRow {
   intervalMonths: number
   taxPpm: number
   taxName: string | null
+  address: string[]
+  taxId: string | null
   budgetNano: string | null
   planId: string | null
   vms: number
@@ -23,6 +25,7 @@ export async function listCustomers(
   return sql<CustomerRow[]>`
     select c.id, c.name, c.currency, c.time_zone as "timeZone", c.anchor_day::int4 as "anchorDay",
       c.interval_months::int4 as "intervalMonths", c.tax_ppm as "taxPpm", c.tax_name as "taxName",
+      c.address, c.tax_id as "taxId",
       c.budget_nano::text as "budgetNano",
       (select plan_id from billaged.subscription s
        where s.customer_id = c.id and s.from_at <= ${o.now} and (s.to_at is null or s.to_at > ${o.now})) as "planId",
@@ -45,6 +48,8 @@ export interface CustomerPatch {
   intervalMonths?: number | undefined
   taxPpm?: number | undefined
   taxName?: string | null | undefined
+  address?: string[] | undefined
+  taxId?: string | null | undefined
   budgetNano?: string | null | undefined
 }
 
@@ -69,7 +74,10 @@ export async function updateCustomer(sql: Sql, id: string, patch: CustomerPatch)
         anchor_day = coalesce(${patch.anchorDay ?? null}::int2, anchor_day),
         interval_months = coalesce(${patch.intervalMonths ?? null}::int2, interval_months),
         tax_ppm = coalesce(${patch.taxPpm ?? null}::int4, tax_ppm),
+        budget_set_at = case when ${patch.budgetNano !== undefined} then now() else budget_set_at end,
         budget_nano = case when ${patch.budgetNano !== undefined} then ${patch.budgetNano ?? null}::text::numeric else budget_nano end,
+        address = coalesce(${patch.address ?? null}::text[], address),
+        tax_id = case when ${patch.taxId !== undefined} then ${patch.taxId ?? null} else tax_id end,
         tax_name = case when ${patch.taxName !== undefined} then ${patch.taxName ?? null} else tax_name end
       where id = ${id}`
     return 'ok'

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import type { Queryable, Sql } from '#platform/postgres'
 import type { Blocker, Invoice, InvoiceLineView } from '../api.ts'
 import type { Draft, InvoiceLine } from '../invoices/invoice.ts'
-import { lineOf, lineView } from '../invoices/view.ts'
+import { lineOf } from '../invoices/view.ts'
 import { hourMs } from '../rating/periods.ts'
 import type { Hours } from '../rating/rate.ts'
 
@@ -143,6 +143,8 @@ export async function takeNumber(tx: Queryable): Promise<bigint> {
 
 export interface FinalInvoice {
   draft: Draft
+  /** As they are shown. */
+  lines: readonly InvoiceLineView[]
   seq: bigint
   number: string
   forced: Invoice['forced']
@@ -151,7 +153,7 @@ export interface FinalInvoice {
 
 export async function insertFinal(
   tx: Queryable,
-  { draft, seq, number, forced, issuedAt }: FinalInvoice,
+  { draft, lines, seq, number, forced, issuedAt }: FinalInvoice,
 ): Promise<void> {
   await tx`
     insert into billaged.invoice
@@ -165,17 +167,17 @@ export async function insertFinal(
       state = excluded.state, seq = excluded.seq, number = excluded.number, currency = excluded.currency,
       tax_ppm = excluded.tax_ppm, total_nano = excluded.total_nano, due_minor = excluded.due_minor, blockers = '[]',
       forced = excluded.forced, issued_at = excluded.issued_at`
-  for (const [ordinal, line] of draft.lines.entries())
+  for (const [ordinal, line] of lines.entries())
     await tx`
       insert into billaged.invoice_line
         (id, invoice_id, ordinal, kind, price_id, meter, amount_nano, adjusts, adjusts_from, body)
       values (${line.id}, ${draft.id}, ${ordinal}, ${line.kind}, ${line.priceId}, ${line.meter},
-        ${`${line.amountNano}`}, ${line.adjusts},
-        ${line.adjustsPeriod === null ? null : new Date(line.adjustsPeriod.from * hourMs)},
-        ${JSON.stringify(lineView(line))}::text::jsonb)`
+        ${line.amountNano}, ${line.adjusts},
+        ${line.adjustsPeriod === null ? null : new Date(line.adjustsPeriod.from)},
+        ${JSON.stringify(line)}::text::jsonb)`
 }
 
-export type DocumentFormat = 'json' | 'csv' | 'html'
+export type DocumentFormat = 'json' | 'csv' | 'html' | 'pdf'
 
 export async function insertDocument(
   tx: Queryable,
