@@ -168,15 +168,15 @@ export const spec = defineConfig({
       doc: 'Bytes of entries a second that a key may send for ever; 0 is no limit.',
     }),
 
-    apiKeys: setting(secretList, {
-      env: 'API_KEYS',
-      bare: ['API_KEYS'],
-      yaml: 'auth.api_keys',
     redisUrl: setting(secret, {
       bare: ['REDIS_URL'],
       doc: 'Redis through which replicas share limits and live tails, such as redis://cache:6379; none: limits are per replica.',
     }),
 
+    apiKeys: setting(secretList, {
+      env: 'API_KEYS',
+      bare: ['API_KEYS'],
+      yaml: 'auth.api_keys',
       default: '',
       doc: 'Keys that may send; `slug=key` gives a key to a tenant other than public.',
     }),
@@ -374,16 +374,16 @@ export const spec = defineConfig({
         value: '***',
         problem: 'must have at least 16 bytes, better 32 (openssl rand -hex 32); leave it out and one is made',
       })
-    problems.push(...syslogProblems(values))
-    if (!/^\d{1,3}\.\d{1,3}\.\d{1,3}$/.test(values.elasticVersion))
-      problems.push({
-        name: 'LOG_INGESTION_ELASTIC_VERSION',
     if (values.redisUrl !== undefined && !isRedisUrl(values.redisUrl))
       problems.push({
         name: 'REDIS_URL',
         value: '***',
         problem: 'must be redis://host:6379 or rediss://host:6379, with user:password@ before the host where needed',
       })
+    problems.push(...syslogProblems(values))
+    if (!/^\d{1,3}\.\d{1,3}\.\d{1,3}$/.test(values.elasticVersion))
+      problems.push({
+        name: 'LOG_INGESTION_ELASTIC_VERSION',
         value: values.elasticVersion,
         problem: 'must be three numbers, such as 8.19.0',
       })
@@ -400,14 +400,14 @@ export const spec = defineConfig({
 
 export type Config = ConfigOf<typeof spec>
 
-function syslogProblems(values: {
-  syslogTcp: string | undefined
-  syslogUdp: string | undefined
-  syslogTlsCert: string | undefined
 function isRedisUrl(text: string): boolean {
   return /^rediss?:$/.test(URL.canParse(text) ? new URL(text).protocol : '')
 }
 
+function syslogProblems(values: {
+  syslogTcp: string | undefined
+  syslogUdp: string | undefined
+  syslogTlsCert: string | undefined
   syslogTlsKey: string | undefined
   syslogKey: string | undefined
   syslogAllow: readonly string[]
