@@ -292,6 +292,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
       ? { status: 'degraded', detail: 'the database refused entries within the last hour; they are in quarantine' }
       : { status: 'ok' },
   )
+  if (redis) health.add('redis', () => redis.status())
   if (config.readUrl !== undefined)
     health.add('read replica', () => database.replicaHealth() ?? { status: 'degraded', detail: 'not reached yet' })
   upkeep.addHealth(health)
@@ -310,12 +311,12 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
   parts.onClose('request limits', () => requestLimits.close())
   const volume = createVolume({
     clock,
+    tokens: requestLimits.tokens,
+    dayTotals: requestLimits.dayTotals,
     limits: () => rules.book.limits,
     rowsPerSecond: () => current.rateLimitRowsPerSecond,
     bytesPerSecond: () => current.rateLimitBytesPerSecond,
   })
-    tokens: requestLimits.tokens,
-    dayTotals: requestLimits.dayTotals,
   const stopDayUsage = followDayUsage({
     volume,
     backlog,
@@ -430,11 +431,11 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     },
   })
   const observe = httpObserver(base)
+  if (redis) fetchTokens(app, access)
   addHealth(app, { health, notice: () => people.notice, isReady: () => !isDraining && !isJournalNearlyFull() })
   const context: QueryContext = {
     access,
     gate: createGate(),
-  if (redis) fetchTokens(app, access)
     clock,
     log,
     metrics,
