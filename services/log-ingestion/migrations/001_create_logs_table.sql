@@ -47,11 +47,15 @@ BEGIN
   )' || CASE WHEN has_timescale THEN '' ELSE ' PARTITION BY RANGE (timestamp)' END;
 
   IF has_timescale THEN
-    PERFORM create_hypertable('public.logs', 'timestamp', chunk_time_interval => INTERVAL '1 day', if_not_exists => true);
+    PERFORM create_hypertable('public.logs', 'timestamp', chunk_time_interval => INTERVAL '1 day',
+      create_default_indexes => false, if_not_exists => true);
   ELSE
     EXECUTE format('CREATE TABLE IF NOT EXISTS public.logs_p_before_%s PARTITION OF public.logs FOR VALUES FROM (MINVALUE) TO (%L)',
       to_char(first_day, 'YYYYMMDD'), first_day::text || ' 00:00:00+00');
   END IF;
+
+  -- By this the service knows a table that it may set TimescaleDB's policies on. A table found never gets one.
+  COMMENT ON TABLE public.logs IS 'Made by log-ingestion: migrations/001_create_logs_table.sql';
 
   IF profile = 'compat' THEN
     CREATE INDEX IF NOT EXISTS idx_logs_timestamp ON public.logs (timestamp DESC);
@@ -63,6 +67,15 @@ BEGIN
     ALTER TABLE public.logs ADD PRIMARY KEY (id, timestamp);
     CREATE INDEX IF NOT EXISTS logs_timestamp_brin ON public.logs USING BRIN (timestamp);
     CREATE INDEX IF NOT EXISTS logs_service_timestamp ON public.logs (service, timestamp DESC);
+  END IF;
+
+  -- Where the licence allows. Older versions cannot take late entries into what is compressed.
+  IF has_timescale AND coalesce(current_setting('timescaledb.license', true), 'apache') <> 'apache'
+     AND (SELECT string_to_array(substring(extversion FROM '^[0-9]+[.][0-9]+'), '.')::int[] >= ARRAY[2, 14]
+          FROM pg_extension WHERE extname = 'timescaledb') THEN
+    ALTER TABLE public.logs SET (timescaledb.compress, timescaledb.compress_segmentby = 'service',
+                                 timescaledb.compress_orderby = 'timestamp DESC, id DESC');
+    PERFORM add_compression_policy('public.logs', INTERVAL '2 days');
   END IF;
 END
 $$;

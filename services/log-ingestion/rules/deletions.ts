@@ -94,7 +94,6 @@ async function runDeletion(o: EraserOptions, job: DeletionJob, lease: Lease, sig
 /** Takes away what has expired. */
 export async function runExpiry(o: EraserOptions, lease: Lease, signal: AbortSignal): Promise<void> {
   const { retention } = o.rules
-  if (retention.every(rule => rule.keepMs === null)) return
   const onErased: OnErased = async (tx, chunk) => {
     await mustHoldLease(tx, lease)
     await addToLedger(tx, 'expired', { tenant: chunk.tenant ?? '', hourMs: hourOf(o.clock), rows: chunk.rows })

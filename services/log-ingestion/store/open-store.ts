@@ -10,6 +10,7 @@ import { columnarReader } from './columnar/search.ts'
 import { columnarStats } from './columnar/stats.ts'
 import { verifyBlocks } from './columnar/verify.ts'
 import { addCount, emptyPage, type Reader } from './reader.ts'
+import { settleDropped } from './rows/chunks.ts'
 import { eraseRows } from './rows/erase.ts'
 import { expireRows } from './rows/expire.ts'
 import type { LogsTable } from './rows/logs-table.ts'
@@ -161,12 +162,15 @@ export function openStore(o: StoreOptions): Store & { close(): Promise<void> } {
     hide: deletion => visibility.hide(deletion),
     setRetention: rules => visibility.setRetention(rules),
     async erase(plan, onErased, signal) {
-      await eraseRows(writes, plan, onErased, signal)
+      await eraseRows(writes, table, plan, onErased, signal)
       await eraseBlocks({ sql: writes, encoder, evidence, nowMs }, plan, onErased, signal)
     },
     async expire(rules, atMs, onErased, signal) {
       await expireRows(writes, table, rules, atMs, onErased, signal)
+      if (rules.every(rule => rule.keepMs === null)) return
       await expireBlocks({ sql: writes, encoder, evidence, nowMs }, rules, atMs, onErased, signal)
+      // When blocks have gone too: what is left of a day without a chunk went with the chunk.
+      if (table.kind === 'hypertable') await settleDropped(writes, onErased)
     },
     verify: (range, signal) => verifyBlocks(sql, range, signal),
     stats: async () => [await rowsStats(sql), await columnarStats(sql)],

@@ -1,4 +1,4 @@
-// The databases of the guide: Debian's PostgreSQL, PgBouncer before it, TimescaleDB where it is; migrations by many at once.
+// The databases of the guide: Debian's PostgreSQL, PgBouncer before it; migrations by many at once.
 
 import assert from 'node:assert/strict'
 import { mkdtemp, rm } from 'node:fs/promises'
@@ -98,16 +98,6 @@ test('PgBouncer in transaction mode before it: intake, search, keys, restart', {
   await s.settled()
   const stats = (await (await s.get('/admin/stats')).json()) as { total_logs: number }
   assert.equal(stats.total_logs, 42)
-})
-
-test('TimescaleDB: a new table is a hypertable', { skip: whyNoPostgres }, async t => {
-  const server = await startDebianPostgres(t)
-  const sql = openSql({ url: server.url('postgres'), max: 1, applicationName: 'test', log: testBase(t).log })
-  t.after(() => sql.end({ timeout: 1 }))
-  const [found] = await sql`select 1 from pg_available_extensions where name = 'timescaledb'`
-  if (!found) return t.skip('TIMESCALEDB IS NOT INSTALLED HERE: hypertables were not tested')
-  await sql.unsafe('create extension timescaledb')
-  assert.match((await migrate(t, server.url('postgres'))).said, /logs is a hypertable/)
 })
 
 test('missing rights are named with the GRANT that mends them, in /health, while intake goes on', {

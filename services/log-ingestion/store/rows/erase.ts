@@ -1,13 +1,14 @@
 // Taking entries out of the guide's table by filter.
 //
-// SQL narrows, the evaluator decides, and the rows it decided on are locked and deleted by their place in their partition:
-// exact whatever indexes there are. One transaction per chunk holds the rows, the totals, and what the job writes about it.
+// SQL narrows, the evaluator decides, and exactly the rows it decided on are locked and deleted. One transaction per chunk holds the rows, the totals, and what the job writes about it.
 // A job that runs again starts from the beginning: what is gone is not found again.
 
 import type { Sql, Tx } from '#platform/postgres'
 import type { ErasePlan, OnErased, Place, StoredEntry } from '../store.ts'
 import { deletionMatcher } from '../visibility.ts'
+import type { LogsTable } from './logs-table.ts'
 import { narrow, timestampText } from './narrow.ts'
+import { deletionsOf, placeOf, type RowPlace } from './places.ts'
 import { ceilUs, columns, type EntryRow, entryOf, ofTenant, unmarked } from './search.ts'
 import { reduceTotals } from './totals.ts'
 
@@ -17,7 +18,13 @@ const chunkRows = 2_000
 const firstWindowUs = 3_600_000_000n
 
 /** Chunk by chunk, each in one transaction together with what `onErased` writes; run again, it goes on. */
-export async function eraseRows(sql: Sql, plan: ErasePlan, onErased: OnErased, signal?: AbortSignal): Promise<void> {
+export async function eraseRows(
+  sql: Sql,
+  table: LogsTable,
+  plan: ErasePlan,
+  onErased: OnErased,
+  signal?: AbortSignal,
+): Promise<void> {
   const matches = deletionMatcher(plan)
   let fromUs = ceilUs(plan.fromNs)
   const toUs = ceilUs(plan.toNs)
@@ -28,7 +35,7 @@ export async function eraseRows(sql: Sql, plan: ErasePlan, onErased: OnErased, s
     let isEmpty = true
     do {
       signal?.throwIfAborted()
-      const chunk = await sql.begin(tx => eraseChunk(tx, plan, { fromUs, untilUs, after }, matches, onErased))
+      const chunk = await sql.begin(tx => eraseChunk(tx, table, plan, { fromUs, untilUs, after }, matches, onErased))
       after = chunk.after
       if (chunk.looked > 0) isEmpty = false
     } while (after)
@@ -37,13 +44,11 @@ export async function eraseRows(sql: Sql, plan: ErasePlan, onErased: OnErased, s
   }
 }
 
-interface FoundRow extends EntryRow {
-  part: string
-  ctid: string
-}
+type FoundRow = EntryRow & RowPlace
 
 async function eraseChunk(
   tx: Tx,
+  table: LogsTable,
   plan: ErasePlan,
   window: { fromUs: bigint; untilUs: bigint; after: Place | undefined },
   matches: (entry: StoredEntry) => boolean,
@@ -56,14 +61,14 @@ async function eraseChunk(
     : tx``
   const found = await tx<FoundRow[]>`
     select ${columns(tx)}, e.part::text as part, e.place::text as ctid from ${unmarked(tx)} cross join lateral (
-      select l.*, l.tableoid::regclass as part, l.ctid as place from public.logs l
+      select l.*, ${placeOf(tx, table)} from public.logs l
       where l.timestamp >= ${timestampText(window.fromUs)}::timestamptz and l.timestamp < ${timestampText(window.untilUs)}::timestamptz
         and ${ofTenant(tx, plan.tenant)} ${behind} ${narrowing ? tx`and (${narrowing.condition})` : tx``}
       order by l.timestamp, l.id limit ${chunkRows}
     ) e order by e.timestamp, e.id`
   const doomed = found.map(row => ({ row, entry: entryOf(row) })).filter(({ entry }) => matches(entry))
   if (doomed.length > 0) {
-    const gone = await deletePlaces(tx, doomed)
+    const gone = await deletePlaces(tx, table, doomed)
     if (gone.length > 0) {
       const entries = gone.map(({ entry }) => entry)
       await reduceTotals(tx, plan.tenant, entries)
@@ -76,21 +81,17 @@ async function eraseChunk(
 }
 
 /** Those of the rows that were there still and were deleted: another runner may have been quicker. */
-async function deletePlaces<T extends { row: FoundRow }>(tx: Tx, doomed: readonly T[]): Promise<T[]> {
-  const byPart = new Map<string, T[]>()
-  for (const item of doomed) {
-    const list = byPart.get(item.row.part) ?? []
-    list.push(item)
-    byPart.set(item.row.part, list)
-  }
+async function deletePlaces<T extends { row: FoundRow }>(tx: Tx, table: LogsTable, doomed: readonly T[]): Promise<T[]> {
+  const items = new Map(doomed.map(item => [item.row, item]))
   const gone: T[] = []
-  for (const [part, items] of byPart) {
-    // Rows of this table are written once and never updated, so a place holds the row that was read, or nothing.
-    const deleted = await tx<{ ctid: string; id: bigint }[]>`
-      delete from only ${tx.unsafe(part)} where ctid = any(${items.map(({ row }) => row.ctid)}::text[]::tid[])
-        and id = any(${items.map(({ row }) => String(row.id))}::text[]::int8[]) returning ctid::text as ctid, id`
-    const places = new Set(deleted.map(({ ctid, id }) => `${ctid} ${id}`))
-    gone.push(...items.filter(({ row }) => places.has(`${row.ctid} ${row.id}`)))
+  for (const { statement, rows } of await deletionsOf(tx, table, [...items.keys()])) {
+    const deleted = await tx<{ id: bigint; timestampUs: bigint }[]>`
+      ${statement} returning l.id, (extract(epoch from l.timestamp) * 1000000)::int8 as "timestampUs"`
+    const places = new Set(deleted.map(({ id, timestampUs }) => `${id} ${timestampUs}`))
+    for (const row of rows) {
+      const item = items.get(row)
+      if (item && places.has(`${row.id} ${row.timestampUs}`)) gone.push(item)
+    }
   }
   return gone
 }

@@ -1,4 +1,7 @@
-// Taking expired entries out of the guide's table: whole partitions first, then single rows.
+// Taking expired entries out of the guide's table: whole partitions or chunks first, then single rows.
+//
+// Rows that will go with their whole day are left to it for almost as long as they may stay: deleting them one by one would
+// be the work that whole days save.
 //
 // A partition goes when nobody keeps anything of its day any longer. It is counted and emptied in one transaction, with a
 // lock that lets readers pass until the very end, and dropped afterwards, when it is empty and nobody misses it.
@@ -8,14 +11,15 @@ import { errorCode, type Sql, type Tx } from '#platform/postgres'
 import type { OnErased } from '../store.ts'
 import { defaultTenant } from '../tenant.ts'
 import { horizonNs, type RetentionRule } from '../visibility.ts'
+import { dropChunks, setPolicy } from './chunks.ts'
 import type { LogsTable } from './logs-table.ts'
 import { timestampText } from './narrow.ts'
+import { deletionsOf, placeOf, type RowPlace } from './places.ts'
 import { ofTenant, unmarked } from './search.ts'
 import { type HourCount, reduceTotalsBy } from './totals.ts'
+import { countWhole, lockTimeout, settleWhole } from './whole-days.ts'
 
 const chunkRows = 5_000
-/** Emptying waits for readers this long, then lets them be until the next round. */
-const lockTimeout = '2s'
 
 export async function expireRows(
   sql: Sql,
@@ -25,22 +29,32 @@ export async function expireRows(
   onErased: OnErased,
   signal?: AbortSignal,
 ): Promise<void> {
-  if (table.kind === 'partitioned') {
-    const keeps = rules.map(rule => rule.keepMs)
-    if (!keeps.includes(null) && keeps.length > 0)
-      await expirePartitions(
-        sql,
-        horizonNs(Math.max(...keeps.map(keepMs => keepMs ?? 0)), nowMs) / 1_000n,
-        onErased,
-        signal,
-      )
+  const longestMs = longestOf(rules)
+  if (table.kind === 'hypertable') await setPolicy(sql, table, longestMs)
+  if (rules.every(rule => rule.keepMs === null)) return
+  if (longestMs !== null) {
+    const horizonUs = horizonNs(longestMs, nowMs) / 1_000n
+    if (table.kind === 'partitioned') await expirePartitions(sql, horizonUs, onErased, signal)
+    if (table.kind === 'hypertable') await dropChunks(sql, horizonUs, onErased, signal)
   }
   const isThorough = rounds++ % thoroughEvery === 0
   for (const tenant of await tenantsOf(sql, rules))
-    for (const { condition, horizonUs } of conditionsOf(sql, rules, tenant, nowMs)) {
+    for (const { condition, keepMs } of conditionsOf(sql, rules, tenant)) {
+      const isLeftToItsDay = keepMs === longestMs && table.kind !== 'plain'
+      const horizonUs = horizonNs(keepMs + (isLeftToItsDay ? wholeDayPatienceMs : 0), nowMs) / 1_000n
       const lowUs = isThorough ? null : await oldestHourUs(sql, tenant, condition, horizonUs)
-      if (lowUs !== undefined) await expireSingle(sql, tenant, condition, { lowUs, horizonUs }, onErased, signal)
+      if (lowUs !== undefined) await expireSingle(sql, table, tenant, condition, { lowUs, horizonUs }, onErased, signal)
     }
+}
+
+/** A day goes as a whole when its last row has expired: for its first one that is a day later. Expired rows are gone within
+ *  24 h; the rest of that is for the rounds in between. */
+const wholeDayPatienceMs = 23.5 * 3_600_000
+
+/** Null: something is kept for ever. */
+function longestOf(rules: readonly RetentionRule[]): number | null {
+  const keeps = rules.map(rule => rule.keepMs)
+  return keeps.length === 0 || keeps.includes(null) ? null : Math.max(...keeps.map(keepMs => keepMs ?? 0))
 }
 
 /** The totals say whether there is anything to look for. Entries of an older installation are in no total: now and then,
@@ -90,23 +104,13 @@ async function emptyPartition(sql: Sql, name: string, onErased: OnErased): Promi
     const part = tx.unsafe(name)
     // Writers and other deleters wait; readers do not, until the rows are gone.
     await tx`lock table only ${part} in share row exclusive mode`
-    const counts = await tx<(HourCount & { bytes: bigint })[]>`
-      select coalesce(e.tenant, ${defaultTenant}) as tenant, floor(extract(epoch from e.timestamp) / 3600)::int8 as hour,
-             coalesce(e.service, '') as service, coalesce(e.level, '') as level, count(*) as rows,
-             coalesce(sum(octet_length(e.service) + octet_length(e.level) + octet_length(e.message)
-                          + coalesce(octet_length(e.metadata::text), 0)), 0)::int8 as bytes
-      from ${unmarked(tx)} cross join lateral (
-        select tenant as tenant, l.timestamp, l.service, l.level, l.message, l.metadata from only ${part} l
-      ) e group by 1, 2, 3, 4`
+    const counts = await countWhole(
+      tx,
+      tx`select tenant as tenant, l.timestamp, l.service, l.level, l.message, l.metadata from only ${part} l`,
+    )
     if (counts.length === 0) return
     await tx`truncate only ${part}`
-    await reduceTotalsBy(tx, counts)
-    for (const tenant of new Set(counts.map(count => count.tenant))) {
-      const ours = counts.filter(count => count.tenant === tenant)
-      const sum = (of: (count: HourCount & { bytes: bigint }) => bigint) =>
-        Number(ours.reduce((all, one) => all + of(one), 0n))
-      await onErased(tx, { rows: sum(one => one.rows), bytes: sum(one => one.bytes), blocks: [], tenant })
-    }
+    await settleWhole(tx, counts, onErased)
   })
 }
 
@@ -139,10 +143,9 @@ function conditionsOf(
   sql: Sql,
   rules: readonly RetentionRule[],
   tenant: string,
-  nowMs: number,
-): { condition: Fragment; horizonUs: bigint }[] {
+): { condition: Fragment; keepMs: number }[] {
   const ours = rules.filter(rule => rule.tenant === tenant || rule.tenant === null).sort((x, y) => rank(y) - rank(x))
-  const conditions: { condition: Fragment; horizonUs: bigint }[] = []
+  const conditions: { condition: Fragment; keepMs: number }[] = []
   const before: Fragment[] = []
   const seen = new Set<string>()
   for (const { service, level, keepMs } of ours) {
@@ -156,7 +159,7 @@ function conditionsOf(
     ].reduce((all, one) => sql`${all} and ${one}`, sql`true`)
     if (keepMs !== null) {
       const others = before.reduce((all, one) => sql`${all} and not (${one})`, sql`true`)
-      conditions.push({ condition: sql`${own} and ${others}`, horizonUs: horizonNs(keepMs, nowMs) / 1_000n })
+      conditions.push({ condition: sql`${own} and ${others}`, keepMs })
     }
     before.push(own)
   }
@@ -177,6 +180,7 @@ const beforeAllUs = -(2n ** 62n)
 
 async function expireSingle(
   sql: Sql,
+  table: LogsTable,
   tenant: string,
   condition: Fragment,
   range: ExpiredRange,
@@ -185,31 +189,32 @@ async function expireSingle(
 ): Promise<void> {
   for (let rows = chunkRows; rows === chunkRows; ) {
     signal?.throwIfAborted()
-    rows = await sql.begin(tx => expireChunk(tx, tenant, condition, range, onErased))
+    rows = await sql.begin(tx => expireSome(tx, table, tenant, condition, range, onErased))
   }
 }
 
-async function expireChunk(
+async function expireSome(
   tx: Tx,
+  table: LogsTable,
   tenant: string,
   condition: Fragment,
   { lowUs, horizonUs }: ExpiredRange,
   onErased: OnErased,
 ): Promise<number> {
-  const doomed = await tx<{ part: string; ctid: string }[]>`
-    select e.part::text as part, e.place::text as ctid from ${unmarked(tx)} cross join lateral (
-      select l.tableoid::regclass as part, l.ctid as place from public.logs l
+  const doomed = await tx<RowPlace[]>`
+    select e.part::text as part, e.place::text as ctid, e.id, (extract(epoch from e.timestamp) * 1000000)::int8 as "timestampUs"
+    from ${unmarked(tx)} cross join lateral (
+      select ${placeOf(tx, table)}, l.id, l.timestamp from public.logs l
       where l.timestamp >= ${timestampText(lowUs ?? beforeAllUs)}::timestamptz
         and l.timestamp < ${timestampText(horizonUs)}::timestamptz and ${ofTenant(tx, tenant)} and (${condition}) limit ${chunkRows}
     ) e`
   const counts = new Map<string, HourCount>()
   let rows = 0
   let bytes = 0n
-  for (const part of new Set(doomed.map(row => row.part))) {
-    const places = doomed.filter(row => row.part === part).map(row => row.ctid)
+  for (const { statement } of await deletionsOf(tx, table, doomed)) {
     const gone = await tx<{ hour: bigint; service: string; level: string; rows: bigint; bytes: bigint }[]>`
       with gone as (
-        delete from only ${tx.unsafe(part)} l where ctid = any(${places}::text[]::tid[]) and l.timestamp < ${timestampText(horizonUs)}::timestamptz
+        ${statement}
         returning l.timestamp, l.service, l.level, octet_length(l.service) + octet_length(l.level) + octet_length(l.message)
                   + coalesce(octet_length(l.metadata::text), 0) as bytes
       ) select floor(extract(epoch from timestamp) / 3600)::int8 as hour, coalesce(service, '') as service,
