@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
 import fc from 'fast-check'
-import { formatDecimal, parseDecimal } from './decimal.ts'
+import { formatDecimal, parseDecimal, readDecimal } from './decimal.ts'
 
 test('formatting and parsing are inverse for every value within the bounds', () => {
   const bound = 10n ** 36n
@@ -10,6 +10,15 @@ test('formatting and parsing are inverse for every value within the bounds', () 
       assert.equal(parseDecimal(formatDecimal(valueE9)), valueE9)
     }),
   )
+})
+
+test('what was written reads back, however large: sums are not bounded as event values are', () => {
+  fc.assert(
+    fc.property(fc.bigInt({ min: -(10n ** 60n), max: 10n ** 60n }), valueE9 => {
+      assert.equal(readDecimal(formatDecimal(valueE9)), valueE9)
+    }),
+  )
+  assert.throws(() => readDecimal('1e3'), /BUG/)
 })
 
 test('exponents say the same as plain digits', () => {

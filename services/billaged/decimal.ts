@@ -21,6 +21,15 @@ export function parseDecimal(text: string): bigint | null {
   return sign === '-' ? -value : value
 }
 
+/** What `formatDecimal` wrote, however large: sums know no bound. A month of a few hundred VMs' memory has more
+ *  byte-nanoseconds than any one event may carry. */
+export function readDecimal(text: string): bigint {
+  const [, sign, whole, fraction = ''] = /^(-?)(\d+)(?:\.(\d{1,9}))?$/.exec(text) ?? []
+  if (whole === undefined) throw new Error(`BUG: a stored quantity reads ${text}`)
+  const magnitude = BigInt(whole) * e9 + BigInt(fraction.padEnd(9, '0'))
+  return sign === '-' ? -magnitude : magnitude
+}
+
 /** Plain decimal without trailing zeros. */
 export function formatDecimal(valueE9: bigint): string {
   const magnitude = valueE9 < 0n ? -valueE9 : valueE9

@@ -140,7 +140,7 @@ function oracle(o: DraftInput) {
   return { promotional, taxed, prepaid, carried, total: total < 0n ? 0n : total, left }
 }
 
-test('an invoice equals the order of the specification done once more by hand; its lines sum to the amount due', () => {
+test('G35, G36: an invoice equals the order of the specification done once more by hand; its lines sum to the amount due', () => {
   fc.assert(
     fc.property(inputs, o => {
       const draft = draftInvoice(o)

@@ -1,5 +1,5 @@
 import type { Invoice, InvoiceLineView, Party } from '../api.ts'
-import { parseDecimal } from '../decimal.ts'
+import { readDecimal } from '../decimal.ts'
 import { formatMinor, minorDigits, nanoPerMinor } from '../rating/currency.ts'
 import { type Price, priceSchema } from '../rating/plan.ts'
 import { displayUnit, groupDigits, priceText, quantityText } from '../rating/units.ts'
@@ -97,7 +97,7 @@ function itemOf(invoice: Invoice, line: InvoiceLineView, price: Price | null, wr
   const isPart = line.segment.from !== invoice.period.from || line.segment.to !== invoice.period.to
   if (isPart && line.adjustsPeriod === null) details.push(spanText(line.segment))
   const per = price === null || price.model === 'flat' || price.model === 'cost_plus' ? null : perOf(price)
-  const quantityE9 = parseDecimal(line.quantity) ?? 0n
+  const quantityE9 = readDecimal(line.quantity)
   const display = displayUnit(line.meter ?? '', line.unit ?? '', per)
   const isMoney = line.model === 'cost_plus'
   const shown =
@@ -106,7 +106,7 @@ function itemOf(invoice: Invoice, line: InvoiceLineView, price: Price | null, wr
       : isMoney
         ? `${invoice.currency} ${amountText(quantityE9 / 1_000_000_000n, 4)}`
         : quantityText(quantityE9, display, 4)
-  const free = parseDecimal(line.freeQuantity) ?? 0n
+  const free = readDecimal(line.freeQuantity)
   if (free > 0n && isPart) details.push(`${quantityText(free, display, 4)} of it free`)
   return {
     id: line.id,

@@ -1,5 +1,5 @@
 import type { Blocker, Invoice, InvoiceLineView, Party } from '../api.ts'
-import { formatDecimal, parseDecimal } from '../decimal.ts'
+import { formatDecimal, readDecimal } from '../decimal.ts'
 import { formatMinor } from '../rating/currency.ts'
 import { hourMs } from '../rating/periods.ts'
 import type { Hours, Line } from '../rating/rate.ts'
@@ -110,12 +110,12 @@ export function lineOf(view: InvoiceLineView): InvoiceLine {
     model: modelOf(view.model),
     group: view.group,
     segment: hoursOf(view.segment),
-    quantityE9: e9Of(view.quantity),
-    freeE9: e9Of(view.freeQuantity),
+    quantityE9: readDecimal(view.quantity),
+    freeE9: readDecimal(view.freeQuantity),
     tiers: view.tiers.map(tier => ({
       tier: tier.tier,
       upTo: tier.upTo === null ? null : BigInt(tier.upTo),
-      quantityE9: e9Of(tier.quantity),
+      quantityE9: readDecimal(tier.quantity),
       amountNano: BigInt(tier.amountNano),
       flatNano: BigInt(tier.flatNano),
     })),
@@ -136,12 +136,6 @@ const models = ['flat', 'per_unit', 'graduated', 'volume', 'package', 'cost_plus
 
 function modelOf(text: string | null): InvoiceLine['model'] {
   return models.find(model => model === text) ?? null
-}
-
-function e9Of(text: string): bigint {
-  const value = parseDecimal(text)
-  if (value === null) throw new Error(`BUG: a stored quantity reads ${text}`)
-  return value
 }
 
 function timeOf(hour: number): string {

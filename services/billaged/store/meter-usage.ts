@@ -1,5 +1,5 @@
 import { arrayLiteral, type Sql } from '#platform/postgres'
-import { e9, parseDecimal } from '../decimal.ts'
+import { e9, parseDecimal, readDecimal } from '../decimal.ts'
 import type { Meter } from '../events/meter.ts'
 
 // What a meter makes of the events between edges. Exact: sums are numerics, averages are floored to a billionth.
@@ -37,7 +37,7 @@ export async function queryMeter(sql: Sql, meter: Meter, query: MeterQuery): Pro
     select width_bucket(at_ns, ${arrayLiteral(edges)}::text::int8[]) - 1 as span, subject, "customerId", "group",
       (${aggregate(sql, meter)})::text as value
     from (${counted}) c group by 1, 2, 3, 4 order by 1, 2, 3, 4`
-  return rows.map(row => ({ ...row, quantityE9: mustParse(meter, row.value) }))
+  return rows.map(row => ({ ...row, quantityE9: readValue(row.value) }))
 }
 
 interface RawRow {
@@ -54,10 +54,9 @@ function meterStart(meter: Meter, fromNs: bigint): bigint {
     : fromNs
 }
 
-function mustParse(meter: Meter, value: string): bigint {
-  const parsed = parseDecimal(value)
-  if (parsed === null) throw new Error(`BUG: meter ${meter.slug} makes ${value}`)
-  return parsed
+function readValue(value: string): bigint {
+  // A sum may be larger than any one event.
+  return parseDecimal(value) ?? readDecimal(value)
 }
 
 /** One row per identity that counts: at, digest, value, text (of UNIQUE_COUNT), subject, customer and group. */
@@ -153,7 +152,7 @@ async function weightedSums(sql: Sql, meter: Meter, query: MeterQuery): Promise<
   for (const own of groups.values()) {
     const [first] = own
     if (first === undefined) continue
-    const levels = own.map(event => ({ atNs: event.atNs, valueE9: mustParse(meter, event.value) }))
+    const levels = own.map(event => ({ atNs: event.atNs, valueE9: readValue(event.value) }))
     for (const [span, quantityE9] of integrate(levels, edges, meter.valueMode ?? 'set').entries())
       rows.push({ span, subject: first.subject, customerId: first.customerId, group: first.group, quantityE9 })
   }
