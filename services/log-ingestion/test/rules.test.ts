@@ -192,47 +192,6 @@ async function storedRows({ sql }: TestService): Promise<number> {
   return Number(row?.rows)
 }
 
-for (const storage of storages)
-  test(`the most specific retention rule wins; expired entries are invisible at once and then gone, others stay: ${storage}`, async t => {
-    const service = await startService(t, { env: { LOG_INGESTION_RETENTION: '6d', LOG_INGESTION_STORAGE: storage } })
-    const kept = ['old audit', 'new debug', 'yesterday']
-    await service.post(
-      '/api/v1/logs/batch',
-      batch(
-        entry({ timestamp: ago(6.5 * dayMs), message: 'over six days' }),
-        entry({ timestamp: ago(6.5 * dayMs), service: 'audit', message: 'old audit' }),
-        entry({ timestamp: ago(6.5 * dayMs), service: 'audit', level: 'DEBUG', message: 'old audit debug' }),
-        entry({ timestamp: ago(2 * hourMs), level: 'DEBUG', message: 'old debug' }),
-        entry({ timestamp: ago(60_000), level: 'DEBUG', message: 'new debug' }),
-        entry({ timestamp: ago(dayMs), message: 'yesterday' }),
-      ),
-    )
-    await service.post(
-      '/api/v1/logs/batch',
-      batch(entry({ timestamp: ago(5 * dayMs), level: 'DEBUG', message: 'of acme' })),
-      {
-        'x-api-key': 'acme-write-key',
-      },
-    )
-    await service.settled()
-    for (const rule of [
-      { service: 'audit', keep: 'forever' },
-      { level: 'debug', keep: '1h' },
-      { service: 'audit', level: 'DEBUG', keep: '2h' },
-    ])
-      assert.equal((await call(service, 'POST', '/api/v1/retention', rule)).status, 201)
-    assert.deepEqual((await messages(service, 'service:*')).sort(), [...kept].sort(), 'invisible from the answer on')
-    await pollUntil(async () => (await storedRows(service)) === 4, { timeoutMs, what: 'expired entries to be gone' })
-    assert.deepEqual((await messages(service, 'service:*')).sort(), [...kept].sort())
-    assert.deepEqual(await messages(service, 'service:*', 'acme-admin-key'), ['of acme'])
-    const [counted] = await service.sql<{ expired: bigint; total: bigint }[]>`
-    select (select sum(expired)::int8 from purser_logs.ledger) as expired, (select sum(rows)::int8 from purser_logs.totals) as total`
-    assert.deepEqual(counted, { expired: 3n, total: 4n })
-
-    assert.match(String((await call(service, 'POST', '/api/v1/retention', { keep: '5' })).body.detail), /30s, 5m/)
-    assert.match(String((await call(service, 'POST', '/api/v1/retention', { keep: '0s' })).body.detail), /from 1m0s/)
-  })
-
 test('a reload applies retention and redaction to what comes next, and drops no connection', async t => {
   const { url } = await testDatabase(t)
   const dir = await mkdtemp(join(tmpdir(), 'purser-logs-'))
@@ -286,29 +245,6 @@ test('a reload applies retention and redaction to what comes next, and drops no 
       ['second', { mail: '[redacted:email]' }],
     ],
   )
-})
-
-test('days that nobody keeps go as whole partitions', async t => {
-  const clock = shiftedClock()
-  const service = await startService(t, { base: testBase(t, { clock }), env: { LOG_INGESTION_RETENTION: '8d' } })
-  const sent = [1, 1.1, 5].map(days => entry({ timestamp: ago(days * dayMs, clock.now()), message: `${days}` }))
-  await service.post('/api/v1/logs/batch', batch(...sent))
-  await service.settled()
-  const partitions = async () =>
-    (
-      await service.sql<{ name: string }[]>`
-      select c.relname as name from pg_inherits i join pg_class c on c.oid = i.inhrelid
-      where i.inhparent = 'public.logs'::regclass order by 1`
-    ).map(row => row.name)
-  const day = (ms: number) => `logs_p${new Date(ms).toISOString().slice(0, 10).replaceAll('-', '')}`
-  const old = day(clock.now() - 5 * dayMs)
-  assert.ok((await partitions()).includes(old))
-  clock.advance(4.5 * dayMs)
-  assert.equal((await messages(service, 'service:*')).length, 2)
-  await pollUntil(async () => !(await partitions()).includes(old), { timeoutMs, what: 'the partition to be dropped' })
-  const [counted] = await service.sql<{ expired: bigint; left: bigint }[]>`
-    select (select sum(expired)::int8 from purser_logs.ledger) as expired, (select count(*) from public.logs) as left`
-  assert.deepEqual(counted, { expired: 1n, left: 2n })
 })
 
 test('G42: a deletion counts before it acts, hides at once, survives restarts, spares what came later, and leaves a signed tombstone', {
