@@ -262,6 +262,43 @@ export interface Explanation {
   receipt: { seq: number; hash: string; prevHash: string } | null
 }
 
+/** Usage of the running periods that no price takes. */
+export interface UnratedList {
+  unrated: {
+    customerId: string
+    period: { from: string; to: string }
+    /** Null without a subscription. */
+    planId: string | null
+    meter: string
+    group: Record<string, string>
+    quantity: string
+    unit: string
+    /** The command that mends it. */
+    fix: string
+  }[]
+  nextCursor: string | null
+}
+
+/** Another biller's figures beside ours. */
+export interface Reconciliation {
+  rows: {
+    customerId: string
+    period: string
+    /** Meter, price or kind of line; `total` where theirs names none. */
+    item: string
+    /** Ours is not closed yet. */
+    isDraft: boolean
+    theirNano: string | null
+    ourNano: string | null
+    differenceNano: string
+    theirQuantity: string | null
+    ourQuantity: string | null
+    verdict: 'equal' | 'differs' | 'only_ours' | 'only_theirs'
+  }[]
+  equal: number
+  different: number
+}
+
 export interface CreditView {
   id: string
   customerId: string
@@ -324,5 +361,5 @@ export interface VmTimeline {
   to: string
   asOf: string
   complete: boolean
-  strip: { from: string; to: string; kind: 'measured' | 'gap' | 'unmeasured' | 'host_down' }[]
+  strip: { from: string; to: string; kind: 'measured' | 'gap' | 'unmeasured' | 'host_down' | 'disputed' }[]
 }

@@ -240,7 +240,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     issuer: issuerOf(config),
     meterQueryRoutes(scope, reads)
     eventListRoutes(scope, reads)
-    vmRoutes(scope, { ...reads, leaseMs: config.heartbeatLeaseMs })
+    vmRoutes(scope, reads)
     invoiceRoutes(scope, closing)
     closeRoutes(scope, closing)
     creditRoutes(scope, closing)
@@ -301,6 +301,7 @@ function rulesOf(config: Config): FoldRules {
     maxVcpus: BigInt(config.maxVcpus),
     minGapNs: BigInt(config.minGapMs) * 1_000_000n,
     maxGapCapNs: BigInt(config.maxGapCapMs) * 1_000_000n,
+    leaseNs: BigInt(config.heartbeatLeaseMs) * 1_000_000n,
   }
 }
 

@@ -19,7 +19,7 @@ const spanQuery = z.object({ from: instant.optional(), to: instant.optional(), w
 const spanMsMax = 93 * 86_400_000
 
 /** One VM: totals, lives, and each thing that lowered its bill; and the strip of how its time is known. */
-export function vmRoutes(app: FastifyInstance, o: ReadContext & { leaseMs: number }) {
+export function vmRoutes(app: FastifyInstance, o: ReadContext) {
   app.get('/v1/vms/:customer/:vm', async (request): Promise<VmDetail> => {
     const { report, head } = await load(request)
     const of = (kind: string) => report.notes.filter(note => note.kind === kind)
@@ -77,7 +77,6 @@ export function vmRoutes(app: FastifyInstance, o: ReadContext & { leaseMs: numbe
       toNs: ns(toMs),
       rules: o.rules,
       nowNs: ns(nowMs),
-      leaseNs: ns(o.leaseMs),
     })
     if (report === null) throw notFound(`VM ${vm} of customer ${customer}`)
     const head = {

@@ -4,15 +4,12 @@ import { type EventEvidence, eventLine, hourLine, isNothing, sampleSetDigest } f
 import { leafHash } from '../invoices/merkle.ts'
 import { CorruptPart, decodePart } from '../samples/part.ts'
 import { type Sample, sampleSet } from '../samples/sample.ts'
-import { createCells, emptyCell } from '../usage/cells.ts'
-import { type FoldRules, startFold } from '../usage/fold.ts'
-import { withoutHost } from '../usage/host-down.ts'
+import type { FoldRules } from '../usage/fold.ts'
 import { sumCells } from '../usage/quantity.ts'
 import type { VmUsage } from '../usage/rows.ts'
-import { loadLeases } from './leases.ts'
 import { edgesOf, hourNs, type PlannedPeriod, type PricedPeriod, rateUsage } from './pricing.ts'
-import { findSeries, loadMarks, loadReadings, type PartReader } from './series.ts'
-import { loadEventUsage, vmsPerQueryMax } from './usage.ts'
+import { findSeries, type PartReader } from './series.ts'
+import { foldSpans, loadEventUsage, vmsPerQueryMax } from './usage.ts'
 
 export interface ProvenPeriod extends PricedPeriod {
   /** A VM at a time: its hours as lines of text. The last one, of no VM, holds the events. */
@@ -71,31 +68,12 @@ const emptyDigest = sampleSetDigest([])
 
 async function foldHours(
   reader: PartReader,
-  { customerId, seriesId, vmId }: { customerId: string; seriesId: bigint; vmId: string },
+  series: { customerId: string; seriesId: bigint; vmId: string },
   period: { from: number; to: number },
   rules: FoldRules,
 ) {
   const edges = Array.from({ length: period.to - period.from + 1 }, (_, i) => hourNs(period.from + i))
-  const [fromNs, toNs] = [hourNs(period.from), hourNs(period.to)]
-  const { cells, add } = createCells(edges)
-  const peaks = cells.map(() => 0n)
-  const marks = await loadMarks(reader, customerId, vmId)
-  const { isContinued, hours } = await loadReadings(reader, seriesId, fromNs, toNs)
-  const leases = await loadLeases(reader.sql, vmId, fromNs, toNs)
-  const fold = startFold({ marks, rules, isContinued }, stretch => {
-    add(stretch)
-    for (const down of withoutHost(stretch, leases)) add(down)
-  })
-  for await (const readings of hours) {
-    for (const reading of readings) {
-      fold.push(reading)
-      const hour = Number((reading.atNs - fromNs) / hourNs(1))
-      if (reading.atNs >= fromNs && hour < peaks.length)
-        peaks[hour] = larger(peaks[hour] ?? 0n, reading.low.memoryBytes)
-    }
-  }
-  fold.finish()
-  return { cells: cells.length === 0 ? [emptyCell()] : cells, peaks }
+  return foldSpans(reader, series, edges, rules)
 }
 
 /** Digest and size of each hour's set of samples: the union of its parts, however they were cut. */

@@ -1,23 +1,58 @@
 import type { Sql } from '#platform/postgres'
-
-export interface Leases {
-  /** Whether any heartbeat ever listed the VM; without one nothing can be said about its host. */
-  wasListed: boolean
-  /** When a host vouched for it, within the span asked for; ascending, apart from one another. */
-  spans: readonly { fromNs: bigint; toNs: bigint }[]
-}
+import { compareBigints, larger } from '../bigint.ts'
+import type { Hosts, Run } from '../usage/hosts.ts'
 
 const dayNs = 86_400_000_000_000n
 
-export async function loadLeases(sql: Sql, vmId: string, fromNs: bigint, toNs: bigint): Promise<Leases> {
+/** When hosts listed a VM around [fromNs, toNs), for one of its customers. */
+export async function loadHosts(
+  sql: Sql,
+  o: { customerId: string; vmId: string; fromNs: bigint; toNs: bigint; leaseNs: bigint },
+): Promise<Hosts> {
+  const { vmId, leaseNs } = o
+  const [first] = await sql<{ atNs: bigint | null }[]>`
+    select min(lower(spans)) as "atNs" from billaged.vm_lease
+    where vm_id = ${vmId} and day = (select min(day) from billaged.vm_lease where vm_id = ${vmId})`
+  const firstListedNs = first?.atNs ?? null
+  if (firstListedNs === null) return { leaseNs, runs: [], ofEach: [], firstListedNs }
   // A lease granted before midnight runs into the next day under the day it was granted.
-  const [firstDay, lastDay] = [Number(fromNs / dayNs) - 1, Number(toNs / dayNs)]
-  const spans = await sql<{ fromNs: bigint; toNs: bigint }[]>`
-    select lower(span) as "fromNs", upper(span) as "toNs" from (
-      select unnest(range_agg(spans)) as span from billaged.vm_lease
-      where vm_id = ${vmId} and day between ${firstDay} and ${lastDay}
-    ) s order by 1`
-  const wasListed =
-    spans.length > 0 || (await sql`select 1 from billaged.vm_lease where vm_id = ${vmId} limit 1`).length > 0
-  return { wasListed, spans }
+  const [firstDay, lastDay] = [Number(o.fromNs / dayNs) - 1, Number(o.toNs / dayNs) + 1]
+  const rows = await sql<{ instanceId: string; fromNs: bigint; toNs: bigint }[]>`
+    select instance_id as "instanceId", lower(span) as "fromNs", upper(span) as "toNs" from (
+      select instance_id, unnest(range_agg(spans)) as span from billaged.vm_lease
+      where vm_id = ${vmId} and day between ${firstDay} and ${lastDay} group by instance_id
+    ) s order by instance_id, 2`
+  const cutNs = await othersBegin(sql, o.customerId, vmId)
+  const ofEach = new Map<string, Run[]>()
+  for (const { instanceId, fromNs, toNs } of rows) {
+    if (cutNs !== null && fromNs >= cutNs) continue
+    const runs = ofEach.get(instanceId) ?? []
+    ofEach.set(instanceId, runs)
+    const lastNs = larger(fromNs, toNs - leaseNs)
+    runs.push({ fromNs, lastNs: cutNs !== null && lastNs > cutNs ? cutNs : lastNs })
+  }
+  return { leaseNs, runs: union([...ofEach.values()].flat(), leaseNs), ofEach: [...ofEach.values()], firstListedNs }
+}
+
+/** Heartbeats name no customer. A VM id that several share is, once another's was read after this one's last reading,
+ *  taken for the other's from there: a life must not be drawn out by somebody else's VM. */
+async function othersBegin(sql: Sql, customerId: string, vmId: string): Promise<bigint | null> {
+  const [row] = await sql<{ cutNs: bigint | null }[]>`
+    select min(greatest(s.first_ns, mine.last_ns)) as "cutNs"
+    from billaged.series s, (
+      select last_ns from billaged.series where customer_id = ${customerId} and vm_id = ${vmId}
+    ) mine
+    where s.vm_id = ${vmId} and s.customer_id <> ${customerId} and s.last_ns > mine.last_ns`
+  return row?.cutNs ?? null
+}
+
+/** Runs that are no more than a lease apart are one. */
+function union(runs: readonly Run[], leaseNs: bigint): Run[] {
+  const joined: Run[] = []
+  for (const run of runs.toSorted((a, b) => compareBigints(a.fromNs, b.fromNs))) {
+    const last = joined.at(-1)
+    if (last !== undefined && run.fromNs <= last.lastNs + leaseNs) last.lastNs = larger(last.lastNs, run.lastNs)
+    else joined.push({ ...run })
+  }
+  return joined
 }

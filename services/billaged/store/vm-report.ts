@@ -2,10 +2,10 @@ import type { Sql } from '#platform/postgres'
 import { larger } from '../bigint.ts'
 import { type Cell, createCells } from '../usage/cells.ts'
 import { type FoldRules, type Note, startFold } from '../usage/fold.ts'
-import { withoutHost } from '../usage/host-down.ts'
-import { createLives, type Life } from '../usage/lives.ts'
-import { loadLeases } from './leases.ts'
-import { loadMarks, loadReadings, type PartReader } from './series.ts'
+import type { Life } from '../usage/ledger.ts'
+import { countUpTo, type Marks } from '../usage/marks.ts'
+import type { PartReader } from './parts.ts'
+import { openWindow } from './window.ts'
 
 /** Everything one VM's readings say about a span, with what lowered its bill. */
 export interface VmReport {
@@ -20,7 +20,7 @@ export interface VmReport {
   instances: string[]
 }
 
-export type TimelineKind = 'measured' | 'gap' | 'unmeasured' | 'host_down'
+export type TimelineKind = 'measured' | 'gap' | 'unmeasured' | 'host_down' | 'disputed'
 
 const notesMax = 10_000
 
@@ -33,54 +33,62 @@ export async function loadVmReport(
     toNs: bigint
     rules: FoldRules
     nowNs: bigint
-    leaseNs: bigint
   },
 ): Promise<VmReport | null> {
   const { customerId, vmId, fromNs, toNs } = o
-  const [series] = await reader.sql<{ seriesId: bigint }[]>`
-    select series_id as "seriesId" from billaged.series where customer_id = ${customerId} and vm_id = ${vmId}`
+  const [series] = await reader.sql<{ seriesId: bigint; firstNs: bigint }[]>`
+    select series_id as "seriesId", first_ns as "firstNs" from billaged.series
+    where customer_id = ${customerId} and vm_id = ${vmId}`
   if (series === undefined) return null
-  const marks = await loadMarks(reader, customerId, vmId)
-  const leases = await loadLeases(reader.sql, vmId, fromNs, toNs)
-  const { isContinued, hours } = await loadReadings(reader, series.seriesId, fromNs, toNs)
+  const window = await openWindow(reader, { ...series, customerId, vmId }, fromNs, toNs, o.rules)
   const { cells, add } = createCells([fromNs, toNs])
   const notes: Note[] = []
   const timeline = createTimeline(fromNs, toNs)
-  const lives = createLives(marks, { nowNs: o.nowNs, leaseNs: o.leaseNs })
   const note = (found: Note) => {
     if (found.toNs >= fromNs && found.fromNs < toNs && notes.length < notesMax) notes.push(found)
   }
-  const fold = startFold({ marks, rules: o.rules, isContinued, note }, stretch => {
+  const fold = startFold({ ...window, rules: o.rules, note }, stretch => {
     add(stretch)
-    if (stretch.field === 'timeNs')
-      timeline.add(
-        stretch.fromNs,
-        stretch.toNs,
-        stretch.kind === 'measured' ? 'measured' : stretch.kind === 'unmeasured' ? 'unmeasured' : 'gap',
-      )
-    for (const down of withoutHost(stretch, leases)) {
-      add(down)
-      timeline.add(down.fromNs, down.toNs, 'host_down')
-    }
+    if (stretch.field === 'timeNs') timeline.add(stretch.fromNs, stretch.toNs, timelineKinds[stretch.kind])
+    if (stretch.field === 'hostDownNs') timeline.add(stretch.fromNs, stretch.toNs, 'host_down')
   })
   let peakBytes = 0n
-  for await (const readings of hours)
+  for await (const readings of window.readings)
     for (const reading of readings) {
       fold.push(reading)
-      lives.read(reading.atNs)
       if (reading.atNs >= fromNs && reading.atNs < toNs) peakBytes = larger(peakBytes, reading.low.memoryBytes)
     }
-  fold.finish()
+  const { lives } = fold.finish(o.nowNs)
   const [cell] = cells
   if (cell === undefined) throw new Error('BUG: two edges make one cell')
+  const [first, ...others] = lives
+  // The life that the span begins in began at its own start mark, or with the series.
+  if (first !== undefined && window.isContinued)
+    first.startNs = beginningOf(window.marks, first.startNs) ?? series.firstNs
   return {
     cell,
     peakBytes,
-    lives: lives.finish(leases.spans.at(-1)?.toNs ?? null),
+    lives: first === undefined ? [] : [first, ...others],
     notes,
     timeline: timeline.finish(),
     instances: await instancesOf(reader.sql, vmId),
   }
+}
+
+const timelineKinds = {
+  measured: 'measured',
+  shortGap: 'gap',
+  longGap: 'gap',
+  unmeasured: 'unmeasured',
+  disputed: 'disputed',
+} as const
+
+/** The start mark of the life that runs at an instant; null when there is none since the stop before. */
+function beginningOf({ starts, stops }: Marks, atNs: bigint): bigint | null {
+  const start = starts[countUpTo(starts, atNs) - 1]
+  const stop = stops[countUpTo(stops, atNs - 1n) - 1]
+  if (start !== undefined && (stop === undefined || start >= stop)) return start
+  return stop === undefined ? null : atNs
 }
 
 async function instancesOf(sql: Sql, vmId: string): Promise<string[]> {
@@ -89,25 +97,35 @@ async function instancesOf(sql: Sql, vmId: string): Promise<string[]> {
   return rows.map(row => row.id)
 }
 
-/** Stretches of one kind that touch are one; a host that was down is cut out of the gap it lies in. */
+/** Stretches of one kind that touch are one. A time is known before it is known that no host vouched for it. */
 function createTimeline(fromNs: bigint, toNs: bigint) {
   const parts: VmReport['timeline'] = []
   return {
     add(from: bigint, to: bigint, kind: TimelineKind) {
       const [start, end] = [from > fromNs ? from : fromNs, to < toNs ? to : toNs]
-      if (start >= end) return
-      const last = parts.at(-1)
-      if (kind === 'host_down' && last !== undefined && last.fromNs <= start && last.toNs >= end) {
-        parts.pop()
-        const cut = [
-          { ...last, toNs: start },
-          { fromNs: start, toNs: end, kind },
-          { ...last, fromNs: end },
-        ]
-        for (const part of cut) if (part.fromNs < part.toNs) parts.push(part)
-      } else if (last?.kind === kind && last.toNs === start) last.toNs = end
-      else parts.push({ fromNs: start, toNs: end, kind })
+      if (start < end) parts.push({ fromNs: start, toNs: end, kind })
     },
-    finish: () => parts,
+    finish(): VmReport['timeline'] {
+      const down = parts.filter(part => part.kind === 'host_down')
+      const strip: VmReport['timeline'] = []
+      let next = 0
+      const push = (part: VmReport['timeline'][number]) => {
+        if (part.fromNs >= part.toNs) return
+        const last = strip.at(-1)
+        if (last?.kind === part.kind && last.toNs === part.fromNs) last.toNs = part.toNs
+        else strip.push({ ...part })
+      }
+      for (const part of parts) {
+        if (part.kind === 'host_down') continue
+        let at = part.fromNs
+        for (let cut = down[next]; cut !== undefined && cut.fromNs < part.toNs; cut = down[++next]) {
+          push({ ...part, fromNs: at, toNs: cut.fromNs })
+          push(cut)
+          at = cut.toNs
+        }
+        push({ ...part, fromNs: at })
+      }
+      return strip
+    },
   }
 }

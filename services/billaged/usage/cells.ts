@@ -30,7 +30,7 @@ export function createCells(edges: readonly bigint[]): { cells: readonly Cell[];
 }
 
 export function emptyCell(): Cell {
-  const kinds = () => ({ measured: 0n, shortGap: 0n, longGap: 0n, unmeasured: 0n })
+  const kinds = () => ({ measured: 0n, shortGap: 0n, longGap: 0n, unmeasured: 0n, disputed: 0n })
   return {
     cpuNs: kinds(),
     diskReadBytes: kinds(),
@@ -40,6 +40,7 @@ export function emptyCell(): Cell {
     memoryByteNs: kinds(),
     timeNs: kinds(),
     hostDownNs: kinds(),
+    aliveNs: kinds(),
   }
 }
 

@@ -1,6 +1,9 @@
-import { compareBigints, smaller } from '../bigint.ts'
+import { compareBigints, larger, smaller } from '../bigint.ts'
 import type { Reading } from '../samples/reading.ts'
 import { type CounterField, counterFields } from '../samples/sample.ts'
+import { type Hosts, isDisputed, noHosts } from './hosts.ts'
+import { createLedger, type Life } from './ledger.ts'
+import { countUpTo, type Marks } from './marks.ts'
 
 // From readings to usage. Readings of one series go in, in order of time; stretches come out, each an amount spread
 // evenly over a span. The result depends on the set of readings and marks only (G9–G20 of the specification).
@@ -8,36 +11,37 @@ import { type CounterField, counterFields } from '../samples/sample.ts'
 // Per counter there is one state, its *base*: the last reading that counts for it.
 //   counted   the next reading is at or above the base: the difference is use, it becomes the base
 //   restart   a believable start mark lies between: the next reading counts from zero, it becomes the base
-//   fall      the next two readings are below the base: the counter began anew unannounced, worth 0, new base
+//   fall      the next two readings are below the base: the counter began anew unannounced, worth 0, new base. While two
+//             hosts claim the VM the old height is remembered: the pair that climbs past it counts what is above it only
 //   glitch    only the next reading is below the base: it is skipped, the base stays
 //   waiting   the last reading of all is below the base: nothing is added until another arrives
-
-export interface Marks {
-  /** Unix nanoseconds, ascending. */
-  starts: readonly bigint[]
-  stops: readonly bigint[]
-  /** Gaps that a sender declared, [from, until). */
-  gaps: readonly { fromNs: bigint; untilNs: bigint }[]
-}
 
 export interface FoldRules {
   /** More CPU time per wall time than any VM can have: a count from zero above it is not believed. */
   maxVcpus: bigint
   minGapNs: bigint
   maxGapCapNs: bigint
+  /** How long a heartbeat vouches for the VMs it lists. */
+  leaseNs: bigint
 }
 
-export const defaultRules: FoldRules = { maxVcpus: 512n, minGapNs: 120_000_000_000n, maxGapCapNs: 3_600_000_000_000n }
+export const defaultRules: FoldRules = {
+  maxVcpus: 512n,
+  minGapNs: 120_000_000_000n,
+  maxGapCapNs: 3_600_000_000_000n,
+  leaseNs: 120_000_000_000n,
+}
 
 /** Gaps are kept apart from what was measured: a plan decides what of them is billed, and short ones may be estimated. */
-export type StretchKind = 'measured' | 'shortGap' | 'longGap' | 'unmeasured'
+export type StretchKind = 'measured' | 'shortGap' | 'longGap' | 'unmeasured' | 'disputed'
 
 /** From here on a gap is long: never estimated. */
 export const longGapNs = 600_000_000_000n
 
 export interface Stretch {
-  /** A counter, memory in byte-nanoseconds, the ledger's time, or the part of it in which no host was heard. */
-  readonly field: CounterField | 'memoryByteNs' | 'timeNs' | 'hostDownNs'
+  /** A counter, memory in byte-nanoseconds, the ledger's time, the part of it in which no host was heard, or time alive.
+   *  Only time is ever `disputed`. */
+  readonly field: CounterField | 'memoryByteNs' | 'timeNs' | 'hostDownNs' | 'aliveNs'
   readonly fromNs: bigint
   readonly toNs: bigint
   readonly amount: bigint
@@ -65,20 +69,17 @@ export interface Note {
 
 export interface Fold {
   push(reading: Reading): void
-  /** No more readings: settles what waited for neighbours. */
-  finish(): Findings
+  /** No more readings: settles what waited for neighbours. `nowNs` says which lives may still run. */
+  finish(nowNs?: bigint): { findings: Findings; lives: Life[] }
 }
-
-/** How many readings on either side of a pair its rules look at. A window read with this many more on both sides folds
- *  as the whole series does: 16 for the median, and the few that settle which reading is each counter's base. */
-export const contextReadings = 24
 
 /** `isContinued`: the series has readings before the first one pushed, so that one is context and not a beginning. */
 export function startFold(
-  o: { marks: Marks; rules: FoldRules; isContinued: boolean; note?: (note: Note) => void },
+  o: { marks: Marks; hosts?: Hosts; rules: FoldRules; isContinued: boolean; note?: (note: Note) => void },
   emit: (stretch: Stretch) => void,
 ): Fold {
-  const { marks, rules } = o
+  const { marks, rules, hosts = noHosts } = o
+  const ledger = createLedger({ marks, hosts, isContinued: o.isContinued }, emit)
   const findings: Findings = { readings: 0, conflicts: 0, glitches: 0, falls: 0, unprovenRestarts: 0, gaps: 0 }
   /** A window of the series: `pair` indexes the next pair's first reading, a few before it are kept for the median. */
   let readings: Reading[] = []
@@ -99,6 +100,16 @@ export function startFold(
       if (start !== null) count(field, start, first, first.low[field], isGap)
       else rebase(bases[field], first.high[field], first.atNs)
     }
+    if (o.isContinued) return
+    ledger.step({
+      fromNs: null,
+      toNs: first.atNs,
+      skippedNs: null,
+      how: start === null ? 'uncounted' : 'restarted',
+      startNs: start,
+      kind: start === null ? 'unmeasured' : kindOf(isGap, first.atNs - start),
+      believableNs: () => believable(start ?? first.atNs, first.atNs, null),
+    })
   }
 
   function foldPair(at: number) {
@@ -127,28 +138,42 @@ export function startFold(
   function foldCounter(field: CounterField, b: Reading, next: Reading | undefined, isGap: boolean) {
     const base = bases[field]
     base.sinceNs = null
+    const { atNs: baseNs } = base
     const value = b.low[field]
+    const step = (how: 'counted' | 'restarted' | 'uncounted', startNs: bigint | null, kind: StretchKind) => {
+      if (field !== 'cpuNs') return
+      const a = readings[pair]
+      if (a === undefined) throw new Error('BUG: a pair has two readings')
+      const skippedNs = a.atNs === baseNs ? null : a.atNs
+      const believableNs = () => believable(a.atNs, b.atNs, pair)
+      ledger.step({ fromNs: baseNs, toNs: b.atNs, skippedNs, how, startNs, kind, believableNs })
+    }
     const claimed = latestPlausibleStart(marks, rules, base.atNs, b)
     const proven = claimed === null ? null : provenStart(marks, base.atNs, claimed)
     const start = proven ?? (value < base.value ? claimed : null)
     if (start !== null) {
-      if (field === 'cpuNs') emitTail(base.atNs, start)
-      count(field, start, b, value, isLonger(b.atNs - start, start, b.atNs, null))
+      const isLong = isLonger(b.atNs - start, start, b.atNs, null)
+      step('restarted', start, kindOf(isLong, b.atNs - start))
+      count(field, start, b, value, isLong)
+      base.heightMark = null
       base.sinceNs = start
     } else if (value >= base.value) {
       if (claimed !== null && field === 'cpuNs') {
         findings.unprovenRestarts++
         o.note?.({ kind: 'restart_unproven', fromNs: claimed, toNs: b.atNs })
       }
-      count(field, base.atNs, b, value - base.value, base.isGap || isGap)
+      const isLong = base.isGap || isGap
+      step('counted', null, kindOf(isLong, b.atNs - baseNs))
+      count(field, baseNs, b, value - climbFrom(base, value, b.atNs), isLong)
     } else if (next === undefined) {
       base.isGap ||= isGap
     } else if (next.low[field] < base.value) {
       if (field === 'cpuNs') {
         findings.falls++
         o.note?.({ kind: 'fall', fromNs: base.atNs, toNs: b.atNs })
-        emitTime(base.atNs, b.atNs, 'unmeasured')
+        step('uncounted', null, 'unmeasured')
       }
+      base.heightMark = isDisputed(hosts, baseNs, b.atNs) ? larger(base.heightMark ?? 0n, base.value) : null
       rebase(base, b.high[field], b.atNs)
     } else {
       if (field === 'cpuNs') {
@@ -160,21 +185,20 @@ export function startFold(
   }
 
   function count(field: CounterField, fromNs: bigint, b: Reading, amount: bigint, isGap: boolean) {
-    const kind = kindOf(isGap, b.atNs - fromNs)
-    emit({ field, fromNs, toNs: b.atNs, amount, kind })
-    if (field === 'cpuNs') emitTime(fromNs, b.atNs, kind)
+    emit({ field, fromNs, toNs: b.atNs, amount, kind: kindOf(isGap, b.atNs - fromNs) })
     // After a gap nothing before the reading is counted as measured, so a conflict there takes its largest value.
     rebase(bases[field], isGap ? b.high[field] : b.low[field], b.atNs)
   }
 
-  /** Between the last reading of a life and its stop mark the host was seen and nothing was read. */
-  function emitTail(fromNs: bigint, startNs: bigint) {
-    const stop = marks.stops[countUpTo(marks.stops, startNs) - 1]
-    if (stop !== undefined) emitTime(fromNs, stop, 'unmeasured')
-  }
-
-  function emitTime(fromNs: bigint, toNs: bigint, kind: StretchKind) {
-    if (fromNs < toNs) emit({ field: 'timeNs', fromNs, toNs, amount: toNs - fromNs, kind })
+  /** What a counter's next use is taken from: the base, or the height that a disputed fall left behind. */
+  function climbFrom(base: Base, value: bigint, atNs: bigint): bigint {
+    const mark = base.heightMark
+    if (mark === null) return base.value
+    // Out of the dispute one host is left, whose counter is its own.
+    const isStillDisputed = isDisputed(hosts, base.atNs, atNs)
+    if (isStillDisputed && value < mark) return base.value
+    base.heightMark = null
+    return isStillDisputed ? mark : base.value
   }
 
   /** Is a pair longer than the longest believable spacing? `at`: its place among the readings; null for a stretch
@@ -184,6 +208,14 @@ export function startFold(
     if (lengthNs > rules.maxGapCapNs) return true
     if (marks.gaps.some(gap => gap.fromNs < toNs && fromNs < gap.untilNs)) return true
     return lengthNs > 3n * lowerMedian(spacings(lengthNs, at ?? pair, at === null))
+  }
+
+  /** The longest spacing that is believed where a pair lies: G. Without a pair, that of the readings beside it. */
+  function believable(fromNs: bigint, toNs: bigint, at: number | null): bigint {
+    if (marks.gaps.some(gap => gap.fromNs < toNs && fromNs < gap.untilNs)) return rules.minGapNs
+    const lengths = fromNs === toNs ? [] : [toNs - fromNs]
+    const around = spacings(0n, at ?? pair, at === null).slice(1)
+    return smaller(rules.maxGapCapNs, larger(rules.minGapNs, 3n * lowerMedian([...lengths, ...around])))
   }
 
   function noteGap(fromNs: bigint, toNs: bigint, at: number | null) {
@@ -246,11 +278,22 @@ export function startFold(
       readings.push(reading)
       advance(17)
     },
-    finish() {
+    finish(nowNs) {
       advance(0)
       const last = readings.at(-1)
-      if (last !== undefined) emitTime(bases.cpuNs.atNs, last.atNs, 'unmeasured')
-      return findings
+      const { atNs: baseNs } = bases.cpuNs
+      ledger.step({
+        fromNs: last === undefined ? null : baseNs,
+        toNs: null,
+        skippedNs: last === undefined || last.atNs === baseNs ? null : last.atNs,
+        how: 'uncounted',
+        startNs: null,
+        kind: 'unmeasured',
+        // The sixteen spacings before the end; there is no pair.
+        believableNs: () =>
+          last === undefined ? rules.minGapNs : believable(last.atNs, last.atNs, readings.length - 1),
+      })
+      return { findings, lives: ledger.finish(nowNs ?? null) }
     },
   }
 }
@@ -263,10 +306,12 @@ interface Base {
   isGap: boolean
   /** The start mark from which the pair folded last was counted; null when it was not. */
   sinceNs: bigint | null
+  /** While two hosts claim the VM: how high the counter stood before it fell. */
+  heightMark: bigint | null
 }
 
 function noBase(): Base {
-  return { value: 0n, atNs: 0n, isGap: false, sinceNs: null }
+  return { value: 0n, atNs: 0n, isGap: false, sinceNs: null, heightMark: null }
 }
 
 function rebase(base: Base, value: bigint, atNs: bigint) {
@@ -289,18 +334,6 @@ function latestPlausibleStart(marks: Marks, rules: FoldRules, afterNs: bigint | 
 function provenStart(marks: Marks, baseNs: bigint, claimed: bigint): bigint | null {
   // A stop mark before the base does not end a life that was read after it.
   return countUpTo(marks.stops, claimed) > countUpTo(marks.stops, baseNs - 1n) ? claimed : null
-}
-
-/** How many of the ascending times are at or before `t`. */
-function countUpTo(times: readonly bigint[], t: bigint): number {
-  let low = 0
-  let high = times.length
-  while (low < high) {
-    const middle = (low + high) >>> 1
-    if ((times[middle] ?? t) <= t) low = middle + 1
-    else high = middle
-  }
-  return low
 }
 
 function kindOf(isGap: boolean, lengthNs: bigint): StretchKind {

@@ -10,6 +10,7 @@ export const vmMeters = {
   vm_disk_write: { field: 'diskWriteBytes', unit: 'bytes' },
   vm_net_rx: { field: 'netRxBytes', unit: 'bytes' },
   vm_net_tx: { field: 'netTxBytes', unit: 'bytes' },
+  vm_alive: { field: 'aliveNs', unit: 'ns' },
 } as const satisfies Record<string, { field: keyof Cell; unit: string }>
 
 export type VmMeter = keyof typeof vmMeters
@@ -30,8 +31,8 @@ export function quantity(cell: Cell, meter: VmMeter, policy: GapPolicy): bigint 
   }
 }
 
-/** Time by how it is known. Gaps are unmeasured unless the plan estimates the short ones, and host_down where no host
- *  vouched for the VM. Time that two hosts claim is not told apart yet (G15): `disputedNs` is 0. */
+/** Every nanosecond of the lives of a VM, once, by how it is known. Gaps are unmeasured unless the plan estimates the short
+ *  ones, and host_down where no host vouched for the VM. Time that two hosts claim is disputed. */
 export interface Ledger {
   measuredNs: bigint
   estimatedNs: bigint
@@ -41,13 +42,13 @@ export interface Ledger {
 }
 
 export function ledgerOf(cell: Cell, policy: GapPolicy): Ledger {
-  const { measured, shortGap, longGap, unmeasured } = cell.timeNs
+  const { measured, shortGap, longGap, unmeasured, disputed } = cell.timeNs
   const down = cell.hostDownNs
   const isEstimated = policy === 'interpolate'
   const hostDownNs = (isEstimated ? 0n : down.shortGap) + down.longGap + down.unmeasured
   const estimatedNs = isEstimated ? shortGap : 0n
   const unmeasuredNs = shortGap - estimatedNs + longGap + unmeasured - hostDownNs
-  return { measuredNs: measured, estimatedNs, unmeasuredNs, hostDownNs, disputedNs: 0n }
+  return { measuredNs: measured, estimatedNs, unmeasuredNs, hostDownNs, disputedNs: disputed }
 }
 
 export function sumCells(cells: Iterable<Cell>): Cell {
@@ -58,6 +59,7 @@ export function sumCells(cells: Iterable<Cell>): Cell {
       total[field].shortGap += cell[field].shortGap
       total[field].longGap += cell[field].longGap
       total[field].unmeasured += cell[field].unmeasured
+      total[field].disputed += cell[field].disputed
     }
   }
   return total

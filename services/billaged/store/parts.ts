@@ -1,0 +1,31 @@
+import type { Sql } from '#platform/postgres'
+import { CorruptPart, decodePart } from '../samples/part.ts'
+import type { Sample } from '../samples/sample.ts'
+
+/** What reading parts needs: the pool, and whom to tell of a part that does not decode. It is left out of the answer;
+ *  the rest is read. */
+export interface PartReader {
+  sql: Sql
+  onCorruptPart(error: CorruptPart, part: DamagedPart): void
+}
+
+export interface DamagedPart {
+  seriesId: bigint
+  hour: number
+  body: Uint8Array
+}
+
+export interface PartRow {
+  hour: number
+  body: Buffer
+}
+
+export function decodeRow(reader: PartReader, seriesId: bigint, { hour, body }: PartRow): Sample[] {
+  try {
+    return decodePart(body)
+  } catch (error) {
+    if (!(error instanceof CorruptPart)) throw error
+    reader.onCorruptPart(error, { seriesId, hour, body })
+    return []
+  }
+}
