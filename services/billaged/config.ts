@@ -6,6 +6,7 @@ import {
   defineConfig,
   duration,
   host,
+  list,
   oneOf,
   port,
   ratio,
@@ -14,6 +15,7 @@ import {
   text,
   url,
 } from '#platform/config'
+import { networkProblem } from '#platform/network'
 
 export const spec = defineConfig({
   service: 'billaged',
@@ -29,7 +31,7 @@ export const spec = defineConfig({
     aggregationIntervalMs: setting(duration, {
       env: 'AGGREGATION_INTERVAL',
       default: '60s',
-      doc: 'How often a usage summary is logged, active VMs are counted and periods are looked at for closing.',
+      doc: 'How often a usage summary is logged, active VMs are counted, budgets are watched and periods looked at for closing.',
     }),
     isOtelEnabled: setting(bool, {
       env: 'OTEL_ENABLED',
@@ -145,8 +147,6 @@ export const spec = defineConfig({
       default: '24h',
       doc: 'How long after its end a period with nothing in the way closes by itself.',
     }),
-    retentionSamplesMs: setting(duration, {
-      env: 'RETENTION_SAMPLES',
     sellerName: setting(text, {
       env: 'SELLER_NAME',
       default: 'Purser',
@@ -161,6 +161,8 @@ export const spec = defineConfig({
       env: 'PAYMENT_TERMS',
       doc: 'A sentence on every invoice: how and until when it is to be paid.',
     }),
+    retentionSamplesMs: setting(duration, {
+      env: 'RETENTION_SAMPLES',
       default: '840h',
       doc: 'Not available yet: samples are kept for ever.',
     }),
@@ -168,6 +170,11 @@ export const spec = defineConfig({
       env: 'RETENTION_USAGE',
       default: '9600h',
       doc: 'Not available yet: usage is kept for ever.',
+    }),
+    webhookDeny: setting(list, {
+      env: 'WEBHOOK_DENY',
+      default: '169.254.0.0/16,fe80::/10,fd00:ec2::254,100.100.100.200',
+      doc: 'Networks that webhooks may never reach: link-local ones and the metadata services of clouds.',
     }),
     stripeApiKey: setting(secret, { env: 'STRIPE_API_KEY', doc: 'Not available yet: a key is refused.' }),
     stripeApiBase: setting(url, { env: 'STRIPE_API_BASE', doc: 'Stripe: not available yet.' }),
@@ -199,6 +206,10 @@ export const spec = defineConfig({
       ['BILLAGED_MAX_VCPUS', values.maxVcpus < 1, 'must be at least 1'],
       ['BILLAGED_MAX_GAP_CAP', values.maxGapCapMs < values.minGapMs, 'must not be shorter than BILLAGED_MIN_GAP'],
     ]
+    for (const network of values.webhookDeny) {
+      const problem = networkProblem(network)
+      if (problem !== undefined) problems.push({ name: 'BILLAGED_WEBHOOK_DENY', value: network, problem })
+    }
     for (const [name, isWrong, problem] of missing) if (isWrong) problems.push({ name, problem })
     return problems
   },

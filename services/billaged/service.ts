@@ -3,16 +3,20 @@ import type { FastifyRequest } from 'fastify'
 import { createHealth, createHttp, type HealthCheck, Problem, serveOnly } from '#platform/http'
 import { openJournal } from '#platform/journal'
 import { type Base, type Running, type StartSequence, startSequence } from '#platform/lifecycle'
+import { deniedNetworks } from '#platform/network'
 import { isUnavailable, migrate, openSql, resolveDatabase, type Sql, subscribe } from '#platform/postgres'
 import { createPort, createRpc } from '#platform/rpc'
 import { startTracing } from '#platform/telemetry'
 import { deriveKey, loadSecret } from '#platform/tenancy/secret'
 import { openTenancy } from '#platform/tenancy/tenancy'
 import { type Caller, createRecogniser, may } from './access.ts'
+import { announceHostDown } from './alerts/announcements.ts'
+import { startWatch } from './alerts/watch.ts'
 import type { CloseContext } from './close/context.ts'
 import { startSweep } from './close/sweep.ts'
 import type { Config } from './config.ts'
 import { authorizeRoutes, mustBeAllowed } from './http/authorize.ts'
+import { budgetRoutes } from './http/budgets.ts'
 import { closeRoutes } from './http/close.ts'
 import { creditRoutes } from './http/credits.ts'
 import { customerRoutes } from './http/customers.ts'
@@ -27,6 +31,7 @@ import { quarantineRoutes } from './http/quarantine.ts'
 import { receiptRoutes } from './http/receipts.ts'
 import { spendRoutes } from './http/spend.ts'
 import { vmRoutes } from './http/vms.ts'
+import { webhookRoutes } from './http/webhooks.ts'
 import { startFolder } from './intake/folder.ts'
 import { createIntake } from './intake/intake.ts'
 import { createRateLimiter } from './intake/rate-limit.ts'
@@ -48,8 +53,10 @@ import {
   reportBacklog,
 } from './store/replica.ts'
 import { type PartReader, TooManySeries } from './store/series.ts'
+import { webhooksChannel } from './store/webhooks.ts'
 import { createActivity } from './usage/activity.ts'
 import type { FoldRules } from './usage/fold.ts'
+import { startDelivering } from './webhooks/deliver.ts'
 
 const bodyBytesMax = 32 * 1024 * 1024
 const drainMs = 10_000
@@ -127,11 +134,18 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     base,
   })
   parts.onClose('intake', () => intake.close())
+  const observed = observeActivity(base)
   const activity = createActivity({
     clock,
     leaseMs: config.heartbeatLeaseMs,
     silenceMsMax: config.maxGapCapMs,
-    events: observeActivity(base),
+    events: {
+      ...observed,
+      leaseExpired(instanceId) {
+        observed.leaseExpired(instanceId)
+        announceHostDown(sql, instanceId, clock.now()).catch(error => log.warn({ err: error }, 'host.down not told'))
+      },
+    },
   })
   const receipt = await parts.add('receipt clock', async () => createReceiptClock(base))
   const limiter = createRateLimiter(clock, config.rateLimitSamples)
@@ -223,6 +237,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     log,
     replica,
     signingKey: signingKey(deriveKey(secret, 'billaged receipts')),
+    issuer: issuerOf(config),
     acknowledgedEnd: () => journal.end,
     waitUntilFolded: folder.waitUntilFolded,
     audit: tenancy.audit,
@@ -231,13 +246,35 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     'close sweep',
     startSweep(closing, { graceMs: config.closeGraceMs, everyMs: config.aggregationIntervalMs, registry }),
   )
+  const webhooks = {
+    sql,
+    base,
+    denied: deniedNetworks(config.webhookDeny),
+    key: deriveKey(secret, 'billaged webhooks'),
+  }
+  const deliverer = startDelivering(webhooks)
+  parts.onClose('webhooks', () => deliverer.close(), { timeoutMs: 12_000 })
+  const announced = await subscribe(sql, webhooksChannel, () => deliverer.wake())
+  parts.onClose('webhook announcements', () => announced.close())
+  parts.onClose(
+    'budget watch',
+    startWatch({
+      reader,
+      meters,
+      rules: rulesOf(config),
+      base,
+      everyMs: config.aggregationIntervalMs,
+      graceMs: config.closeGraceMs,
+    }),
+  )
   app.register(async scope => {
     scope.setErrorHandler(sayWhenAway)
+    budgetRoutes(scope, reads)
+    webhookRoutes(scope, { ...reads, webhooks })
     customerRoutes(scope, reads)
     spendRoutes(scope, reads)
     planRoutes(scope, reads)
     meterRoutes(scope, { ...reads, reloadMeters })
-    issuer: issuerOf(config),
     meterQueryRoutes(scope, reads)
     eventListRoutes(scope, reads)
     vmRoutes(scope, reads)
@@ -305,6 +342,18 @@ function rulesOf(config: Config): FoldRules {
   }
 }
 
+function issuerOf(config: Config): CloseContext['issuer'] {
+  const address = (config.sellerAddress ?? '').split('|').map(line => line.trim())
+  return {
+    seller: {
+      name: config.sellerName,
+      address: address.filter(line => line !== ''),
+      taxId: config.sellerTaxId ?? null,
+    },
+    terms: config.paymentTerms ?? null,
+  }
+}
+
 function tlsFiles({ tlsCertFile, tlsKeyFile, tlsCaFile }: Config) {
   if (tlsCertFile === undefined || tlsKeyFile === undefined) throw new Error('BUG: the schema asks for both files')
   return { cert: tlsCertFile, key: tlsKeyFile, ...(tlsCaFile === undefined ? {} : { ca: tlsCaFile }) }
@@ -339,19 +388,6 @@ function reportRegularly(sql: Sql, replica: string, measure: () => Backlog, log:
   const timer = setInterval(() => {
     report().catch(error => log.debug({ err: error }, 'backlog not reported'))
   }, reportBacklogEveryMs)
-    leaseNs: BigInt(config.heartbeatLeaseMs) * 1_000_000n,
-  }
-}
-
-function issuerOf(config: Config): CloseContext['issuer'] {
-  const address = (config.sellerAddress ?? '').split('|').map(line => line.trim())
-  return {
-    seller: {
-      name: config.sellerName,
-      address: address.filter(line => line !== ''),
-      taxId: config.sellerTaxId ?? null,
-    },
-    terms: config.paymentTerms ?? null,
   return async () => {
     clearInterval(timer)
     await (measure().bytes === 0 ? leaveReplicas(sql, replica) : report()).catch(() => {})

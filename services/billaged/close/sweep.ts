@@ -1,6 +1,8 @@
 import { Gauge, type Registry } from 'prom-client'
 import { isUnavailable } from '#platform/postgres'
 import { sleep } from '#platform/time'
+import { announceBlocked, announceUnrated } from '../alerts/announcements.ts'
+import { formatDecimal } from '../decimal.ts'
 import { hourMs, periodAt } from '../rating/periods.ts'
 import { type CustomerRow, listCustomers } from '../store/customers.ts'
 import { pricePeriod } from '../store/pricing.ts'
@@ -61,6 +63,8 @@ export function startSweep(
       if (outcome.kind === 'finalised') o.log.info({ customerId: customer.id, invoiceId: outcome.id }, 'period closed')
       if (outcome.kind !== 'blocked') continue
       o.log.warn({ customerId: customer.id, invoiceId: outcome.id, reasons: outcome.reasons }, 'close blocked')
+      const { id: invoiceId, reasons } = outcome
+      await announceBlocked(o.sql, { customerId: customer.id, invoiceId, reasons, atMs: o.clock.now() })
       break
     }
     const priced = await pricePeriod(o.reader, o.meters, o.rules, customer.id, running, null)
@@ -68,6 +72,11 @@ export function startSweep(
     for (const { meter, quantityE9 } of priced.unrated)
       meters.set(meter, (meters.get(meter) ?? 0) + Number(quantityE9) / 1e9)
     unrated.set(customer.id, meters)
+    for (const { meter, quantityE9, unit } of priced.unrated) {
+      const quantity = formatDecimal(quantityE9)
+      const told = { customerId: customer.id, period: running, meter, quantity, unit, atMs: o.clock.now() }
+      await announceUnrated(o.sql, told)
+    }
   }
 
   const schedule = () => {
