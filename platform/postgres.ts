@@ -13,5 +13,6 @@ export {
 export { errorCode, isDataError, isUnavailable, UnstorableValue } from './postgres/errors.ts'
 export { type MigrateOptions, migrate } from './postgres/migrate.ts'
 export { subscribe } from './postgres/notify.ts'
+export { createSilence, type Silence } from './postgres/silence.ts'
 export { type OpenSqlOptions, openSql, type Queryable, type Sql, type Tx } from './postgres/sql.ts'
 export { describeAddress, parseDatabaseUrl, socketUrl, withDatabase } from './postgres/url.ts'

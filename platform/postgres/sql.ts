@@ -4,6 +4,7 @@ import net from 'node:net'
 import postgres from 'postgres'
 import type { Logger } from '#platform/telemetry'
 import { addArrayTypes } from './arrays.ts'
+import type { Silence } from './silence.ts'
 import { guardTransactions } from './transactions.ts'
 import { type DatabaseAddress, describeAddress, parseDatabaseUrl } from './url.ts'
 
@@ -29,6 +30,8 @@ export interface OpenSqlOptions {
   statementTimeoutMs?: number
   /** False behind PgBouncer in transaction mode; `?pgbouncer=true` in the address says the same. */
   prepare?: boolean
+  /** Told of every connection. */
+  silence?: Silence
   log: Logger
 }
 
@@ -36,7 +39,8 @@ export interface OpenSqlOptions {
 const endTimeoutS = 5
 
 /** Connects lazily, on the first query. @throws {Error} when the address is malformed (the password is not repeated) */
-export function openSql({ url, max, applicationName, statementTimeoutMs = 30_000, prepare, log }: OpenSqlOptions): Sql {
+export function openSql(o: OpenSqlOptions): Sql {
+  const { url, max, applicationName, statementTimeoutMs = 30_000, prepare, log } = o
   const address = parseDatabaseUrl(url)
   const [first] = address.hosts
   if (!first) throw new Error('BUG: an address without a host')
@@ -67,7 +71,7 @@ export function openSql({ url, max, applicationName, statementTimeoutMs = 30_000
     ...(address.targetSessionAttrs ? { target_session_attrs: address.targetSessionAttrs } : {}),
     onnotice: (notice: postgres.Notice) =>
       log.debug({ severity: notice.severity, code: notice.code }, `PostgreSQL: ${notice.message}`),
-    socket: socketFactory(address),
+    socket: watched(socketFactory(address), o.silence),
     onclose: (connectionId: number) => onConnectionClosed(connectionId),
   }
   log.debug({ max, applicationName }, `using ${describeAddress(address)}`)
@@ -90,6 +94,18 @@ function formatTime(value: unknown): string {
 /** As ISO 8601, which every engine reads alike and quickly: to a JavaScript engine '0099-12-31 23:59:59+00' is 1999. */
 function parseTime(text: string): Date {
   return new Date(text.endsWith('+00') ? `${text.slice(0, -3).replace(' ', 'T')}Z` : text)
+}
+
+function watched(open: () => net.Socket | Promise<net.Socket>, silence: Silence | undefined) {
+  if (!silence) return open
+  const watch = (socket: net.Socket) => {
+    silence.watch(socket)
+    return socket
+  }
+  return () => {
+    const opened = open()
+    return opened instanceof Promise ? opened.then(watch) : watch(opened)
+  }
 }
 
 /** The driver would open its own sockets with Nagle's algorithm on: COPY in 1,000-row batches over TCP then waits

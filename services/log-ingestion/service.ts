@@ -235,7 +235,10 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
       settlement.committed(outcome.position)
       metrics.settled(outcome.stored, outcome.quarantined, outcome.duplicates)
     },
-    onCaughtUp: rows => progress.caughtUp(rows),
+    onCaughtUp(rows, position) {
+      progress.caughtUp(rows)
+      settlement.committed(position)
+    },
     acceptedRows: () => progress.acceptedRows,
     onDrained: ({ reads }) => rules.drained({ reads }),
     async onReady({ tenancy, writer, reads, store }) {

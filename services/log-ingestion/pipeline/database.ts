@@ -7,7 +7,7 @@
 
 import type { HealthCheck } from '#platform/http'
 import type { Journal } from '#platform/journal'
-import { isUnavailable, migrate, openSql, resolveDatabase, type Sql } from '#platform/postgres'
+import { createSilence, isUnavailable, migrate, openSql, resolveDatabase, type Sql } from '#platform/postgres'
 import type { Logger, Registry } from '#platform/telemetry'
 import { openTenancy, type Tenancy } from '#platform/tenancy/tenancy'
 import { type Clock, rfc3339, sleep } from '#platform/time'
@@ -38,6 +38,8 @@ export interface DatabaseOptions {
   /** Where entries go; what either sink holds is read. */
   storage: 'rows' | 'columnar'
   indexProfile: 'fast' | 'compat'
+  /** Whether commits to `rows` are chained. */
+  isChained: boolean
   visibility: Visibility
   /** Slugs that environment keys are mapped to; made when missing. */
   tenants: readonly string[]
@@ -86,12 +88,19 @@ export interface Database {
 /** Connections for the writer: two batches, and one for partitions and merging. */
 const writerPool = 3
 const backoffMaxMs = 10_000
+/** Beyond the time limit of a statement, for an answer that is on its way. A connection that is cut too early only costs
+ *  its batch another attempt. */
+const silenceGraceMs = 3_000
 
 export function openDatabase(o: DatabaseOptions): Database {
   const { log, clock } = o
   const closing = new AbortController()
   const ready = Promise.withResolvers<void>()
   const closers: (() => Promise<void>)[] = []
+  const silence = {
+    writes: createSilence(() => clock.monotonicMs()),
+    reads: createSilence(() => clock.monotonicMs()),
+  }
   let parts: ReadyDatabase | undefined
   let problem: string | undefined = 'not reached yet'
   let since = rfc3339(clock.now())
@@ -115,8 +124,18 @@ export function openDatabase(o: DatabaseOptions): Database {
     if (!pools) {
       const url = o.url === undefined ? server.url : await throughPooler(server.url, log)
       const common = { url, statementTimeoutMs: o.statementTimeoutMs, log }
-      const writes = openSql({ ...common, max: writerPool, applicationName: 'log-ingestion writer' })
-      const reads = openSql({ ...common, max: Math.max(2, o.poolMax - writerPool), applicationName: 'log-ingestion' })
+      const writes = openSql({
+        ...common,
+        silence: silence.writes,
+        max: writerPool,
+        applicationName: 'log-ingestion writer',
+      })
+      const reads = openSql({
+        ...common,
+        silence: silence.reads,
+        max: Math.max(2, o.poolMax - writerPool),
+        applicationName: 'log-ingestion',
+      })
       pools = { writes, reads }
       closers.push(async () => {
         await Promise.all([writes.end({ timeout: 2 }), reads.end({ timeout: 2 })])
@@ -140,7 +159,7 @@ export function openDatabase(o: DatabaseOptions): Database {
       ? openDailyPartitions(writes, { schema: 'purser_logs', table: 'blocks', boundOf: date => date })
       : openPartitions(writes, table)
     encoder ??= openEncoder()
-    const sink = isColumnar ? columnarSink({ encoder, partitions }) : rowsSink({ sql: writes, partitions })
+    const sink = isColumnar ? columnarSink({ encoder, partitions }) : rowsSink({ sql: writes, partitions, isChained: o.isChained })
     const writer = await openWriter({
       journal: o.journal,
       replica: o.replica,
@@ -160,6 +179,11 @@ export function openDatabase(o: DatabaseOptions): Database {
       onCommitted: o.onCommitted,
       onCaughtUp: o.onCaughtUp,
       acceptedRows: o.acceptedRows,
+      cutSilent() {
+        if (!silence.writes.hasLasted(o.statementTimeoutMs + silenceGraceMs)) return
+        const count = silence.writes.cut() + silence.reads.cut()
+        if (count > 0) log.warn({ count }, 'the database does not answer; connections to it were cut')
+      },
     })
     const common = {
       writes,

@@ -43,6 +43,11 @@ export function createProgress({ clock }: { clock: Clock }): Progress {
   const pending = () =>
     committedRows === undefined || acceptedRows <= committedRows ? 0 : Number(acceptedRows - committedRows)
 
+  const forgetOld = () => {
+    const fromMs = clock.monotonicMs() - speedWindowMs
+    while (commits[0] && commits[0].atMs < fromMs) commits.shift()
+  }
+
   return {
     quarantinedRows: 0,
     begin(accepted, hint) {
@@ -58,9 +63,8 @@ export function createProgress({ clock }: { clock: Clock }): Progress {
       isHint = false
       lastCommittedUs = receivedUs
       if (quarantined > 0) quarantinedAtMs = clock.monotonicMs()
-      const atMs = clock.monotonicMs()
-      commits.push({ atMs, rows })
-      while (commits[0] && commits[0].atMs < atMs - speedWindowMs) commits.shift()
+      commits.push({ atMs: clock.monotonicMs(), rows })
+      forgetOld()
     },
     caughtUp(rows) {
       if (isHint || committedRows === undefined || rows > committedRows) committedRows = rows
@@ -81,6 +85,7 @@ export function createProgress({ clock }: { clock: Clock }): Progress {
       return writer?.status().oldestPendingUs ?? lastCommittedUs ?? firstPendingUs ?? 0n
     },
     drainRetryS() {
+      forgetOld()
       const rows = commits.reduce((sum, commit) => sum + commit.rows, 0)
       if (rows === 0) return 60
       // A tenth of the backlog is room enough for everybody to try again.

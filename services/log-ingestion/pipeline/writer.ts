@@ -44,8 +44,10 @@ export interface WriterOptions {
   metrics: IntakeMetrics
   /** Rows whose acceptance was told to their senders. */
   acceptedRows: () => bigint
-  /** All of that many rows are committed; told when nothing is left to do. */
-  onCaughtUp: (rows: bigint) => void
+  /** All of that many rows are committed, and all before the position; told when nothing is left to do. */
+  onCaughtUp: (rows: bigint, position: JournalPosition) => void
+  /** Called each second while the database is at work for us: when it says nothing any more, its connections are to go. */
+  cutSilent?: () => void
   /** In order, after each commit: rows that left the journal, and the running total behind them. */
   onCommitted: (
     outcome: CommitOutcome & {
@@ -85,6 +87,7 @@ export interface WriterStatus {
 const batchRowsMin = 10_000
 const batchBytesMax = 8 * 1024 * 1024
 const readBytes = 1024 * 1024
+const listenEveryMs = 1_000
 const backoffMinMs = 100
 const backoffMaxMs = 10_000
 /** Tries of a batch, counted from its first, before a stop leaves it to the next process when the database is away. */
@@ -147,7 +150,7 @@ export async function openWriter(o: WriterOptions): Promise<Writer> {
       const { batches, next } = await journal.read(position, { bytesMax: readBytes })
       if (batches.length === 0) {
         position = next
-        if (queue.length === 0 && inWork.length === 0) o.onCaughtUp(accepted)
+        if (queue.length === 0 && inWork.length === 0) o.onCaughtUp(accepted, next)
         return
       }
       for (const batch of batches) {
@@ -275,6 +278,7 @@ export async function openWriter(o: WriterOptions): Promise<Writer> {
     for (let attempt = 0; ; attempt++) {
       if (attempt > 0) await before?.committed
       const startedMs = clock.monotonicMs()
+      const listening = setInterval(() => o.cutSilent?.(), listenEveryMs)
       try {
         if (!ids) {
           await before?.drawn
@@ -310,13 +314,15 @@ export async function openWriter(o: WriterOptions): Promise<Writer> {
         // Often it is our own end that took the database with it; what is left is safe in the journal, and the next
         // process waits for our lock on it.
         if (isUnavailable(error) && draining.signal.aborted && attempt >= attemptsWhileDraining) throw new Stopped()
-        await pause(attempt)
+      } finally {
+        clearInterval(listening)
       }
+      await pause(attempt)
     }
   }
 
   const pause = async (attempt: number) => {
-    const ms = Math.min(backoffMaxMs, backoffMinMs * 2 ** attempt) * (0.75 + Math.random() / 2)
+    const ms = backoffMs(attempt, Math.random())
     const isDraining = draining.signal.aborted
     // A pause that a drain finds under way ends at once; those within it take their time.
     const until = isDraining ? stopping.signal : AbortSignal.any([stopping.signal, draining.signal])
@@ -413,6 +419,12 @@ export async function openWriter(o: WriterOptions): Promise<Writer> {
       await Promise.allSettled(inWork.map(entry => entry.committed))
     },
   }
+}
+
+/** Before the next attempt, counted from 0: 100 ms, doubled each time, 10 s at most, a quarter more or less by chance so
+ *  that replicas do not come back all at once. `chance` is 0…1. */
+export function backoffMs(attempt: number, chance: number): number {
+  return Math.min(backoffMaxMs, backoffMinMs * 2 ** attempt * (0.75 + chance / 2))
 }
 
 function messageOf(error: unknown): string {

@@ -8,11 +8,17 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
-import type { Sql } from '#platform/postgres'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
+import { openSql, type Sql } from '#platform/postgres'
+import { testBase } from '../../../test/kit/base.ts'
 import { testDatabase } from '../../../test/kit/database.ts'
 import { smallDisk } from '../../../test/kit/full-disk.ts'
 import { roundsWanted } from '../../../test/kit/kill9.ts'
 import { pollUntil } from '../../../test/kit/poll.ts'
+import { createProgress } from '../pipeline/progress.ts'
+import { backoffMs } from '../pipeline/writer.ts'
+import { shiftedClock } from './shifted-clock.ts'
 import { batch, entry, startService, type TestService, writeKey } from './start.ts'
 import { tcpProxy } from './tcp-proxy.ts'
 
@@ -50,7 +56,7 @@ async function assertExact(sql: Sql, acknowledged: ReadonlySet<string>): Promise
   assert.equal(sums?.accepted, 0n)
 }
 
-test('while the database is away, intake goes on and health says so; when it is back, all is stored once', async t => {
+test('G6: while the database is away, intake goes on and health says so; when it is back, all is stored once', async t => {
   const database = await testDatabase(t)
   const proxy = await tcpProxy(t, database.url)
   const s = await startService(t, { databaseUrl: proxy.url })
@@ -82,7 +88,7 @@ test('while the database is away, intake goes on and health says so; when it is 
   })
 })
 
-test('a stop does not wait for a database that is away, and loses nothing', async t => {
+test('G6: a stop does not wait for a database that is away, and loses nothing', async t => {
   const database = await testDatabase(t)
   const proxy = await tcpProxy(t, database.url)
   // Longer than any test may take.
@@ -98,7 +104,7 @@ test('a stop does not wait for a database that is away, and loses nothing', asyn
   await assertExact(database.sql, acknowledged)
 })
 
-test('a start without a database listens at once and stores what came meanwhile when it appears', async t => {
+test('G6: a start without a database listens at once and stores what came meanwhile when it appears', async t => {
   const database = await testDatabase(t)
   const proxy = await tcpProxy(t, database.url)
   const s = await startService(t, { databaseUrl: proxy.url })
@@ -125,30 +131,85 @@ test('a start without a database listens at once and stores what came meanwhile 
   await assertExact(database.sql, acknowledged)
 })
 
-test('a COMMIT whose answer is lost is settled by looking, never by guessing', async t => {
-  const database = await testDatabase(t)
-  const proxy = await tcpProxy(t, database.url)
-  const s = await startService(t, { databaseUrl: proxy.url })
-  const acknowledged = new Set<string>()
-  await load(s, 2, acknowledged, 'before')
-  proxy.cutAfterCommit(3)
-  await load(s, 30, acknowledged, 'in doubt')
-  await s.settled()
-  assert.equal(proxy.commitsCut, 3, 'the rude thing happened')
-  await assertExact(database.sql, acknowledged)
-})
-
-test('a database that falls silent is left at the statement timeout', async t => {
+test('G6: a database that falls silent is left at the statement timeout, and its connections are not trusted again', async t => {
   const database = await testDatabase(t)
   const proxy = await tcpProxy(t, database.url)
   const s = await startService(t, { databaseUrl: proxy.url, env: { LOG_INGESTION_DB_STATEMENT_TIMEOUT: '1s' } })
   const acknowledged = new Set<string>()
+  await load(s, 1, acknowledged, 'before')
+  await s.settled()
   proxy.silence()
   await load(s, 5, acknowledged, 'silent')
-  proxy.up()
+  assert.equal(acknowledged.size, 60, 'intake does not notice')
+  const detail = await pollUntil(
+    async () =>
+      ((await (await fetch(`${s.url}/health`)).json()) as { checks?: { database?: { detail: string } } }).checks
+        ?.database?.detail,
+    { what: 'the service to notice by itself', timeoutMs: 30_000 },
+  )
+  assert.match(detail, /the database is away/)
+  // New connections answer; the old ones never will.
+  proxy.listenAgain()
   await s.settled()
   await assertExact(database.sql, acknowledged)
 })
+
+test('G6: connecting has five seconds, idle connections are probed, attempts are 100 ms to 10 s apart', async t => {
+  const sql = openSql({
+    url: 'postgres://nobody@127.0.0.1:9/none',
+    max: 1,
+    applicationName: 'test',
+    log: testBase(t).log,
+  })
+  assert.deepEqual([sql.options.connect_timeout, sql.options.keep_alive], [5, 30])
+  const pauses = (chance: number) => Array.from({ length: 9 }, (_, attempt) => backoffMs(attempt, chance))
+  assert.deepEqual(pauses(0.5), [100, 200, 400, 800, 1_600, 3_200, 6_400, 10_000, 10_000])
+  assert.deepEqual([pauses(0)[0], pauses(1)[0]], [75, 125])
+})
+
+test('G6: Retry-After of a full journal is the time until a tenth of it is stored, 1 to 60 s', t => {
+  const clock = shiftedClock()
+  const progress = createProgress({ clock: testBase(t, { clock }).clock })
+  progress.begin(1_000_000n, 0n)
+  const commit = (rows: number, behind: bigint) =>
+    progress.committed({ rows, rowsBehind: behind, receivedUs: 0n, quarantined: 0 })
+  assert.equal(progress.drainRetryS(), 60, 'nothing is known yet')
+  commit(50_000, 50_000n)
+  // 95 000 rows until there is room, at 50 000 in ten seconds.
+  assert.equal(progress.drainRetryS(), 19)
+  commit(850_000, 900_000n)
+  assert.equal(progress.drainRetryS(), 1)
+  clock.advance(11_000)
+  assert.equal(progress.drainRetryS(), 60, 'the database has stopped')
+})
+
+test('G6: memory does not grow with the backlog', async t => {
+  const database = await testDatabase(t)
+  const proxy = await tcpProxy(t, database.url)
+  const s = await startService(t, { databaseUrl: proxy.url })
+  proxy.down()
+  const filler = 'x'.repeat(9_000)
+  const body = batch(...Array.from({ length: 200 }, (_, i) => entry({ message: `${i} ${filler}` })))
+  const fill = async (requests: number) => {
+    for (let i = 0; i < requests; i++)
+      assert.equal((await s.post('/api/v1/logs/batch', body, { 'idempotency-key': `${i} ${requests}` })).status, 202)
+    collectGarbage()
+    const { heapUsed, external } = process.memoryUsage()
+    return heapUsed + external
+  }
+  // Two batches and the tail of the journal are in memory by then.
+  const before = await fill(16)
+  const after = await fill(30)
+  assert.ok(after - before < 16 * 1024 * 1024, `${before} bytes before, ${after} after 54 MB more`)
+})
+
+/** All of it, now: what is left is held by somebody. */
+function collectGarbage(): void {
+  setFlagsFromString('--expose-gc')
+  const collect: unknown = runInNewContext('gc')
+  if (typeof collect !== 'function') throw new Error('BUG: this engine has no gc()')
+  for (let i = 0; i < 3; i++) collect()
+}
 
 test('an entry the database refuses goes to quarantine alone and is counted', async t => {
   const s = await startService(t)
@@ -174,7 +235,7 @@ test('an entry the database refuses goes to quarantine alone and is counted', as
   assert.deepEqual([(receipt as { stored: number }).stored, (receipt as { quarantined: number }).quarantined], [2, 1])
 })
 
-test('a full journal refuses with 429 and Retry-After and forgets nothing', async t => {
+test('G6: a full journal refuses with 429 and Retry-After and forgets nothing', async t => {
   const database = await testDatabase(t)
   const proxy = await tcpProxy(t, database.url)
   const s = await startService(t, { databaseUrl: proxy.url, env: { LOG_INGESTION_JOURNAL_BYTES_MAX: '16MiB' } })

@@ -28,8 +28,8 @@ export interface Outcome extends Books {
 
 export interface Server {
   url: string
-  /** Ends as in a power cut; it comes back by itself. */
-  crash(): void
+  /** Ends as in a power cut; it comes back by itself. False when it was not back yet from the last one. */
+  crash(): boolean
   close(): Promise<void>
 }
 
@@ -42,7 +42,13 @@ export async function startServer(): Promise<Server> {
   const server = await startEmbedded({ dir: join(folder, 'postgres'), log })
   return {
     url: withDatabase(server.url, 'postgres'),
-    crash: () => void process.kill(server.pid, 'SIGKILL'),
+    crash() {
+      try {
+        return process.kill(server.pid, 'SIGKILL')
+      } catch {
+        return false
+      }
+    },
     async close() {
       await server.close()
       await rm(folder, { recursive: true, force: true })
@@ -254,8 +260,7 @@ async function act(world: World, fault: Fault, load: Load): Promise<boolean> {
       proxy.up()
       return true
     case 'database crash':
-      world.server.crash()
-      return true
+      return world.server.crash()
     case 'disk full': {
       if (!world.disk) return false
       const refused = () => (load.refusals.get('DISK_FULL') ?? 0) > 0
