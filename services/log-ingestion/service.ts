@@ -177,7 +177,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
       dir,
       log,
       committedRows: () => progress.committedRows,
-      claim: (key, bytes) => shares.claim(key, bytes),
+      claim: shares.claim,
       onAccepted(accepted, header) {
         progress.accepted(accepted.rows, accepted.receivedUs)
         backlog.accepted(accepted, header)
@@ -214,6 +214,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     statementTimeoutMs: config.dbStatementTimeoutMs,
     storage: storageOf(config),
     indexProfile: config.indexProfile,
+    isChained: config.isChained,
     visibility,
     tenants: [...new Set(staticKeys.map(key => key.tenant))],
     secret,
@@ -349,7 +350,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     entriesMax: config.rowsPerRequestMax,
     batchErrors: config.batchErrors,
     elasticVersion: config.elasticVersion,
-    inflight: createInflightBytes(config.inflightBytesMax),
+    inflight: createInflightBytes(config.inflightBytesMax, config.bodyBytesMax),
     get buckets() {
       return current.isRateLimited ? requestLimits.intake : undefined
     },

@@ -22,22 +22,34 @@ export class UnsupportedEncoding extends Error {}
 /** The sender went away before the body was complete. */
 export class SenderGone extends Error {}
 
-/** Decoded bytes in work over all requests. */
+/** Decoded bytes in work over all requests. A key may hold as much as it leaves free: a flood by n keys holds n parts of
+ *  n + 1, and whoever comes then finds one. */
 export interface InflightBytes {
-  /** @throws TooMuchInFlight */
-  add(bytes: number): void
-  remove(bytes: number): void
+  /** `own` is what the same request holds already. @throws TooMuchInFlight */
+  add(key: string, bytes: number, own: number): void
+  remove(key: string, bytes: number): void
 }
 
-export function createInflightBytes(bytesMax: number): InflightBytes {
+/** Kept free even while one request is alone. */
+const spareBytesMax = 4 * 1024 * 1024
+
+/** A single request of `bodyBytesMax` always fits when nothing else is in work. */
+export function createInflightBytes(bytesMax: number, bodyBytesMax: number): InflightBytes {
+  const aloneMax = bytesMax - Math.min(spareBytesMax, bytesMax - bodyBytesMax)
+  const held = new Map<string, number>()
   let bytes = 0
   return {
-    add(count) {
-      // One request alone always fits: the cap on a body is below this one.
-      if (bytes + count > bytesMax) throw new TooMuchInFlight(`${bytesMax} bytes are in work`)
+    add(key, count, own) {
+      const before = held.get(key) ?? 0
+      const fits = own === bytes ? bytes + count <= aloneMax : before + count <= bytesMax - bytes - count
+      if (!fits) throw new TooMuchInFlight(`${before} of ${bytesMax} bytes are in work for this key already`)
+      held.set(key, before + count)
       bytes += count
     },
-    remove(count) {
+    remove(key, count) {
+      const left = (held.get(key) ?? 0) - count
+      if (left > 0) held.set(key, left)
+      else held.delete(key)
       bytes -= count
     },
   }
@@ -49,15 +61,15 @@ export interface Reservation {
   release(): void
 }
 
-export function reserve(inflight: InflightBytes): Reservation {
+export function reserve(inflight: InflightBytes, key: string): Reservation {
   let held = 0
   return {
     take(bytes) {
-      inflight.add(bytes)
+      inflight.add(key, bytes, held)
       held += bytes
     },
     release() {
-      inflight.remove(held)
+      if (held > 0) inflight.remove(key, held)
       held = 0
     },
   }

@@ -4,14 +4,13 @@
 // is in protocols/. Load is never a 5xx here: existing clients keep what they have on 429 and drop it on anything else.
 
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http'
-import { setImmediate } from 'node:timers/promises'
 import { JournalClosed, JournalDiskError, JournalFull } from '#platform/journal'
 import type { Clock } from '#platform/time'
 import type { Buckets, RequestBuckets, Verdict } from '../access/buckets.ts'
 import type { Caller, Directory } from '../access/directory.ts'
 import type { Volume } from '../access/volume.ts'
 import type { IntakeRules } from '../intake-rules.ts'
-import { newTally } from '../json/metadata.ts'
+import { newTally, type Tally } from '../json/metadata.ts'
 import { DecodeError, TooManyEntries } from '../native.ts'
 import type { Acceptance } from '../pipeline/acceptance.ts'
 import type { Admission, Entrance } from '../pipeline/admission.ts'
@@ -19,7 +18,15 @@ import type { IntakeMetrics } from '../pipeline/metrics.ts'
 import type { AcceptedPlace } from '../pipeline/remembered.ts'
 import type { Settlement } from '../pipeline/settlement.ts'
 import { TooManyWaiting, type Turns } from '../pipeline/turns.ts'
-import { type Answer, type Fault, type IntakeRoute, jsonType, Refusal, type Target } from '../protocols/protocol.ts'
+import {
+  type Answer,
+  type Decoded,
+  type Fault,
+  type IntakeRoute,
+  jsonType,
+  Refusal,
+  type Target,
+} from '../protocols/protocol.ts'
 import type { Receipts } from '../receipt.ts'
 import { noDedupe, RecordBuilder } from '../record.ts'
 import { type RowRedaction, redactRows } from '../rules/redaction.ts'
@@ -110,7 +117,7 @@ export function createIntake(context: IntakeContext): Intake {
   }
   const direct: Intake['direct'] = async (route, caller, body, address) => {
     const target = { method: '', path: route.label, parameters: new URLSearchParams(), headers: {} }
-    const reservation = reserve(context.inflight)
+    const reservation = reserve(context.inflight, caller.key)
     try {
       const request = arrived(target, body, address)
       await checkVolume(context, caller.tenant, caller)
@@ -208,7 +215,7 @@ async function admitted(
   caller: Caller,
   verdict: Verdict | undefined,
 ): Promise<Answer> {
-  const reservation = reserve(context.inflight)
+  const reservation = reserve(context.inflight, caller.key)
   try {
     if (verdict && !verdict.allowed) {
       context.metrics.limited(caller.keyName, 'requests')
@@ -278,21 +285,25 @@ async function takeIn(
   const decoded = await context.turns.run(
     caller.key,
     body.length,
-    route.decode(target, body, builder, {
-      rules: context.rules,
-      lineBytesMax: context.lineBytesMax,
-      entriesMax: context.entriesMax,
-      bodyBytesMax: context.bodyBytesMax,
-      batchErrors: context.batchErrors,
-      reserve: bytes => reservation.take(bytes),
-      nowMs,
+    decodeAndRedact(
+      context,
+      tenant,
+      builder,
       tally,
-      keyName: caller.keyName,
-      oldestAllowedMs: context.oldestAllowedMs(tenant),
-    }),
+      route.decode(target, body, builder, {
+        rules: context.rules,
+        lineBytesMax: context.lineBytesMax,
+        entriesMax: context.entriesMax,
+        bodyBytesMax: context.bodyBytesMax,
+        batchErrors: context.batchErrors,
+        reserve: bytes => reservation.take(bytes),
+        nowMs,
+        tally,
+        keyName: caller.keyName,
+        oldestAllowedMs: context.oldestAllowedMs(tenant),
+      }),
+    ),
   )
-  const redaction = context.redactionOf(tenant)
-  if (redaction) await finish(redactRows(builder, redaction, tally))
   const { protocol } = route
   const { rows } = builder
   if (first) {
@@ -373,14 +384,18 @@ function authenticate(context: IntakeContext, route: IntakeRoute, target: Target
   throw new Refusal({ kind: 'keyInvalid', status: 401, detail: 'Invalid API key' })
 }
 
-/** Runs a decoder to its end, letting others have a turn whenever it pauses. */
-async function finish<T>(steps: Generator<void, T>): Promise<T> {
-  let step = steps.next()
-  while (!step.done) {
-    await setImmediate()
-    step = steps.next()
-  }
-  return step.value
+/** All that is done to a body in turn with those of other keys. */
+function* decodeAndRedact(
+  { redactionOf }: IntakeContext,
+  tenant: string,
+  builder: RecordBuilder,
+  tally: Tally,
+  decode: Generator<void, Decoded>,
+): Generator<void, Decoded> {
+  const decoded = yield* decode
+  const redaction = redactionOf(tenant)
+  if (redaction) yield* redactRows(builder, redaction, tally)
+  return decoded
 }
 
 /** The fault in the protocol's words, with what every 429 carries. */

@@ -68,8 +68,9 @@ export async function openAcceptance(o: {
   dir: string
   log: Logger
   committedRows: () => bigint | undefined
-  /** @throws JournalFull: this key holds as much of a filling journal as it may */
-  claim: (key: string, bytes: number) => void
+  /** The function it returns is told in the end whether they were kept. @throws JournalFull: this key holds as much of a
+   *  filling journal as it may */
+  claim: (key: string, bytes: number) => (isKept: boolean) => void
   /** Right after each append, in the order of the journal. */
   onAccepted: (accepted: Accepted, header: Omit<RecordHeader, 'rowsBefore'>) => void
 }): Promise<Acceptance> {
@@ -153,13 +154,25 @@ export async function openAcceptance(o: {
       if (isClosed) return Promise.reject(new JournalClosed())
       if (waiting.length >= waitingMax)
         return Promise.reject(new JournalFull(`${waiting.length} requests wait for the disk already`, 1))
+      let settle: (isKept: boolean) => void
       try {
-        o.claim(header.key, builder.bytes)
+        settle = o.claim(header.key, builder.bytes)
       } catch (error) {
         return Promise.reject(error)
       }
       return new Promise((resolve, reject) => {
-        waiting.push({ builder, header, resolve, reject })
+        waiting.push({
+          builder,
+          header,
+          resolve(accepted) {
+            settle(true)
+            resolve(accepted)
+          },
+          reject(error) {
+            settle(false)
+            reject(error)
+          },
+        })
         if (!isWriting) void writeGroups()
       })
     },

@@ -71,3 +71,13 @@ test('a decoder that throws harms only itself', async () => {
   await assert.rejects(bad, /broken/)
   assert.equal(await good, 'good')
 })
+
+test('a small body that unpacks into a long one pays for every stretch', async () => {
+  const turns = createTurns()
+  const served: string[] = []
+  const packed = turns.run('packed', 1_000, decoder('packed', 40 * stepBytes, served))
+  const plain = turns.run('plain', 10 * stepBytes, decoder('plain', 10 * stepBytes, served))
+  await plain
+  assert.ok(served.filter(name => name === 'packed').length <= 13, served.join(' '))
+  await packed
+})

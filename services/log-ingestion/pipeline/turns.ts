@@ -48,10 +48,11 @@ export function createTurns(): Turns {
       for (const [key, line] of lines) {
         line.deficit += quantumBytes
         for (let job = line.jobs[0]; job; job = line.jobs[0]) {
-          const cost = Math.min(stepBytes, job.left)
+          // What decompresses inside of its decoder has more steps than bytes.
+          const cost = job.left > 0 ? Math.min(stepBytes, job.left) : stepBytes
           if (line.deficit < cost) break
           line.deficit -= cost
-          job.left = Math.max(1, job.left - cost)
+          job.left = Math.max(0, job.left - cost)
           sinceYield += cost
           if (job.step()) {
             line.jobs.shift()
