@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { testBase } from '../../../test/kit/base.ts'
+import { pollUntil } from '../../../test/kit/poll.ts'
 import type { HistogramAnswer, LogEntry, ProblemAnswer, ReceiptAnswer, SearchAnswer } from '../api.ts'
 import { batch, entry, startService, type TestService } from './start.ts'
 
@@ -334,8 +335,14 @@ test('a key made here works, is shown once, and stops when it is deleted', async
 test('own lines are stored without a loop, and hold no secret', async t => {
   const s = await startService(t, { env: { LOG_INGESTION_SELF_LOGS: 'true' }, base: testBase(t, { lines: [] }) })
   s.base.log.info({ token: 'hush', port: 1 }, 'a line of our own')
-  await s.settled()
-  const { logs } = await search(s, { q: '"a line of our own"' })
+  // Nobody waits for the acknowledgement of such a line, so nobody can tell when it is on its way.
+  const logs = await pollUntil(
+    async () => {
+      const found = await search(s, { q: '"a line of our own"' })
+      return found.logs.length > 0 && found.logs
+    },
+    { what: 'the line' },
+  )
   assert.equal(logs.length, 1)
   assert.deepEqual(logs[0]?.metadata, { port: 1 })
 })
