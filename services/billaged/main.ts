@@ -4,6 +4,7 @@ import { explain, invoice, voidInvoice } from './commands/invoice.ts'
 import { migrate } from './commands/migrate.ts'
 import { credit, plan, subscribe } from './commands/plan.ts'
 import { quarantine } from './commands/quarantine.ts'
+import { reconcile } from './commands/reconcile.ts'
 import { exportFocus, preview, status, usage } from './commands/usage.ts'
 import { spec } from './config.ts'
 import { start } from './service.ts'
@@ -34,5 +35,6 @@ else
       replica,
       quarantine,
       export: exportFocus,
+      reconcile,
     },
   })

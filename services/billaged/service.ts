@@ -29,7 +29,9 @@ import { meterRoutes, metersChannel } from './http/meters.ts'
 import { planRoutes } from './http/plans.ts'
 import { quarantineRoutes } from './http/quarantine.ts'
 import { receiptRoutes } from './http/receipts.ts'
+import { reconcileRoutes } from './http/reconcile.ts'
 import { spendRoutes } from './http/spend.ts'
+import { unratedRoutes } from './http/unrated.ts'
 import { vmRoutes } from './http/vms.ts'
 import { webhookRoutes } from './http/webhooks.ts'
 import { startFolder } from './intake/folder.ts'
@@ -280,6 +282,8 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     vmRoutes(scope, reads)
     invoiceRoutes(scope, closing)
     closeRoutes(scope, closing)
+    unratedRoutes(scope, closing)
+    reconcileRoutes(scope, closing)
     creditRoutes(scope, closing)
     receiptRoutes(scope, closing)
     quarantineRoutes(scope, { ...closing, intake })

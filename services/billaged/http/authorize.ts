@@ -45,6 +45,8 @@ export const routeScopes: Readonly<Record<string, Scope | 'open'>> = {
   'POST /v1/subscriptions': 'billaged:bill',
   'POST /v1/preview/compare': 'billaged:bill',
   'GET /v1/exports/focus': 'billaged:read',
+  'POST /v1/reconcile': 'billaged:bill',
+  'GET /v1/unrated': 'billaged:read',
   'GET /v1/credits': 'billaged:read',
   'POST /v1/credits': 'billaged:bill',
   'GET /v1/budgets': 'billaged:read',

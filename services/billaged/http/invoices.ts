@@ -11,6 +11,7 @@ import { explainLine } from '../close/explain.ts'
 import { foldingBlockers } from '../close/gate.ts'
 import { badRequest, notFound } from '../errors.ts'
 import { focusHeader, focusRows } from '../invoices/focus.ts'
+import type { ReceiptBody } from '../invoices/receipt.ts'
 import { formats, render } from '../invoices/render.ts'
 import { spanView } from '../invoices/view.ts'
 import { hourMs, periodStartingIn } from '../rating/periods.ts'
@@ -23,6 +24,7 @@ import {
   loadInvoice,
   loadLiving,
 } from '../store/invoices.ts'
+import { loadReceipt } from '../store/receipts.ts'
 import { callerOf, mustActFor, mustBeOperator } from './authorize.ts'
 import { closeBy, month } from './close.ts'
 import { limit, paramId, parseInput } from './query.ts'
@@ -86,7 +88,7 @@ export function invoiceRoutes(app: FastifyInstance, o: CloseContext) {
         cursor,
         limit: 100,
       })
-      for (const row of rows) yield focusRows(await storedJson(row), unitOf)
+      for (const row of rows) yield focusRows(await storedJson(row), { unitOf, prices: await pricesOf(row) })
       const last = rows.at(-1)
       if (last === undefined || rows.length < 100) return
       cursor = { startMs: last.period.from * hourMs, id: last.id }
@@ -190,6 +192,11 @@ export function invoiceRoutes(app: FastifyInstance, o: CloseContext) {
     const document = await loadDocument(o.sql, row.id, 'json')
     if (document === null) throw new Error(`BUG: invoice ${row.id} has no JSON`)
     return JSON.parse(document.body.toString('utf8'))
+  }
+
+  async function pricesOf(row: InvoiceRow): Promise<Record<string, unknown>> {
+    const receipt = await loadReceipt(o.sql, row.id)
+    return receipt === null ? {} : (JSON.parse(receipt.body) as ReceiptBody).prices
   }
 
   async function mustLoadInvoice(request: FastifyRequest, id: string): Promise<InvoiceRow> {
