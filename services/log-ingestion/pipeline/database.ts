@@ -24,6 +24,7 @@ import type { Visibility } from '../store/visibility.ts'
 import { type Compactor, startCompactor } from './compactor.ts'
 import type { IntakeMetrics } from './metrics.ts'
 import { openReadReplica, type ReadReplica } from './read-replica.ts'
+import { timedStore } from './timed-store.ts'
 import { openWriter, type Writer, type WriterOptions } from './writer.ts'
 
 export interface DatabaseOptions {
@@ -110,10 +111,10 @@ export function openDatabase(o: DatabaseOptions): Database {
   let pools: { writes: Sql; reads: Sql } | undefined
   let tenancy: Tenancy | undefined
   let encoder: Encoder | undefined
-  let store: ReturnType<typeof openStore> | undefined
+  let store: (Store & { close(): Promise<void> }) | undefined
   let compactor: Compactor | undefined
   let replica: ReadReplica | undefined
-  let replicaStore: ReturnType<typeof openStore> | undefined
+  let replicaStore: typeof store
 
   const connect = async (): Promise<ReadyDatabase> => {
     if (!server) {
@@ -159,7 +160,9 @@ export function openDatabase(o: DatabaseOptions): Database {
       ? openDailyPartitions(writes, { schema: 'purser_logs', table: 'blocks', boundOf: date => date })
       : openPartitions(writes, table)
     encoder ??= openEncoder()
-    const sink = isColumnar ? columnarSink({ encoder, partitions }) : rowsSink({ sql: writes, partitions, isChained: o.isChained })
+    const sink = isColumnar
+      ? columnarSink({ encoder, partitions })
+      : rowsSink({ sql: writes, partitions, isChained: o.isChained })
     const writer = await openWriter({
       journal: o.journal,
       replica: o.replica,
@@ -192,7 +195,11 @@ export function openDatabase(o: DatabaseOptions): Database {
       evidence: createEvidenceKey(o.secret),
       now: () => clock.now(),
     }
-    store ??= openStore({ ...common, sql: reads })
+    const open = (sql: Sql) => {
+      const opened = openStore({ ...common, sql })
+      return { ...timedStore(opened, o.metrics.databaseQueried), close: () => opened.close() }
+    }
+    store ??= open(reads)
     compactor ??= startCompactor({ store, acceptedRows: o.acceptedRows, clock, log })
     if (o.readUrl !== undefined && !replica) {
       const { poolMax, statementTimeoutMs } = o
@@ -201,7 +208,7 @@ export function openDatabase(o: DatabaseOptions): Database {
       })
       const opened = replica
       closers.push(() => opened.close())
-      replicaStore = openStore({ ...common, sql: replica.sql })
+      replicaStore = open(replica.sql)
     }
     return partsOf({ reads, writes, store, writer, partitions, tenancy })
   }

@@ -63,6 +63,12 @@ export function createMetrics(
   )
   const flushes = counter('flushes_total', 'Batches by what started them and how they ended.', ['trigger', 'result'])
   const databaseErrors = counter('db_errors_total', 'Failed database work.', ['class'])
+  const databaseSeconds = histogram(
+    'db_query_duration_seconds',
+    'What is asked of the store, by whom ever: searches, counts, look-ups, pieces of scans, sizes.',
+    [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60],
+    ['query'],
+  )
   const querySeconds = histogram(
     'query_duration_seconds',
     'Searches, histograms and look-ups.',
@@ -108,6 +114,7 @@ export function createMetrics(
       }
       receivedBytes.labels(protocol).inc(bytes)
     },
+    databaseQueried: (query: string, seconds: number) => databaseSeconds.labels(query).observe(seconds),
     /** A resend that was answered and not stored again. */
     repeated(protocol: Protocol, count: number, bytes: number) {
       rows.labels('duplicate', protocol).inc(count)
