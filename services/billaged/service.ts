@@ -31,6 +31,7 @@ import { quarantineRoutes } from './http/quarantine.ts'
 import { receiptRoutes } from './http/receipts.ts'
 import { reconcileRoutes } from './http/reconcile.ts'
 import { spendRoutes } from './http/spend.ts'
+import { streamRoutes } from './http/stream.ts'
 import { unratedRoutes } from './http/unrated.ts'
 import { vmRoutes } from './http/vms.ts'
 import { webhookRoutes } from './http/webhooks.ts'
@@ -56,6 +57,7 @@ import {
 } from './store/replica.ts'
 import { type PartReader, TooManySeries } from './store/series.ts'
 import { webhooksChannel } from './store/webhooks.ts'
+import { createCostHub } from './stream/costs.ts'
 import { createActivity } from './usage/activity.ts'
 import type { FoldRules } from './usage/fold.ts'
 import { startDelivering } from './webhooks/deliver.ts'
@@ -269,8 +271,11 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
       graceMs: config.closeGraceMs,
     }),
   )
+  const costs = createCostHub({ ...reads, log })
+  parts.onClose('live costs', () => costs.close())
   app.register(async scope => {
     scope.setErrorHandler(sayWhenAway)
+    streamRoutes(scope, { ...reads, costs })
     budgetRoutes(scope, reads)
     webhookRoutes(scope, { ...reads, webhooks })
     customerRoutes(scope, reads)
@@ -310,6 +315,10 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
   })
   const url = await port.listen(config.address, config.port, { variable: 'BILLAGED_PORT' })
   parts.onClose('api', () => port.close(drainMs), { timeoutMs: drainMs + 1_000 })
+  // They would not end by themselves, and the drain would wait for them.
+  parts.onClose('streams', async () => {
+    for (const end of app.openStreams) end()
+  })
   const metrics = await parts.add('metrics', () =>
     serveOnly(config.isPrometheusEnabled ? registry : null, health, {
       host: config.prometheusInterface,

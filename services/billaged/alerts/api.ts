@@ -70,3 +70,30 @@ export interface WebhookTest {
   status: number | null
   problem: string | null
 }
+
+/** `event: cost` of `/v1/stream/costs`: the running period so far. */
+export interface CostSnapshot {
+  customerId: string
+  period: { from: string; to: string }
+  asOf: string
+  currency: string
+  planId: string | null
+  totalNano: string
+  /** The whole period, if the rest runs as the part that is over did. */
+  forecastNano: string
+  /** The slope of the last minutes somebody looked; null until there are some. */
+  nanoPerHour: string | null
+  budgetNano: string | null
+  lines: { kind: string; priceId: string | null; meter: string | null; quantity: string; amountNano: string }[]
+  /** The hundred that cost most; each line of a VM meter is shared by quantity. */
+  vms: { vmId: string; amountNano: string; quantities: Record<string, string> }[]
+  otherVms: { count: number; amountNano: string }
+}
+
+/** `event: gap`: time of a VM that is not billed has grown, or shrunk by late readings. Totals of the period. */
+export interface CostGap {
+  customerId: string
+  vmId: string
+  unmeasuredNs: string
+  hostDownNs: string
+}

@@ -63,6 +63,7 @@ export const routeScopes: Readonly<Record<string, Scope | 'open'>> = {
   'GET /v1/webhooks/deliveries': 'billaged:read',
   'GET /v1/webhooks/deliveries/:id': 'billaged:read',
   'POST /v1/webhooks/deliveries/:id/replay': 'billaged:admin',
+  'GET /v1/stream/costs': 'billaged:read',
   'GET /v1/invoices': 'billaged:read',
   'GET /v1/invoices/draft': 'billaged:read',
   'GET /v1/invoices/:id': 'billaged:read',

@@ -97,3 +97,10 @@ export async function listAlerts(
     order by alert_no limit ${o.limit}`
   return rows.map(row => ({ ...row, budgetNano: BigInt(row.budgetNano), spentNano: BigInt(row.spentNano) }))
 }
+
+/** The number of a customer's last alert; what fires from now on has a higher one. */
+export async function lastAlertNo(sql: Sql, customerId: string): Promise<bigint> {
+  const [row] = await sql<{ no: bigint | null }[]>`
+    select max(alert_no) as no from billaged.alert_fired where customer_id = ${customerId}`
+  return row?.no ?? 0n
+}

@@ -51,6 +51,14 @@ export async function pricePeriod(
   return rateUsage(planned, vms, events)
 }
 
+export interface Forecast {
+  priced: PricedPeriod
+  forecastNano: bigint
+  /** What it was made of; `vms` by segment. */
+  planned: PlannedPeriod
+  vms: VmUsage[]
+}
+
 /** What the whole period will come to, if the rest of it runs as the part that is over did. */
 export async function forecastPeriod(
   reader: PartReader,
@@ -59,7 +67,7 @@ export async function forecastPeriod(
   customerId: string,
   period: Hours,
   nowMs: number,
-): Promise<{ priced: PricedPeriod; forecastNano: bigint }> {
+): Promise<Forecast> {
   const planned = await planPeriod(reader, customerId, period, null)
   const edges = edgesOf(planned)
   const vms = await loadVmUsage(reader, customerId, edges, rules)
@@ -75,7 +83,7 @@ export async function forecastPeriod(
     rated.push({ segment, plan: planRef(planId, version), version, usage })
   }
   const forecastNano = rated.length === 0 ? 0n : ratePeriod(period, rated).totalNano
-  return { priced: rateUsage(planned, vms, events), forecastNano }
+  return { priced: rateUsage(planned, vms, events), forecastNano, planned, vms }
 }
 
 /** `vms` and `events` are by segment of the planned period. */
