@@ -174,7 +174,7 @@ test('what was committed is read back equal, to the microsecond and the last dig
   assert.equal((await store.entries.find(defaultTenant, ids[1] ?? 0n))?.metadata, '{}')
 })
 
-test('a second commit of the same range does nothing, whatever became of the first answer', async t => {
+test('G2: a second commit of the same range does nothing, whatever became of the first answer', async t => {
   const store = await openStore(t)
   await store.partitions.ensure([dayOf(daySeconds)])
   const records = [pending(store, 0, [plain(), plain()]), pending(store, 100, [plain()])]
@@ -187,7 +187,7 @@ test('a second commit of the same range does nothing, whatever became of the fir
   assert.equal(await loadAccountedRows(store.sql, store.replica), 3n)
 })
 
-test('two attempts at one range at the same time store it once', async t => {
+test('G2: two attempts at one range at the same time store it once', async t => {
   const store = await openStore(t)
   await store.partitions.ensure([dayOf(daySeconds)])
   const records = [pending(store, 0, [plain()])]
@@ -201,7 +201,7 @@ async function rowCount(sql: Sql): Promise<bigint> {
   return row?.count ?? -1n
 }
 
-test('stored ranges merge into one per segment and still cover every offset', async t => {
+test('G2: stored ranges merge into one per segment and still cover every offset', async t => {
   const store = await openStore(t)
   await store.partitions.ensure([dayOf(daySeconds)])
   for (const from of [0, 100, 200, 400]) await commit(store, [pending(store, from, [plain()])])
