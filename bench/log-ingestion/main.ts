@@ -1,6 +1,7 @@
 // How many rows a second are acknowledged, and how many stored, by one service beside its loader and its database.
 //
 //   npm run bench:log-ingestion -- [--quick] [--sink columnar|rows|rows-compat]… [--peer NAME=URL]…
+//   npm run bench:log-ingestion -- [--quick] --workload noisy|memory|idle…
 //
 // Each sink gets a fresh database and a fresh service; the loader is this process. A peer is anything that takes the native
 // batch route at URL, acknowledged rows only. A run that lost, doubled or changed a row has no speed: all rows are read back
@@ -12,6 +13,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { Pool } from 'undici'
+import { benchNoisy } from './noisy.ts'
 import { createBodies, isWhole, numberOf, numbers, type Row } from './rows.ts'
 import { adminKey, type Subject, startSubject, writeKey } from './service.ts'
 
@@ -20,6 +22,7 @@ const { values: args } = parseArgs({
     quick: { type: 'boolean', default: false },
     sink: { type: 'string', multiple: true, default: ['columnar', 'rows', 'rows-compat'] },
     peer: { type: 'string', multiple: true, default: [] },
+    workload: { type: 'string', multiple: true, default: [] },
   },
 })
 
@@ -42,6 +45,10 @@ const sinks: Record<string, Record<string, string>> = {
   'rows-compat': { LOG_INGESTION_STORAGE: 'rows', LOG_INGESTION_INDEX_PROFILE: 'compat' },
 }
 
+const behaviours: Record<string, (subject: Subject) => Promise<void>> = {
+  noisy: subject => benchNoisy(subject, args.quick ? 5 : 30),
+}
+
 const columns = [
   'sink',
   'workload',
@@ -54,6 +61,10 @@ const columns = [
   'RSS MiB',
 ]
 const widths = [12, 32, 15, 7, 7, 10, 15, 16, 8]
+if (args.workload.length > 0) {
+  for (const name of args.workload) await benchBehaviour(name)
+  process.exit()
+}
 print(columns)
 for (const name of args.sink) {
   const env = sinks[name]
@@ -61,6 +72,20 @@ for (const name of args.sink) {
   await benchSink(name, env)
 }
 for (const peer of args.peer) await benchPeer(peer)
+
+/** Promises that are no speed: what a flood costs others, and what memory all of it takes. */
+async function benchBehaviour(name: string): Promise<void> {
+  const run = behaviours[name]
+  if (!run) throw new Error(`--workload ${name} is not one of ${Object.keys(behaviours).join(', ')}`)
+  const dir = await mkdtemp(join(tmpdir(), 'purser-bench-logs-'))
+  const subject = await startSubject(dir, sinks.columnar ?? {})
+  try {
+    await run(subject)
+  } finally {
+    await subject.close()
+    await rm(dir, { recursive: true, force: true })
+  }
+}
 
 async function benchSink(name: string, env: Record<string, string>): Promise<void> {
   numbers.made = 0

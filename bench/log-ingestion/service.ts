@@ -9,6 +9,8 @@ import { createLog } from '#platform/telemetry'
 
 export const adminKey = 'bench-admin'
 export const writeKey = 'bench-write'
+/** Of another sender. */
+export const quietKey = 'bench-quiet'
 
 export interface Subject {
   url: string
@@ -63,7 +65,7 @@ async function startService(
         LOG_FORMAT: 'json',
         LOG_INGESTION_SERVER_HOST: '127.0.0.1',
         LOG_INGESTION_SERVER_PORT: '0',
-        LOG_INGESTION_API_KEYS: writeKey,
+        LOG_INGESTION_API_KEYS: `${writeKey},${quietKey}`,
         LOG_INGESTION_ADMIN_API_KEYS: adminKey,
         LOG_INGESTION_RATELIMIT_ENABLED: 'false',
         LOG_INGESTION_SELF_LOGS: 'false',
