@@ -239,7 +239,7 @@ export interface CloseReport {
 }
 
 export interface Explanation {
-  invoice: Pick<Invoice, 'id' | 'number' | 'customerId' | 'period' | 'currency' | 'state'>
+  invoice: Pick<Invoice, 'id' | 'number' | 'customerId' | 'customerName' | 'period' | 'currency' | 'state'>
   line: InvoiceLineView
   plan: { id: string; version: number; effectiveFrom: string; gapPolicy: string } | null
   /** As the plan version has it. */
@@ -250,7 +250,7 @@ export interface Explanation {
         vmId: string
         quantity: string
         hours: number
-        notBilled: { unmeasuredNs: string; hostDownNs: string }
+        notBilled: { unmeasuredNs: string; hostDownNs: string; disputedNs: string }
         estimatedNs: string
       }[]
     | null

@@ -5,6 +5,7 @@ import { createRpcClient } from './cli/client.ts'
 import { runDemo } from './cli/demo.ts'
 import { printResult } from './cli/output.ts'
 import { exampleReading, readMetrics } from './cli/readings.ts'
+import { simulate } from './cli/simulate.ts'
 import { verifyReceipt } from './cli/verify.ts'
 
 const usage = `billaged-cli - CLI tool for billaged operations
@@ -22,6 +23,8 @@ Commands:
                                         VMs of known use on a bad day, and the bill compared; exits 1 above P percent
   verify <receipt.json> [-evidence F] [-samples F] [-previous F] [-public-key K]
                                         Check a receipt offline, as far down as the files reach
+  simulate <plan.json | example> METER=NUMBER[UNIT]…
+                                        What usage would cost under a plan, offline; exits 3 when some has no price
 
 Flags (also after the command):
   -server ADDR     server address (UNKEY_BILLAGED_SERVER_ADDRESS, default localhost:8081)
@@ -82,6 +85,8 @@ async function run(argv: readonly string[]): Promise<number> {
       return runDemo(flags)
     case 'chaos':
       return runChaos(flags, process.env)
+    case 'simulate':
+      return simulate(flags, args)
     case 'verify':
       return verifyReceipt(flags, args[0])
     default:

@@ -24,6 +24,7 @@ export interface Client {
   get<T>(path: string): Promise<T>
   post<T>(path: string, body?: unknown, headers?: Record<string, string>): Promise<T>
   text(path: string): Promise<string>
+  bytes(path: string): Promise<Buffer>
 }
 
 /** Closing a month of many customers takes its time; a server that is gone is noticed by the connection. */
@@ -62,17 +63,19 @@ export function createClient(config: Config, o: { server: string | undefined; ke
       const cause = error instanceof Error && error.cause instanceof Error ? error.cause.message : String(error)
       throw new Error(`no answer from ${base}: ${cause}. Is billaged running? -server names another address.`)
     })
-    const text = await response.text()
-    if (response.ok) return text
+    const bytes = Buffer.from(await response.arrayBuffer())
+    if (response.ok) return bytes
+    const text = bytes.toString('utf8')
     const problem: unknown = text.startsWith('{') ? JSON.parse(text) : null
     const detail =
       typeof problem === 'object' && problem !== null && 'detail' in problem ? String(problem.detail) : text
     throw new Refused(response.status, detail, problem)
   }
   return {
-    get: async path => JSON.parse(await call('GET', path)),
-    post: async (path, body, headers) => JSON.parse(await call('POST', path, body ?? {}, headers)),
-    text: path => call('GET', path),
+    get: async path => JSON.parse(`${await call('GET', path)}`),
+    post: async (path, body, headers) => JSON.parse(`${await call('POST', path, body ?? {}, headers)}`),
+    text: async path => `${await call('GET', path)}`,
+    bytes: path => call('GET', path),
   }
 }
 

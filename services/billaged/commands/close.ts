@@ -1,4 +1,5 @@
-import type { CloseReport } from '../api.ts'
+import { formatUsd } from '#platform/money'
+import type { CloseReport, InvoiceSummary } from '../api.ts'
 import type { Verification } from '../close/verify.ts'
 import { UsageError } from './client.ts'
 import { command, exitBlocked, exitOk, required } from './command.ts'
@@ -19,14 +20,25 @@ export const close = command({
     })
     const counts = [
       ...(report.dryRun ? [`${report.ready.length} ready`] : []),
-      `${report.finalised.length} finalised`,
+      ...(report.dryRun && report.finalised.length === 0 ? [] : [`${report.finalised.length} finalised`]),
       `${report.blocked.length} blocked`,
     ]
     const blocked = report.blocked.flatMap(({ customerId, reasons }) =>
       reasons.map(({ code, detail, fix }) => `  ${customerId}: ${code} ${detail} → ${fix}`),
     )
     const ready = table(report.ready.map(row => [`  ${row.customerId}`, money(row.currency, row.totalNano)]))
-    print(report, [counts.join(' · '), ...ready, ...blocked])
+    const written = new Set(report.dryRun || isOn('json') ? [] : report.finalised)
+    const { invoices } =
+      written.size === 0
+        ? { invoices: [] }
+        : await client.get<{ invoices: InvoiceSummary[] }>(`/v1/invoices?period=${month}&state=finalised&limit=1000`)
+    const finalised = table(
+      invoices
+        .filter(({ id }) => written.has(id))
+        .sort((a, b) => ((a.number ?? '') < (b.number ?? '') ? -1 : 1))
+        .map(row => [`  ${row.number}`, row.customerId, money(row.currency, row.totalNano ?? '0')]),
+    )
+    print(report, [counts.join(' · '), ...ready, ...finalised, ...blocked])
     return report.blocked.length > 0 ? exitBlocked : exitOk
   },
 })
@@ -37,11 +49,13 @@ export const verify = command({
   async run({ client, print }) {
     const result = await client.post<Verification>('/v1/verify')
     const { receipts, documents } = result.checked
+    const count = (n: number, one: string) => `${n} ${one}${n === 1 ? '' : 's'}`
     print(result, [
-      `${receipts} receipts and ${documents} documents checked, ${result.problems.length} differences`,
+      `${count(receipts, 'receipt')} and ${count(documents, 'document')} checked, ${count(result.problems.length, 'difference')}`,
       ...result.problems.map(problem => `  ${problem}`),
       ...result.pending.map(
-        ({ customerId, amountNano }) => `  ${customerId}: ${amountNano} nano wait for the next invoice`,
+        ({ customerId, amountNano }) =>
+          `  ${customerId}: corrections of ${formatUsd(BigInt(amountNano))} wait for the next invoice`,
       ),
     ])
     return result.ok ? exitOk : exitBlocked

@@ -11,7 +11,7 @@ export interface Call {
   isJson: boolean
   client: Client
   /** Bytes of a document, as they are. */
-  write(text: string): void
+  write(document: string | Buffer): void
   /** A result: the value with --json, otherwise the lines. */
   print(value: unknown, lines: readonly string[]): void
 }
@@ -32,7 +32,7 @@ export interface Verb {
 }
 
 export interface Output {
-  result(text: string): void
+  result(text: string | Buffer): void
   /** What is said about it. */
   talk(text: string): void
 }

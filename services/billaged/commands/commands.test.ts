@@ -1,15 +1,18 @@
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import test, { type TestContext } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { loadConfig } from '#platform/config'
 import type { Invoice } from '../api.ts'
 import { spec } from '../config.ts'
-import { type Billing, metric, minuteNs, startBilling, testEnv } from '../test/kit.ts'
+import { type Billing, metric, minuteNs, startBilling, temporaryFolder, testEnv } from '../test/kit.ts'
 import { close, verify } from './close.ts'
 import { runVerb } from './command.ts'
 import { explain, invoice } from './invoice.ts'
 import { plan, subscribe } from './plan.ts'
+import { reconcile } from './reconcile.ts'
 import { exportFocus, preview, status } from './usage.ts'
 
 const main = fileURLToPath(new URL('../main.ts', import.meta.url))
@@ -20,7 +23,7 @@ const month = Temporal.Instant.fromEpochMilliseconds(Date.now())
   .subtract({ months: 1 })
 const name = month.toPlainDate().toString().slice(0, 7)
 
-const verbs = { close, explain, export: exportFocus, invoice, plan, preview, status, subscribe, verify }
+const verbs = { close, explain, export: exportFocus, invoice, plan, preview, reconcile, status, subscribe, verify }
 
 /** `billaged …` as a person types it: the service's address is given, the key lies in its data folder. */
 async function billaged(billing: Billing, line: string): Promise<{ code: number; stdout: string; stderr: string }> {
@@ -31,7 +34,7 @@ async function billaged(billing: Billing, line: string): Promise<{ code: number;
   if (!loaded.ok) assert.fail(JSON.stringify(loaded.problems))
   const [stdout, stderr]: string[][] = [[], []]
   const code = await runVerb(command.verb, [...args, '-server', billing.url], loaded.config, {
-    result: text => void stdout?.push(text),
+    result: text => void stdout?.push(text.toString()),
     talk: text => void stderr?.push(text),
   })
   return { code, stdout: stdout?.join('') ?? '', stderr: stderr?.join('') ?? '' }
@@ -59,10 +62,7 @@ test('the commands that a blocked close prints mend it, word for word; then it c
 
   let closing = await billaged(billing, `billaged close ${name} --dry-run`)
   assert.equal(closing.code, 3, closing.stderr)
-  assert.match(
-    closing.stdout,
-    /^0 ready · 0 finalised · 1 blocked\n {2}acme: unrated_usage vm_cpu 7,200,000,000,000 ns/,
-  )
+  assert.match(closing.stdout, /^0 ready · 1 blocked\n {2}acme: unrated_usage vm_cpu 7,200,000,000,000 ns/)
   let fixed = await billaged(billing, fixOf(closing.stdout))
   assert.equal(fixed.code, 0, fixed.stderr)
 
@@ -79,7 +79,8 @@ test('the commands that a blocked close prints mend it, word for word; then it c
   )
 
   closing = await billaged(billing, `billaged close ${name}`)
-  assert.deepEqual([closing.code, closing.stdout], [0, '1 finalised · 0 blocked\n'])
+  assert.equal(closing.code, 0)
+  assert.match(closing.stdout, /^1 finalised · 0 blocked\n {2}INV-\d{4}-000001 {2}acme {2}USD 0.200000006\n$/)
   const shown = await billaged(billing, `billaged invoice acme ${name} --json`)
   const found: Invoice = JSON.parse(shown.stdout)
   assert.equal(found.due, '0.20')
@@ -87,15 +88,30 @@ test('the commands that a blocked close prints mend it, word for word; then it c
   assert.match(csv.stdout, /^invoice,number,.*\r\n/)
   const explained = await billaged(billing, `billaged explain ${found.lines[0]?.id}`)
   const lines = explained.stdout.split('\n')
-  assert.match(lines[0] ?? '', /^acme · \w+ \d{4} · CPU {2}USD 0\.200000006$/)
-  assert.equal(lines[2], '  quantity  7,200,000,000,000 of vm_cpu  (1 VMs, 3 hours)')
-  assert.equal(lines[3], '  floor     720000021600000000000 ÷ 3600000000000 = 200000006 rem 0')
+  assert.match(lines[0] ?? '', /^acme · \w+ \d{4} · CPU {2,}USD 0\.200000006$/)
+  assert.equal(lines[2], '  quantity  7,200,000,000,000 ns = 2 core-hours  (1 VM, 3 hours)')
+  assert.equal(lines[3], '  floor     7200000000000 × 100000003 ÷ 3600000000000 = 200000006 rem 0')
   assert.match(lines[4] ?? '', /^ {2}evidence {2}3 leaves, Merkle root [0-9a-f]{8}…; receipt #1 chained to 00000000…$/)
 
   const verified = await billaged(billing, 'billaged verify')
-  assert.deepEqual([verified.code, verified.stdout], [0, '1 receipts and 4 documents checked, 0 differences\n'])
+  assert.deepEqual([verified.code, verified.stdout], [0, '1 receipt and 4 documents checked, 0 differences\n'])
   const focus = await billaged(billing, `billaged export ${name}`)
   assert.match(focus.stdout, /^BilledCost,BillingAccountId,.*\r\n0\.200000006,acme,/)
+  // Our own export is another biller that agrees; one cent more, and exit 3 names it.
+  const folder = temporaryFolder(t)
+  writeFileSync(join(folder, 'same.csv'), focus.stdout)
+  const same = await billaged(billing, `billaged reconcile ${join(folder, 'same.csv')}`)
+  assert.deepEqual([same.code, same.stdout], [0, '2 items compared: 2 equal, 0 different\n'])
+  writeFileSync(join(folder, 'other.csv'), `customer,period,amount\nacme,${name},0.21\n`)
+  const other = await billaged(billing, `billaged reconcile ${join(folder, 'other.csv')}`)
+  assert.equal(other.code, 3)
+  assert.match(
+    other.stdout,
+    /^1 item compared: 0 equal, 1 different\n.*\n {2}acme +\d{4}-\d\d +total +0.21 +0.2 +-0.01\n$/,
+  )
+  assert.equal((await billaged(billing, `billaged reconcile ${join(folder, 'other.csv')} --tolerance 0.01`)).code, 0)
+  const pdf = await billing.api('GET', `/v1/invoices/${found.id}.pdf`)
+  assert.equal(pdf.headers.get('content-type'), 'application/pdf')
   const whatIf = await billaged(billing, `billaged preview --plan example --from ${month.toInstant()}`)
   assert.match(whatIf.stdout, /^customer +now +example +difference\nacme +USD 0\.2\d+ +USD 0\.2\d* +USD -?0\./)
   const wrong = await billaged(billing, 'billaged close last-month')

@@ -26,8 +26,13 @@ export function monthTitle(from: string): string {
   return `${names[Number(from.slice(5, 7)) - 1]} ${from.slice(0, 4)}`
 }
 
-/** Columns aligned: the last one to the right. */
-export function table(rows: readonly (readonly string[])[]): string[] {
+/** Columns aligned: the last one to the right, and numbers in it by their points. */
+export function table(cells: readonly (readonly string[])[]): string[] {
+  const behind = cells.map(row => /\d(\.\d+)?$/.exec(row.at(-1) ?? '')?.[1]?.length ?? 0)
+  const most = Math.max(0, ...behind)
+  const rows = cells.map((row, y) =>
+    row.map((cell, x) => (x === row.length - 1 ? pointed(cell, most - (behind[y] ?? 0)) : cell)),
+  )
   const widths = (rows[0] ?? []).map((_, i) => Math.max(...rows.map(row => row[i]?.length ?? 0)))
   return rows.map(row =>
     row
@@ -35,4 +40,9 @@ export function table(rows: readonly (readonly string[])[]): string[] {
       .join('  ')
       .trimEnd(),
   )
+}
+
+/** Blank digits behind a number; text stays at the edge. */
+function pointed(cell: string, missing: number): string {
+  return /\d$/.test(cell) ? cell + ' '.repeat(missing) : cell
 }

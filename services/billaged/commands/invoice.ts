@@ -1,11 +1,15 @@
 import type { Explanation, Invoice, InvoiceSummary } from '../api.ts'
+import { readDecimal } from '../decimal.ts'
+import { type Price, priceSchema } from '../rating/plan.ts'
+import { displayUnit, priceText, quantityText } from '../rating/units.ts'
 import { UsageError } from './client.ts'
 import { command, exitOk, required } from './command.ts'
 import { clockTime, grouped, money, monthTitle, table } from './format.ts'
 
 export const invoice = command({
   summary: 'show an invoice, the one of a month, or list them',
-  usage: 'invoice [ID | CUSTOMER YYYY-MM] [--format json|csv|html] [--customer ID] [--json]',
+  usage:
+    'invoice [ID | CUSTOMER YYYY-MM] [--format json|csv|html|pdf] [--customer ID] [--json]   (a PDF: > invoice.pdf)',
   options: ['format', 'customer'],
   async run({ words, flags, client, print, write }) {
     const [first, month] = words
@@ -27,10 +31,10 @@ export const invoice = command({
         ? `/v1/invoices/${encodeURIComponent(first)}`
         : `/v1/invoices/draft?customer=${encodeURIComponent(first)}&period=${encodeURIComponent(month)}`
     if (flags.format !== undefined) {
-      if (!['json', 'csv', 'html'].includes(flags.format))
-        throw new UsageError(`--format is ${flags.format}; it is json, csv or html`)
+      if (!['json', 'csv', 'html', 'pdf'].includes(flags.format))
+        throw new UsageError(`--format is ${flags.format}; it is json, csv, html or pdf`)
       const { id } = await client.get<Invoice>(path)
-      write(await client.text(`/v1/invoices/${id}.${flags.format}`))
+      write(await client.bytes(`/v1/invoices/${id}.${flags.format}`))
       return exitOk
     }
     const found = await client.get<Invoice>(path)
@@ -74,45 +78,79 @@ export const explain = command({
 
 export function explanationLines(e: Explanation): string[] {
   const { line, invoice: of } = e
-  const title = `${of.customerId} · ${monthTitle(of.period.from)} · ${line.description}`
+  const price = priceSchema.safeParse(e.price).data ?? null
+  const title = `${of.customerName ?? of.customerId} · ${monthTitle(of.period.from)} · ${line.description}`
   const rows: [string, string][] = []
-  if (e.plan !== null)
-    rows.push([
-      'price',
-      `${line.priceId} of ${e.plan.id} v${e.plan.version} (from ${e.plan.effectiveFrom.slice(0, 10)}), ${line.model}`,
-    ])
-  if (line.meter !== null) {
-    const hours = e.vms?.reduce((sum, vm) => sum + vm.hours, 0)
-    const of = e.vms === null ? '' : `  (${e.vms.length} VMs, ${grouped(`${hours}`)} hours)`
-    rows.push(['quantity', `${grouped(line.quantity)} of ${line.meter}${of}`])
+  if (e.plan !== null) {
+    const text = price === null ? '' : ` ${priceText(price, of.currency, line.unit ?? '')}`
+    const since = e.plan.effectiveFrom.slice(0, 10)
+    rows.push(['price', `${line.priceId} of ${e.plan.id} v${e.plan.version} (from ${since}), ${line.model}${text}`])
   }
-  if (line.freeQuantity !== '0') rows.push(['allowance', `${grouped(line.freeQuantity)} of it are free`])
-  for (const tier of line.tiers)
-    rows.push([
-      'tier',
-      `${tier.tier + 1}: ${grouped(tier.quantity)} at ${tier.amountNano}${tier.flatNano === '0' ? '' : ` + ${tier.flatNano}`}`,
-    ])
+  if (line.meter !== null) rows.push(['quantity', quantityRow(e, price)])
+  if (line.freeQuantity !== '0')
+    rows.push(['allowance', `${grouped(line.freeQuantity)} ${line.unit ?? ''} of it are free`])
+  for (const tier of line.tiers) {
+    const fee = tier.flatNano === '0' ? '' : ` + ${money(of.currency, tier.flatNano)} once`
+    const amount = money(of.currency, tier.amountNano)
+    rows.push(['tier', `${tier.tier + 1}: ${grouped(tier.quantity)} ${line.unit ?? ''} at ${amount}${fee}`])
+  }
   const quotient = (BigInt(line.dividend) - BigInt(line.remainder)) / BigInt(line.divisor)
-  rows.push(['floor', `${line.dividend} ÷ ${line.divisor} = ${quotient} rem ${line.remainder}`])
+  rows.push(['floor', `${dividendText(e, price)} ÷ ${line.divisor} = ${quotient} rem ${line.remainder}`])
   if (line.adjusts !== null)
-    rows.push(['corrects', `${line.adjusts}: ${quotient} now, ${line.billedNano} billed (${line.cause})`])
+    rows.push([
+      'corrects',
+      `${line.adjusts}: ${quotient} now − ${line.billedNano} billed (${line.cause?.replace('_', ' ') ?? ''})`,
+    ])
   for (const vm of e.vms ?? []) {
-    const { unmeasuredNs, hostDownNs } = vm.notBilled
+    const { unmeasuredNs, hostDownNs, disputedNs } = vm.notBilled
+    const rule = vm.rules.length === 0 ? '' : `; rule ${vm.rules.join(', ')}`
     const why = [
-      unmeasuredNs === '0' ? '' : `${clockTime(unmeasuredNs)} unmeasured (host seen, no readings)`,
-      hostDownNs === '0' ? '' : `${clockTime(hostDownNs)} host not heard`,
+      unmeasuredNs === '0' ? '' : `${clockTime(unmeasuredNs)} unmeasured (host seen, no readings${rule})`,
+      hostDownNs === '0'
+        ? ''
+        : `${clockTime(hostDownNs)} host not heard${unmeasuredNs === '0' && rule !== '' ? ` (${rule.slice(2)})` : ''}`,
+      disputedNs === '0' ? '' : `${clockTime(disputedNs)} disputed (two hosts list it)`,
     ].filter(text => text !== '')
     if (why.length > 0) rows.push(['not billed', `${vm.vmId}: ${why.join(', ')}, policy ${e.plan?.gapPolicy}`])
   }
   for (const event of e.events ?? [])
     rows.push(['events', `${grouped(`${event.count}`)} of ${event.type}, digest ${event.digest.slice(0, 8)}…`])
   for (const hour of e.hours ?? [])
-    rows.push(['hour', `${hour.from}  ${grouped(hour.quantity)}  ${hour.samples} samples ${hour.digest.slice(0, 8)}…`])
+    rows.push([
+      'hour',
+      `${hour.from.slice(0, 16)}Z  ${grouped(hour.quantity)} ${line.unit ?? ''}  ${hour.samples} samples ${hour.digest.slice(0, 8)}…`,
+    ])
   if (e.evidence !== null && e.receipt !== null)
     rows.push([
       'evidence',
       `${grouped(`${e.evidence.leaves}`)} leaves, Merkle root ${e.evidence.root.slice(0, 8)}…; receipt #${e.receipt.seq} chained to ${e.receipt.prevHash.slice(0, 8)}…`,
     ])
-  const [head = ''] = table([[title, money(of.currency, line.amountNano)]])
-  return [head, ...rows.map(([name, text]) => `  ${name.padEnd(10)}${name.length >= 10 ? ' ' : ''}${text}`)]
+  const amount = money(of.currency, line.amountNano)
+  return [
+    `${title.padEnd(76 - amount.length)}  ${amount}`,
+    ...rows.map(([name, text]) => `  ${name.padEnd(10)}${name.length >= 10 ? '  ' : ''}${text}`),
+  ]
+}
+
+/** "444,444,440,436,000 ns = 123.45678901 core-hours  (3 VMs, 1,204 hours)". */
+function quantityRow({ line, vms }: Explanation, price: Price | null): string {
+  const per = price === null || price.model === 'flat' || price.model === 'cost_plus' ? null : perOf(price)
+  const display = displayUnit(line.meter ?? '', line.unit ?? '', per)
+  const said = display.base === 1n ? '' : ` = ${quantityText(readDecimal(line.quantity), display, 9)}`
+  const count = (n: number, one: string) => `${grouped(`${n}`)} ${one}${n === 1 ? '' : 's'}`
+  const hours = vms?.reduce((sum, vm) => sum + vm.hours, 0) ?? 0
+  const of = vms === null ? '' : `  (${count(vms.length, 'VM')}, ${count(hours, 'hour')})`
+  return `${grouped(line.quantity)} ${line.unit ?? ''}${said}${of}`
+}
+
+/** The product written out where there is one: quantity × price. */
+function dividendText({ line }: Explanation, price: Price | null): string {
+  const isWhole = !line.quantity.includes('.') && line.freeQuantity === '0'
+  if (price?.model === 'per_unit' && isWhole && line.divisor === `${price.per}`)
+    return `${line.quantity} × ${price.amountNano}`
+  return line.dividend
+}
+
+function perOf(price: Exclude<Price, { model: 'flat' | 'cost_plus' }>): bigint {
+  return price.model === 'package' ? price.packageSize : price.per
 }

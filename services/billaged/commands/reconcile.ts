@@ -29,7 +29,7 @@ export const reconcile = command({
     const shown = result.rows.filter(row => isOn('all') || row.verdict !== 'equal')
     const amount = (nano: string | null) => (nano === null ? '–' : formatUsd(BigInt(nano)))
     print(result, [
-      `${result.rows.length} items compared: ${result.equal} equal, ${result.different} different`,
+      `${result.rows.length} item${result.rows.length === 1 ? '' : 's'} compared: ${result.equal} equal, ${result.different} different`,
       ...(shown.length === 0
         ? []
         : table([

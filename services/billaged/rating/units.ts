@@ -54,6 +54,13 @@ export function displayUnit(meter: string, baseUnit: string, per: bigint | null)
   return unit(/[^s]s$/.test(name) ? name.slice(0, -1) : name, 1n, name === 'unit' ? 'units' : name)
 }
 
+/** Base units in one of a unit that people name, or null when the meter is not counted in it. */
+export function unitNamed(meter: string, baseUnit: string, name: string): bigint | null {
+  if (name === baseUnit) return 1n
+  const units = meter === 'vm_cpu' ? ofCpu : (known[baseUnit] ?? [])
+  return units.find(({ one, many }) => one === name || many === name)?.base ?? null
+}
+
 /** At most `digits` behind the point, cut and not rounded up; more when nothing else would be left of it. */
 export function formatQuantity(quantityE9: bigint, { base }: DisplayUnit, digits: number): string {
   const magnitude = quantityE9 < 0n ? -quantityE9 : quantityE9
