@@ -326,6 +326,11 @@ export const spec = defineConfig({
       default: '169.254.0.0/16,fe80::/10',
       doc: 'Networks that alert webhooks may never reach.',
     }),
+    isChained: setting(bool, {
+      env: 'CHAIN',
+      default: 'false',
+      doc: 'Whether each commit to `rows` leaves a link of evidence, as each block of `columnar` always does.',
+    }),
     corsOrigins: setting(list, {
       env: 'CORS_ORIGINS',
       default: '',
@@ -388,6 +393,12 @@ export const spec = defineConfig({
         problem: 'must be three numbers, such as 8.19.0',
       })
     problems.push(...ruleProblems(values))
+    if (values.isChained && values.storage === 'columnar')
+      problems.push({
+        name: 'LOG_INGESTION_CHAIN',
+        value: 'true',
+        problem: chainHasNoEffect,
+      })
     if (values.inflightBytesMax < values.bodyBytesMax)
       problems.push({
         name: 'LOG_INGESTION_INFLIGHT_BYTES_MAX',
@@ -399,6 +410,10 @@ export const spec = defineConfig({
 })
 
 export type Config = ConfigOf<typeof spec>
+
+/** Where the default of STORAGE decides, it is known at the start only. */
+export const chainHasNoEffect =
+  'has no effect on columnar storage, whose blocks are chained in any case; leave it out, or set STORAGE=rows'
 
 function isRedisUrl(text: string): boolean {
   return /^rediss?:$/.test(URL.canParse(text) ? new URL(text).protocol : '')

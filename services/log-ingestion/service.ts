@@ -18,7 +18,7 @@ import { adminScopes, createDirectory, parseStaticKey, type StaticKey, writeScop
 import { openKeySnapshot } from './access/key-snapshot.ts'
 import { openRequestLimits } from './access/request-limits.ts'
 import { createVolume } from './access/volume.ts'
-import { type Config, databaseUrlOf, stateDirOf, storageOf } from './config.ts'
+import { type Config, chainHasNoEffect, databaseUrlOf, stateDirOf, storageOf } from './config.ts'
 import { addAdmin } from './http/admin.ts'
 import { fetchTokens } from './http/admit-request.ts'
 import { createInflightBytes } from './http/body.ts'
@@ -127,6 +127,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
         })
   if (redis) parts.onClose('redis', () => redis.close())
   const databaseUrl = databaseUrlOf(config)
+  if (config.isChained && storageOf(config) === 'columnar') throw new Error(`LOG_INGESTION_CHAIN ${chainHasNoEffect}.`)
   const hasOwnInstallation = databaseUrl === undefined || config.isSupervised
   const writeKeyPath = hasOwnInstallation ? join(dir, 'write-key') : undefined
   const staticKeys = await staticKeysOf(config, writeKeyPath)

@@ -54,13 +54,16 @@ export async function drainJournal(o: {
   try {
     const table = await attachLogsTable(sql, { indexProfile: 'fast', log })
     await migrate(sql, { schema: 'purser_logs', folder: new URL('../migrations/purser_logs/', import.meta.url), log })
+    // Whoever asked for evidence of the rows before wants it of these.
+    const [evidence] = await sql<{ found: boolean }[]>`select exists(select from purser_logs.row_links) as found`
+    const isChained = evidence?.found ?? false
     let isCaughtUp = false
     let progressedMs = clock.monotonicMs()
     const writer = await openWriter({
       journal,
       replica,
       sql,
-      sink: rowsSink({ sql, partitions: openPartitions(sql, table) }),
+      sink: rowsSink({ sql, partitions: openPartitions(sql, table), isChained }),
       sequence: table.sequence,
       batchRows: 10_000,
       flushIntervalMs,

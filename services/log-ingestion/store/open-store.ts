@@ -44,6 +44,7 @@ export function openStore(o: StoreOptions): Store & { close(): Promise<void> } {
   const { sql, writes, table, visibility, evidence, now: nowMs } = o
   const encoder = o.encoder ?? openEncoder()
   const blockPartitions = openDailyPartitions(writes, { schema: 'purser_logs', table: 'blocks', boundOf: date => date })
+  const rowsEraser = { sql: writes, table, evidence, nowMs }
   const readers: readonly Reader[] = [rowsReader, columnarReader]
 
   const snapshot = <T>(work: (tx: Tx, holding: readonly Reader[]) => Promise<T>) =>
@@ -162,20 +163,20 @@ export function openStore(o: StoreOptions): Store & { close(): Promise<void> } {
     hide: deletion => visibility.hide(deletion),
     setRetention: rules => visibility.setRetention(rules),
     async erase(plan, onErased, signal) {
-      await eraseRows(writes, table, plan, onErased, signal)
+      await eraseRows(rowsEraser, plan, onErased, signal)
       await eraseBlocks({ sql: writes, encoder, evidence, nowMs }, plan, onErased, signal)
     },
     async expire(rules, atMs, onErased, signal) {
-      await expireRows(writes, table, rules, atMs, onErased, signal)
+      await expireRows(rowsEraser, rules, atMs, onErased, signal)
       if (rules.every(rule => rule.keepMs === null)) return
       await expireBlocks({ sql: writes, encoder, evidence, nowMs }, rules, atMs, onErased, signal)
       // When blocks have gone too: what is left of a day without a chunk went with the chunk.
-      if (table.kind === 'hypertable') await settleDropped(writes, onErased)
+      if (table.kind === 'hypertable') await settleDropped(rowsEraser, onErased)
     },
     verify: (range, signal) => verifyBlocks(sql, range, signal),
     stats: async () => [await rowsStats(sql), await columnarStats(sql)],
     compact: ({ coldAfterMs }) => compactOnce({ sql: writes, encoder, evidence, nowMs: nowMs(), coldAfterMs }),
-    moveToBlocks: () => moveOnce(writes, days => blockPartitions.ensure(days)),
+    moveToBlocks: () => moveOnce(rowsEraser, days => blockPartitions.ensure(days)),
     close: () => encoder.close(),
   }
 }

@@ -54,8 +54,9 @@ export async function openTestStore(t: TestContext) {
   const visibility = createVisibility(() => nowMs)
   const evidence = createEvidenceKey(Buffer.alloc(32, 7))
   const blockPartitions = openDailyPartitions(sql, { schema: 'purser_logs', table: 'blocks', boundOf: date => date })
-  const sinks: Record<'rows' | 'columnar', Sink> = {
+  const sinks: Record<'rows' | 'chained' | 'columnar', Sink> = {
     rows: rowsSink({ sql, partitions: openPartitions(sql, table) }),
+    chained: rowsSink({ sql, partitions: openPartitions(sql, table), isChained: true }),
     columnar: columnarSink({ encoder, partitions: blockPartitions }),
   }
   const store = openStore({ sql, writes, table, visibility, evidence, now: () => nowMs, encoder })
@@ -92,7 +93,7 @@ export async function openTestStore(t: TestContext) {
       nowMs = ms
     },
     pending,
-    async commit(kind: 'rows' | 'columnar', records: readonly PendingRecord[], o: { quarantines?: boolean } = {}) {
+    async commit(kind: keyof typeof sinks, records: readonly PendingRecord[], o: { quarantines?: boolean } = {}) {
       const rows = records.reduce((sum, { record }) => sum + record.rows, 0)
       const batch = { replica, records, rows, ids: await drawIds(sql, table.sequence, rows), damagedRows: 0 }
       const outcome = await commitBatch(sql, sinks[kind], batch, {

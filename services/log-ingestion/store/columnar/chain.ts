@@ -1,11 +1,10 @@
-// Evidence of what was stored: per tenant and day, each block a commit writes is linked to all before it; what is written
-// anew later is linked by a signature from the old hashes to the new.
+// Evidence of what was stored: per tenant and day, each block a commit writes (each commit's rows, with CHAIN) is linked to
+// all before it; what is written anew later is linked by a signature from the old hashes to the new.
 
 import { createHash } from 'node:crypto'
 import { arrayLiteral, type Tx } from '#platform/postgres'
 import type { EvidenceKey } from '../../evidence-key.ts'
 import { dateOf } from './blocks.ts'
-import type { FreshBlock } from './fresh.ts'
 
 export const chainStart = Buffer.alloc(32)
 
@@ -13,8 +12,20 @@ export function nextLink(before: Buffer, sha256: Buffer): Buffer {
   return createHash('sha256').update(before).update(sha256).digest()
 }
 
+/** What a link stands for. */
+export interface Linked {
+  tenant: string
+  /** Whole days since 1970. */
+  day: number
+  sha256: Buffer
+}
+
 /** Locks the head of each tenant and day, in one order for all: call it when it is this batch's turn. */
-export async function appendLinks(tx: Tx, blocks: readonly FreshBlock[]): Promise<void> {
+export async function appendLinks<T extends Linked>(
+  tx: Tx,
+  blocks: readonly T[],
+): Promise<{ group: T; seq: bigint }[]> {
+  const appended: { group: T; seq: bigint }[] = []
   const groups = Map.groupBy(blocks, ({ tenant, day }) => `${tenant}\0${dateOf(day)}`)
   for (const name of [...groups.keys()].sort()) {
     const [tenant = '', day = ''] = name.split('\0')
@@ -25,9 +36,11 @@ export async function appendLinks(tx: Tx, blocks: readonly FreshBlock[]): Promis
       select seq, chain from purser_logs.chain_heads where tenant = ${tenant} and day = ${day}::date for update`
     if (!head) throw new Error('BUG: a chain has no head')
     let { seq, chain } = head
-    const links = (groups.get(name) ?? []).map(({ sha256 }) => {
+    const links = (groups.get(name) ?? []).map(group => {
+      const { sha256 } = group
       chain = nextLink(chain, sha256)
-      return { seq: ++seq, sha256, chain }
+      appended.push({ group, seq: ++seq })
+      return { seq, sha256, chain }
     })
     await tx`
       insert into purser_logs.chain (tenant, day, seq, sha256, chain)
@@ -36,13 +49,15 @@ export async function appendLinks(tx: Tx, blocks: readonly FreshBlock[]): Promis
         ${links.map(link => link.chain.toString('hex'))}::text[]) as u(seq, sha256, chain)`
     await tx`update purser_logs.chain_heads set seq = ${seq}, chain = ${chain} where tenant = ${tenant} and day = ${day}::date`
   }
+  return appended
 }
 
 export interface Rewrite {
   tenant: string
   /** YYYY-MM-DD */
   day: string
-  reason: 'compaction' | 'deletion' | 'retention'
+  /** `move`: from rows into blocks, which are links of their own. */
+  reason: 'compaction' | 'deletion' | 'retention' | 'move'
   /** Hex. */
   before: readonly string[]
   after: readonly string[]

@@ -33,7 +33,7 @@ async function totalRows({ sql }: TestStore): Promise<bigint> {
 }
 
 /** Ten commits of six rows, over two days and two tenants. */
-async function filled(s: TestStore): Promise<void> {
+async function filled(s: TestStore, kind: 'columnar' | 'chained' = 'columnar'): Promise<void> {
   for (let n = 0; n < 10; n++) {
     const rows = Array.from(
       { length: 6 },
@@ -45,7 +45,7 @@ async function filled(s: TestStore): Promise<void> {
           metadata: `{"n":${n},"request_id":"${'0123456789abcdef'.slice(n)}${'0'.repeat(n)}"}`,
         }),
     )
-    await s.commit('columnar', [s.pending(rows), s.pending(rows.slice(0, 1), { tenant: 'acme' })])
+    await s.commit(kind, [s.pending(rows), s.pending(rows.slice(0, 1), { tenant: 'acme' })])
   }
 }
 

@@ -3,12 +3,15 @@
 // the middle goes on where it is.
 
 import { createHash } from 'node:crypto'
-import { arrayLiteral, type Sql, type Tx } from '#platform/postgres'
+import type { Tx } from '#platform/postgres'
 import { levelIndex, levels } from '../../level.ts'
+import { relink } from '../rows/chain.ts'
+import type { RowsEraser } from '../rows/erase.ts'
+import { deletionsOf, placeOf } from '../rows/places.ts'
 import { columns, type EntryRow, entryOf } from '../rows/search.ts'
 import type { Moved, StoredEntry } from '../store.ts'
 import { defaultTenant } from '../tenant.ts'
-import { insertBlocks } from './blocks.ts'
+import { dateOf, insertBlocks } from './blocks.ts'
 import { appendLinks } from './chain.ts'
 import { Block } from './decode.ts'
 import { blockRowsMax, type EncodedBlock } from './encode.ts'
@@ -18,31 +21,35 @@ import { dayOfNs, entryAt } from './search.ts'
 
 interface MovingRow extends EntryRow {
   tenant: string | null
-  part: string
-  ctid: string
+  part: string | null
+  ctid: string | null
 }
 
 const dayNs = 86_400_000_000_000n
 
 /** Up to a block's rows of the oldest day; null when nothing is left that can move. */
-export async function moveOnce(sql: Sql, ensure: (days: readonly number[]) => Promise<void>): Promise<Moved | null> {
+export async function moveOnce(
+  o: RowsEraser,
+  ensure: (days: readonly number[]) => Promise<void>,
+): Promise<Moved | null> {
+  const { sql } = o
   const [oldest] = await sql<{ us: bigint | null }[]>`
     select (extract(epoch from min(timestamp)) * 1000000)::int8 as us from public.logs
     where level = any(${[...levels]}::text[])`
   if (oldest?.us === null || oldest?.us === undefined) return null
   const day = dayOfNs(oldest.us * 1_000n)
   await ensure([day])
-  return await sql.begin(tx => moveRows(tx, day))
+  return await sql.begin(tx => moveRows(tx, o, day))
 }
 
-async function moveRows(tx: Tx, day: number): Promise<Moved> {
+async function moveRows(tx: Tx, o: RowsEraser, day: number): Promise<Moved> {
   const rows = await tx<MovingRow[]>`
     select ${columns(tx)}, e.owner as tenant, e.part::text as part, e.place::text as ctid
     from (values (null::text)) as unmarked(tenant) cross join lateral (
-      select l.*, l.tableoid::regclass as part, l.ctid as place, tenant as owner from public.logs l
+      select l.*, ${placeOf(tx, o.table)}, tenant as owner from public.logs l
       where l.timestamp >= to_timestamp(${day * 86_400}::float8) and l.timestamp < to_timestamp(${(day + 1) * 86_400}::float8)
         and l.level = any(${[...levels]}::text[])
-      order by l.timestamp, l.id limit ${blockRowsMax} for update
+      order by l.timestamp, l.id limit ${blockRowsMax} ${o.table.kind === 'hypertable' ? tx`` : tx`for update`}
     ) e`
   const taken = rows.map(row => ({ tenant: row.tenant ?? defaultTenant, entry: entryOf(row) }))
   const blocks: FreshBlock[] = []
@@ -56,11 +63,14 @@ async function moveRows(tx: Tx, day: number): Promise<Moved> {
   const before = digestOf(taken)
   const after = digestOf(blocks.flatMap(block => entriesOf(block, day).map(entry => ({ tenant: block.tenant, entry }))))
   if (before !== after) throw new Error(`moving day ${day} would change entries: ${before} became ${after}`)
-  for (const [part, found] of Map.groupBy(rows, row => row.part)) {
-    const gone =
-      await tx`delete from ${tx.unsafe(part)} where ctid = any(${arrayLiteral(found.map(row => row.ctid))}::text::tid[])`
+  for (const { statement, rows: found } of await deletionsOf(tx, o.table, rows)) {
+    const gone = await tx`${statement}`
     if (gone.count !== found.length)
-      throw new Error(`BUG: ${gone.count} of ${found.length} locked rows could be deleted`)
+      throw new Error(`${gone.count} of ${found.length} rows were there still; somebody else took the others`)
+  }
+  for (const [tenant, items] of Map.groupBy(taken, item => item.tenant)) {
+    const ids = items.map(item => item.entry.id)
+    await relink(tx, o.evidence, { tenant, days: [dateOf(day)], ids, reason: 'move', nowMs: o.nowMs() })
   }
   await insertBlocks(tx, blocks, 0)
   await appendLinks(tx, blocks)

@@ -14,7 +14,7 @@ export function columnarSink({ encoder, partitions }: { encoder: Encoder; partit
       await partitions.ensure(blocks.map(({ day }) => day))
       return {
         write: tx => insertBlocks(tx, blocks, 0),
-        link: tx => appendLinks(tx, blocks),
+        link: async tx => void (await appendLinks(tx, blocks)),
         totals,
       }
     },

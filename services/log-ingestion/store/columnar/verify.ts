@@ -1,11 +1,12 @@
-// Recomputing the evidence of a tenant and day: every link of the chain, every signature, every block's own hash, and that
-// each stored block is what some link says was stored.
+// Recomputing the evidence of a tenant and day: every link of the chain, every signature, every block's own hash and that of
+// the rows of every link, and that what is stored is what some link says was stored.
 
 import type { Sql } from '#platform/postgres'
 import { isSignedBy } from '../../evidence-key.ts'
+import { rowLinks } from '../rows/chain.ts'
 import type { VerifiedDay, VerifyRange } from '../store.ts'
 import { type HeaderRow, headerColumns, headerOf, loadSections } from './blocks.ts'
-import { chainStart, nextLink, rewriteText } from './chain.ts'
+import { chainStart, nextLink, type Rewrite, rewriteText } from './chain.ts'
 import { contentHash } from './encode.ts'
 
 const blocksAtOnce = 8
@@ -52,7 +53,7 @@ async function verifyDay(tx: SnapshotTx, tenant: string, day: string): Promise<V
   const rewrites = await tx<
     {
       id: bigint
-      reason: 'compaction' | 'deletion' | 'retention'
+      reason: Rewrite['reason']
       before: string[]
       after: string[]
       atUs: bigint
@@ -90,7 +91,14 @@ async function verifyDay(tx: SnapshotTx, tenant: string, day: string): Promise<V
       result.rows += BigInt(header.rows)
     }
   }
-  for (const [hash, count] of expected) if (count > 0) return fail(`block with hash ${hash}`, 'was stored and is gone')
+  for await (const { seq, sha256, rows, found } of rowLinks(tx, tenant, day)) {
+    if (found.rows < rows) return fail(`link ${seq}`, `speaks of ${rows} entries, and ${found.rows} are there`)
+    if (!found.sha256.equals(sha256)) return fail(`link ${seq}`, 'speaks of entries that are not what was stored')
+    if (!add(expected, sha256.toString('hex'), -1)) return fail(`link ${seq}`, 'covers what no chain speaks of')
+    result.rows += rows
+  }
+  for (const [hash, count] of expected)
+    if (count > 0) return fail(`what had the hash ${hash}`, 'was stored and is gone')
   return result
 }
 

@@ -6,12 +6,19 @@
 
 import { errorCode, type Sql, type Tx } from '#platform/postgres'
 import type { OnErased } from '../store.ts'
+import type { RowsEraser } from './erase.ts'
 import type { LogsTable } from './logs-table.ts'
 import { timestampText } from './narrow.ts'
 import { countWhole, lockTimeout, settleWhole, type WholeCount } from './whole-days.ts'
 
 /** Chunks of which nothing is kept any longer. */
-export async function dropChunks(sql: Sql, horizonUs: bigint, onErased: OnErased, signal?: AbortSignal): Promise<void> {
+export async function dropChunks(
+  o: RowsEraser,
+  horizonUs: bigint,
+  onErased: OnErased,
+  signal?: AbortSignal,
+): Promise<void> {
+  const { sql } = o
   const expired = await sql<{ name: string; from: string; to: string }[]>`
     select format('%I.%I', chunk_schema, chunk_name) as name, range_start::text as from, range_end::text as to
     from timescaledb_information.chunks
@@ -20,7 +27,7 @@ export async function dropChunks(sql: Sql, horizonUs: bigint, onErased: OnErased
   for (const { name, from, to } of expired) {
     signal?.throwIfAborted()
     try {
-      await sql.begin(tx => dropChunk(tx, { name, from, to }, onErased))
+      await sql.begin(tx => dropChunk(tx, o, { name, from, to }, onErased))
     } catch (error) {
       // 55P03: a reader was in the way; 42P01, 42704: the policy was quicker.
       if (!['55P03', '42P01', '42704'].includes(errorCode(error) ?? '')) throw error
@@ -30,6 +37,7 @@ export async function dropChunks(sql: Sql, horizonUs: bigint, onErased: OnErased
 
 async function dropChunk(
   tx: Tx,
+  o: RowsEraser,
   { name, from, to }: { name: string; from: string; to: string },
   onErased: OnErased,
 ): Promise<void> {
@@ -42,13 +50,13 @@ async function dropChunk(
        where l.timestamp >= ${from}::timestamptz and l.timestamp < ${to}::timestamptz`,
   )
   await tx`select drop_chunks('public.logs', older_than => ${to}::timestamptz, newer_than => ${from}::timestamptz)`
-  await settleWhole(tx, counts, onErased)
+  await settleWhole(tx, o, counts, onErased)
 }
 
 /** Hours of which totals speak although no chunk and no block holds anything of their day: the policy dropped the chunk,
  *  perhaps under an older rule. */
-export async function settleDropped(sql: Sql, onErased: OnErased): Promise<void> {
-  await sql.begin(async tx => {
+export async function settleDropped(o: RowsEraser, onErased: OnErased): Promise<void> {
+  await o.sql.begin(async tx => {
     // Rows, chunk and totals come in one transaction, so an hour without a chunk is one whose chunk went.
     // Their texts went with it: nobody can say how many bytes they had.
     const counts = await tx<WholeCount[]>`
@@ -61,7 +69,7 @@ export async function settleDropped(sql: Sql, onErased: OnErased): Promise<void>
       where rows > 0 and not exists(select from chunks c where c.range_start <= t.hour and t.hour < c.range_end)
         and not exists(select from purser_logs.blocks b where b.tenant = t.tenant and b.day = (t.hour at time zone 'UTC')::date)
       for update of t`
-    if (counts.length > 0) await settleWhole(tx, counts, onErased)
+    if (counts.length > 0) await settleWhole(tx, o, counts, onErased)
   })
 }
 

@@ -4,8 +4,10 @@
 // A job that runs again starts from the beginning: what is gone is not found again.
 
 import type { Sql, Tx } from '#platform/postgres'
+import type { EvidenceKey } from '../../evidence-key.ts'
 import type { ErasePlan, OnErased, Place, StoredEntry } from '../store.ts'
 import { deletionMatcher } from '../visibility.ts'
+import { dateOfUs, relink } from './chain.ts'
 import type { LogsTable } from './logs-table.ts'
 import { narrow, timestampText } from './narrow.ts'
 import { deletionsOf, placeOf, type RowPlace } from './places.ts'
@@ -17,10 +19,19 @@ const chunkRows = 2_000
 /** A stretch of time without candidates costs one statement; the next is four times as long. */
 const firstWindowUs = 3_600_000_000n
 
+/** What taking rows away for good needs. */
+export interface RowsEraser {
+  sql: Sql
+  table: LogsTable
+  /** Signs what is left of links. */
+  evidence: EvidenceKey
+  /** Unix ms. */
+  nowMs: () => number
+}
+
 /** Chunk by chunk, each in one transaction together with what `onErased` writes; run again, it goes on. */
 export async function eraseRows(
-  sql: Sql,
-  table: LogsTable,
+  o: RowsEraser,
   plan: ErasePlan,
   onErased: OnErased,
   signal?: AbortSignal,
@@ -35,7 +46,7 @@ export async function eraseRows(
     let isEmpty = true
     do {
       signal?.throwIfAborted()
-      const chunk = await sql.begin(tx => eraseChunk(tx, table, plan, { fromUs, untilUs, after }, matches, onErased))
+      const chunk = await o.sql.begin(tx => eraseChunk(tx, o, plan, { fromUs, untilUs, after }, matches, onErased))
       after = chunk.after
       if (chunk.looked > 0) isEmpty = false
     } while (after)
@@ -48,7 +59,7 @@ type FoundRow = EntryRow & RowPlace
 
 async function eraseChunk(
   tx: Tx,
-  table: LogsTable,
+  o: RowsEraser,
   plan: ErasePlan,
   window: { fromUs: bigint; untilUs: bigint; after: Place | undefined },
   matches: (entry: StoredEntry) => boolean,
@@ -61,17 +72,24 @@ async function eraseChunk(
     : tx``
   const found = await tx<FoundRow[]>`
     select ${columns(tx)}, e.part::text as part, e.place::text as ctid from ${unmarked(tx)} cross join lateral (
-      select l.*, ${placeOf(tx, table)} from public.logs l
+      select l.*, ${placeOf(tx, o.table)} from public.logs l
       where l.timestamp >= ${timestampText(window.fromUs)}::timestamptz and l.timestamp < ${timestampText(window.untilUs)}::timestamptz
         and ${ofTenant(tx, plan.tenant)} ${behind} ${narrowing ? tx`and (${narrowing.condition})` : tx``}
       order by l.timestamp, l.id limit ${chunkRows}
     ) e order by e.timestamp, e.id`
   const doomed = found.map(row => ({ row, entry: entryOf(row) })).filter(({ entry }) => matches(entry))
   if (doomed.length > 0) {
-    const gone = await deletePlaces(tx, table, doomed)
+    const gone = await deletePlaces(tx, o.table, doomed)
     if (gone.length > 0) {
       const entries = gone.map(({ entry }) => entry)
       await reduceTotals(tx, plan.tenant, entries)
+      await relink(tx, o.evidence, {
+        tenant: plan.tenant,
+        days: entries.map(entry => dateOfUs(entry.timestampNs / 1_000n)),
+        ids: entries.map(entry => entry.id),
+        reason: 'deletion',
+        nowMs: o.nowMs(),
+      })
       await onErased(tx, { rows: entries.length, bytes: bytesOf(entries), blocks: [], entries })
     }
   }

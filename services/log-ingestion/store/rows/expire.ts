@@ -11,8 +11,9 @@ import { errorCode, type Sql, type Tx } from '#platform/postgres'
 import type { OnErased } from '../store.ts'
 import { defaultTenant } from '../tenant.ts'
 import { horizonNs, type RetentionRule } from '../visibility.ts'
+import { dateOfUs, relink } from './chain.ts'
 import { dropChunks, setPolicy } from './chunks.ts'
-import type { LogsTable } from './logs-table.ts'
+import type { RowsEraser } from './erase.ts'
 import { timestampText } from './narrow.ts'
 import { deletionsOf, placeOf, type RowPlace } from './places.ts'
 import { ofTenant, unmarked } from './search.ts'
@@ -22,20 +23,20 @@ import { countWhole, lockTimeout, settleWhole } from './whole-days.ts'
 const chunkRows = 5_000
 
 export async function expireRows(
-  sql: Sql,
-  table: LogsTable,
+  o: RowsEraser,
   rules: readonly RetentionRule[],
   nowMs: number,
   onErased: OnErased,
   signal?: AbortSignal,
 ): Promise<void> {
+  const { sql, table } = o
   const longestMs = longestOf(rules)
   if (table.kind === 'hypertable') await setPolicy(sql, table, longestMs)
   if (rules.every(rule => rule.keepMs === null)) return
   if (longestMs !== null) {
     const horizonUs = horizonNs(longestMs, nowMs) / 1_000n
-    if (table.kind === 'partitioned') await expirePartitions(sql, horizonUs, onErased, signal)
-    if (table.kind === 'hypertable') await dropChunks(sql, horizonUs, onErased, signal)
+    if (table.kind === 'partitioned') await expirePartitions(o, horizonUs, onErased, signal)
+    if (table.kind === 'hypertable') await dropChunks(o, horizonUs, onErased, signal)
   }
   const isThorough = rounds++ % thoroughEvery === 0
   for (const tenant of await tenantsOf(sql, rules))
@@ -43,7 +44,7 @@ export async function expireRows(
       const isLeftToItsDay = keepMs === longestMs && table.kind !== 'plain'
       const horizonUs = horizonNs(keepMs + (isLeftToItsDay ? wholeDayPatienceMs : 0), nowMs) / 1_000n
       const lowUs = isThorough ? null : await oldestHourUs(sql, tenant, condition, horizonUs)
-      if (lowUs !== undefined) await expireSingle(sql, table, tenant, condition, { lowUs, horizonUs }, onErased, signal)
+      if (lowUs !== undefined) await expireSingle(o, tenant, condition, { lowUs, horizonUs }, onErased, signal)
     }
 }
 
@@ -77,7 +78,13 @@ async function oldestHourUs(
 
 // Whole partitions
 
-async function expirePartitions(sql: Sql, horizonUs: bigint, onErased: OnErased, signal?: AbortSignal): Promise<void> {
+async function expirePartitions(
+  o: RowsEraser,
+  horizonUs: bigint,
+  onErased: OnErased,
+  signal?: AbortSignal,
+): Promise<void> {
+  const { sql } = o
   const expired = await sql<{ name: string; isDaily: boolean; isPending: boolean }[]>`
     select c.oid::regclass::text as name, c.relname like 'logs\\_p________' as "isDaily", i.inhdetachpending as "isPending"
     from pg_inherits i join pg_class c on c.oid = i.inhrelid,
@@ -88,7 +95,7 @@ async function expirePartitions(sql: Sql, horizonUs: bigint, onErased: OnErased,
   for (const { name, isDaily, isPending } of expired) {
     signal?.throwIfAborted()
     try {
-      if (!isPending) await emptyPartition(sql, name, onErased)
+      if (!isPending) await emptyPartition(o, name, onErased)
       // The one for old entries of a sender with a broken clock stays, empty.
       if (isDaily) await dropEmpty(sql, name, isPending)
     } catch (error) {
@@ -98,8 +105,8 @@ async function expirePartitions(sql: Sql, horizonUs: bigint, onErased: OnErased,
   }
 }
 
-async function emptyPartition(sql: Sql, name: string, onErased: OnErased): Promise<void> {
-  await sql.begin(async tx => {
+async function emptyPartition(o: RowsEraser, name: string, onErased: OnErased): Promise<void> {
+  await o.sql.begin(async tx => {
     await tx`select set_config('lock_timeout', ${lockTimeout}, true), set_config('statement_timeout', '0', true)`
     const part = tx.unsafe(name)
     // Writers and other deleters wait; readers do not, until the rows are gone.
@@ -110,7 +117,7 @@ async function emptyPartition(sql: Sql, name: string, onErased: OnErased): Promi
     )
     if (counts.length === 0) return
     await tx`truncate only ${part}`
-    await settleWhole(tx, counts, onErased)
+    await settleWhole(tx, o, counts, onErased)
   })
 }
 
@@ -179,8 +186,7 @@ interface ExpiredRange {
 const beforeAllUs = -(2n ** 62n)
 
 async function expireSingle(
-  sql: Sql,
-  table: LogsTable,
+  o: RowsEraser,
   tenant: string,
   condition: Fragment,
   range: ExpiredRange,
@@ -189,13 +195,13 @@ async function expireSingle(
 ): Promise<void> {
   for (let rows = chunkRows; rows === chunkRows; ) {
     signal?.throwIfAborted()
-    rows = await sql.begin(tx => expireSome(tx, table, tenant, condition, range, onErased))
+    rows = await o.sql.begin(tx => expireSome(tx, o, tenant, condition, range, onErased))
   }
 }
 
 async function expireSome(
   tx: Tx,
-  table: LogsTable,
+  o: RowsEraser,
   tenant: string,
   condition: Fragment,
   { lowUs, horizonUs }: ExpiredRange,
@@ -204,14 +210,14 @@ async function expireSome(
   const doomed = await tx<RowPlace[]>`
     select e.part::text as part, e.place::text as ctid, e.id, (extract(epoch from e.timestamp) * 1000000)::int8 as "timestampUs"
     from ${unmarked(tx)} cross join lateral (
-      select ${placeOf(tx, table)}, l.id, l.timestamp from public.logs l
+      select ${placeOf(tx, o.table)}, l.id, l.timestamp from public.logs l
       where l.timestamp >= ${timestampText(lowUs ?? beforeAllUs)}::timestamptz
         and l.timestamp < ${timestampText(horizonUs)}::timestamptz and ${ofTenant(tx, tenant)} and (${condition}) limit ${chunkRows}
     ) e`
   const counts = new Map<string, HourCount>()
   let rows = 0
   let bytes = 0n
-  for (const { statement } of await deletionsOf(tx, table, doomed)) {
+  for (const { statement } of await deletionsOf(tx, o.table, doomed)) {
     const gone = await tx<{ hour: bigint; service: string; level: string; rows: bigint; bytes: bigint }[]>`
       with gone as (
         ${statement}
@@ -231,6 +237,13 @@ async function expireSome(
   }
   if (rows > 0) {
     await reduceTotalsBy(tx, [...counts.values()])
+    await relink(tx, o.evidence, {
+      tenant,
+      days: doomed.map(row => dateOfUs(row.timestampUs)),
+      ids: doomed.map(row => row.id),
+      reason: 'retention',
+      nowMs: o.nowMs(),
+    })
     await onErased(tx, { rows, bytes: Number(bytes), blocks: [], tenant })
   }
   return doomed.length

@@ -4,10 +4,20 @@ import { copyBinary, type Sql } from '#platform/postgres'
 import { eachRow, type PendingRecord, type RowsToStore, type Sink } from '../sink.ts'
 import { defaultTenant } from '../tenant.ts'
 import { BinaryRows } from './binary-rows.ts'
+import { type HashedGroup, hashGroups, linkGroups, RowGroups } from './chain.ts'
 import { addTenantColumn } from './logs-table.ts'
 import { dayOf, type Partitions } from './partitions.ts'
 
-export function rowsSink({ sql, partitions }: { sql: Sql; partitions: Partitions }): Sink {
+export function rowsSink({
+  sql,
+  partitions,
+  isChained = false,
+}: {
+  sql: Sql
+  partitions: Partitions
+  /** Whether each commit leaves a link of evidence. */
+  isChained?: boolean
+}): Sink {
   let hasTenantColumn = false
   return {
     kind: 'rows',
@@ -17,12 +27,19 @@ export function rowsSink({ sql, partitions }: { sql: Sql; partitions: Partitions
         await addTenantColumn(sql)
         hasTenantColumn = true
       }
-      const { encoded, days } = encode(rows, hasTenant)
+      const groups = isChained ? new RowGroups() : undefined
+      const { encoded, days } = encode(rows, hasTenant, groups)
       await partitions.ensure(days)
       const chunks = encoded.finish()
+      let hashed: HashedGroup[] = []
       return {
-        write: tx => copyBinary(tx, { into: 'public.logs', columns: encoded.columns, chunks }),
-        link: async () => {},
+        async write(tx) {
+          await copyBinary(tx, { into: 'public.logs', columns: encoded.columns, chunks })
+          if (groups) hashed = await hashGroups(tx, groups.all)
+        },
+        link: async tx => {
+          if (groups) await linkGroups(tx, hashed)
+        },
         totals: undefined,
       }
     },
@@ -33,12 +50,17 @@ export function rowsSink({ sql, partitions }: { sql: Sql; partitions: Partitions
   }
 }
 
-function encode(rows: RowsToStore, hasTenant: boolean): { encoded: BinaryRows; days: Set<number> } {
+function encode(
+  rows: RowsToStore,
+  hasTenant: boolean,
+  groups: RowGroups | undefined,
+): { encoded: BinaryRows; days: Set<number> } {
   const encoded = new BinaryRows({ hasTenant })
   const days = new Set<number>()
   eachRow(rows, (walk, id, pending) => {
     encoded.add(walk, id, pending.record.receivedUs, tenantMark(pending))
     days.add(dayOf(walk.seconds))
+    groups?.add(pending.record.tenant, id, walk.seconds, walk.nanos)
   })
   return { encoded, days }
 }

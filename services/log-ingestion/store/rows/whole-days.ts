@@ -5,6 +5,8 @@ import type { Fragment } from 'postgres'
 import type { Tx } from '#platform/postgres'
 import type { OnErased } from '../store.ts'
 import { defaultTenant } from '../tenant.ts'
+import { dateOfUs, relink } from './chain.ts'
+import type { RowsEraser } from './erase.ts'
 import { unmarked } from './search.ts'
 import { type HourCount, reduceTotalsBy } from './totals.ts'
 
@@ -25,11 +27,18 @@ export async function countWhole(tx: Tx, rows: Fragment): Promise<WholeCount[]> 
     from ${unmarked(tx)} cross join lateral (${rows}) e group by 1, 2, 3, 4`
 }
 
-export async function settleWhole(tx: Tx, counts: readonly WholeCount[], onErased: OnErased): Promise<void> {
+export async function settleWhole(
+  tx: Tx,
+  { evidence, nowMs }: Pick<RowsEraser, 'evidence' | 'nowMs'>,
+  counts: readonly WholeCount[],
+  onErased: OnErased,
+): Promise<void> {
   await reduceTotalsBy(tx, counts)
   for (const tenant of new Set(counts.map(count => count.tenant))) {
     const ours = counts.filter(count => count.tenant === tenant)
     const sum = (of: (count: WholeCount) => bigint) => Number(ours.reduce((all, one) => all + of(one), 0n))
+    const days = ours.map(count => dateOfUs(count.hour * 3_600_000_000n))
+    await relink(tx, evidence, { tenant, days, reason: 'retention', nowMs: nowMs() })
     await onErased(tx, { rows: sum(one => one.rows), bytes: sum(one => one.bytes), blocks: [], tenant })
   }
 }
