@@ -245,6 +245,8 @@ export interface Load {
 }
 
 const againMs = 15
+/** Longest for one request; no outage of a run is that long. */
+const patienceMs = 90_000
 const attemptTimeoutMs = 30_000
 
 export function startLoad(o: {
@@ -252,6 +254,8 @@ export function startLoad(o: {
   senders: number
   targets: readonly Target[]
   random: Random
+  /** The run is over, whatever is left. */
+  signal: AbortSignal
 }): Load {
   let next = 0
   let acknowledged = 0
@@ -260,10 +264,17 @@ export function startLoad(o: {
 
   const deliver = async (request: Request): Promise<Sent> => {
     let replica = request.replica
+    let lastWord = 'no answer'
+    const deadlineMs = performance.now() + patienceMs
+    const rest = async () => {
+      if (performance.now() > deadlineMs)
+        throw new Error(`${request.path} was not acknowledged within ${patienceMs} ms: ${lastWord}`)
+      await sleep(againMs, undefined, { signal: o.signal })
+    }
     for (let attempts = 1; ; attempts++) {
       let target = o.targets[replica]
       while (target?.url === undefined) {
-        await sleep(againMs)
+        await rest()
         if (request.delivery === 'marked') replica = o.random.below(o.targets.length)
         target = o.targets[replica]
       }
@@ -289,12 +300,13 @@ export function startLoad(o: {
         throw new Error(`${request.path} was answered ${response.status}: ${text}`)
       if (response) {
         // Refused for certain: it may go again, whatever its sender promises.
+        lastWord = `${response.status} ${text}`
         const reason = /DISK_FULL|DISK_ERROR|JOURNAL_FULL|INFLIGHT|DRAINING/.exec(text ?? '')?.[0] ?? 'other'
         refusals.set(reason, (refusals.get(reason) ?? 0) + 1)
       } else if (request.delivery === 'once') {
         return { ...request, attempts, answer: undefined }
       } else if (request.delivery === 'marked') replica = o.random.below(o.targets.length)
-      await sleep(againMs)
+      await rest()
     }
   }
 

@@ -65,9 +65,10 @@ export async function runScenario(server: Server, scenario: Scenario): Promise<O
   const startedMs = performance.now()
   const cleanups: (() => void | Promise<void>)[] = []
   const skipped: string[] = []
+  const over = new AbortController()
   const t: Skippable = { after: fn => void cleanups.push(fn), skip: reason => void skipped.push(reason) }
   try {
-    const world = await openWorld(t, server, scenario)
+    const world = await openWorld(t, server, scenario, over.signal)
     const { replicas, sql } = world
     await Promise.all(replicas.map(replica => replica.start()))
     if (world.hasPoison) await refusePoison(sql, scenario.sink)
@@ -82,8 +83,9 @@ export async function runScenario(server: Server, scenario: Scenario): Promise<O
       senders: scenario.senders,
       targets: replicas,
       random: scenario.random,
+      signal: over.signal,
     })
-    const injected = inject(world, scenario, load)
+    const injected = inject(world, scenario, load, over.signal)
     // Whichever fails first is the one to hear of.
     const [sent, happened] = await Promise.all([load.done, injected])
     if (world.hasPoison) happened.push('poison')
@@ -97,6 +99,7 @@ export async function runScenario(server: Server, scenario: Scenario): Promise<O
     const lives = replicas.reduce((sum, replica) => sum + replica.lives, 0)
     return { ...books, scenario, happened, skipped, lives, refusals, seconds: (performance.now() - startedMs) / 1_000 }
   } finally {
+    over.abort()
     // Later parts stand on earlier ones.
     for (let last = cleanups.pop(); last; last = cleanups.pop()) await last()
   }
@@ -120,7 +123,7 @@ interface World {
   hasPoison: boolean
 }
 
-async function openWorld(t: Skippable, server: Server, scenario: Scenario): Promise<World> {
+async function openWorld(t: Skippable, server: Server, scenario: Scenario, signal: AbortSignal): Promise<World> {
   const wants = (kind: FaultKind) => scenario.faults.some(fault => fault.kind === kind)
   const name = `run_${process.pid}_${scenario.run}`
   await asAdmin(server, `create database ${name} template template0`)
@@ -133,7 +136,7 @@ async function openWorld(t: Skippable, server: Server, scenario: Scenario): Prom
   const disk = wants('disk full') ? await smallDisk(t, { bytes: diskBytes }) : undefined
   const open = async (index: number): Promise<Replica> => {
     const proxy = await tcpProxy(t, databaseUrl)
-    return openReplica(t, proxy, {
+    return openReplica(t, proxy, signal, {
       LOG_INGESTION_SERVER_HOST: '127.0.0.1',
       LOG_INGESTION_SERVER_PORT: '0',
       LOG_INGESTION_DATA_DIR: disk?.dir ?? join(root, `replica-${index}`),
@@ -156,7 +159,7 @@ async function openWorld(t: Skippable, server: Server, scenario: Scenario): Prom
   return { server, sql, replicas: [first, ...others], disk, hasPoison: wants('poison') }
 }
 
-function openReplica(t: Skippable, proxy: TcpProxy, env: Record<string, string>): Replica {
+function openReplica(t: Skippable, proxy: TcpProxy, signal: AbortSignal, env: Record<string, string>): Replica {
   let child: Child | undefined
   let url: string | undefined
   let lives = 0
@@ -174,6 +177,8 @@ function openReplica(t: Skippable, proxy: TcpProxy, env: Record<string, string>)
       return lives
     },
     async start() {
+      // Nobody would end it.
+      signal.throwIfAborted()
       lives++
       child = startProcess(t, { env })
       url = await child.url
@@ -194,7 +199,7 @@ async function refusePoison(sql: Sql, sink: Scenario['sink']): Promise<void> {
 }
 
 /** Does what the scenario says, when it says so. Faults of one kind of thing come one after the other; others overlap. */
-async function inject(world: World, scenario: Scenario, load: Load): Promise<FaultKind[]> {
+async function inject(world: World, scenario: Scenario, load: Load, signal: AbortSignal): Promise<FaultKind[]> {
   const happened: FaultKind[] = []
   const laneOf = ({ kind, replica }: Fault) => {
     if (kind === 'disk full' || kind === 'database crash' || kind === 'poison') return kind
@@ -211,8 +216,8 @@ async function inject(world: World, scenario: Scenario, load: Load): Promise<Fau
   await Promise.all(
     [...lanes.values()].map(async faults => {
       for (const fault of faults) {
-        while (load.acknowledged < fault.at * scenario.requests && !isOver) await sleep(1)
-        await sleep(fault.delayMs)
+        while (load.acknowledged < fault.at * scenario.requests && !isOver) await sleep(1, undefined, { signal })
+        await sleep(fault.delayMs, undefined, { signal })
         if (await act(world, fault, load)) happened.push(fault.kind)
       }
     }),
