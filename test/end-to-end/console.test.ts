@@ -255,7 +255,9 @@ test('every screen shows something true in both themes, at phone and desk width,
     await page.goto(`${base}#token=${await oneTimeToken()}`)
     await page.getByTestId('service-strip').waitFor()
     const logTabs = ['patterns', 'intake', 'quarantine', 'alerts', 'data', 'errors'].map(tab => `logs/${tab}`)
-    for (const path of ['hosts', 'logs', ...logTabs, 'spend', 'usage', 'builds', 'settings']) {
+    const billingTabs = ['customers', 'meters', 'events', 'plans', 'invoices', 'close', 'quarantine', 'alerts']
+    const billing = ['billing', ...billingTabs.map(tab => `billing/${tab}`), 'billing/plans/example']
+    for (const path of ['hosts', 'logs', ...logTabs, 'spend', ...billing, 'usage', 'builds', 'settings']) {
       await page.goto(`${base}/${path}`)
       await page.locator('main h1').waitFor()
       const overflow = await page.evaluate<number>(

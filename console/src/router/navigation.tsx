@@ -17,7 +17,10 @@ export function navigate(route: Route, how: 'push' | 'replace' = 'push'): void {
   const address = formatRoute(route)
   if (address === current.address) return
   history[how === 'push' ? 'pushState' : 'replaceState'](null, '', address)
-  const hasMoved = parseRoute(location.pathname, '').screen !== current.route.screen
+  const next = parseRoute(location.pathname, '')
+  // Another page of the same screen: its top is what one wants to see, too.
+  const isPage = next.screen === 'billing' && location.pathname !== current.address.split('?')[0]
+  const hasMoved = isPage || next.screen !== current.route.screen
   announce()
   if (how === 'push' && hasMoved) scrollTo(0, 0)
 }

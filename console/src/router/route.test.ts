@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { formatRoute, logsTabs, parseRoute, type Route, spendTabs } from './route.ts'
+import { billingRoute, billingTabs, formatRoute, logsTabs, parseRoute, type Route, spendTabs } from './route.ts'
 
 const open = (address: string) => {
   const url = new URL(address, 'http://localhost')
@@ -27,7 +27,10 @@ const route: fc.Arbitrary<Route> = fc.oneof(
     tenant: fc.option(fc.nat(1e9 - 1)),
     tab: fc.constantFrom(...spendTabs),
   }),
-  fc.record({ screen: fc.constant('usage' as const), customer: text, period: text }),
+  fc.constantFrom(...billingTabs).map(tab => billingRoute(tab)),
+  fc
+    .record({ tab: fc.constantFrom(...billingTabs.slice(1)), id: segment, vm: segment, period: text, line: text })
+    .map(({ tab, ...rest }) => billingRoute(tab, rest)),
   fc.record({ screen: fc.constant('builds' as const), build: segment, tenant: text }),
   fc.constant<Route>({ screen: 'settings' }),
 )
@@ -56,6 +59,10 @@ test('a log search can be pasted as a link', () => {
 test('addresses of older consoles land on the screen that replaced them', () => {
   for (const path of ['usage-insights', 'usage-tracking', 'sessions', 'admin/tenants', 'admin/tags', 'models'])
     assert.equal(open(`/dashboard/${path}`).screen, 'spend')
+  assert.deepEqual(
+    open('/dashboard/usage?customer=acme&period=2026-10'),
+    billingRoute('customers', { id: 'acme', period: '2026-10' }),
+  )
   assert.equal(open('/dashboard/settings').screen, 'settings')
   assert.equal(open('/dashboard').screen, 'overview')
 })
@@ -63,5 +70,6 @@ test('addresses of older consoles land on the screen that replaced them', () => 
 test('an address nobody wrote is unknown and does not throw', () => {
   assert.deepEqual(open('/dashboard/nope'), { screen: 'unknown', path: '/dashboard/nope' })
   assert.equal(open('/dashboard/logs/a/b').screen, 'unknown')
+  assert.equal(open('/dashboard/billing/customers/acme/vm-1/more').screen, 'unknown')
   assert.equal(parseRoute('/dashboard/builds/%E0%A4%A', '').screen, 'builds')
 })

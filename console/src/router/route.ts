@@ -8,16 +8,41 @@ export type Route =
   | { screen: 'hosts'; host: number | null; range: string }
   | { screen: 'logs'; tab: LogsTab; query: string; range: string; from: string; to: string; isLive: boolean }
   | { screen: 'spend'; tenant: number | null; tab: SpendTab }
-  | { screen: 'usage'; customer: string; period: string }
+  | BillingRoute
   | { screen: 'builds'; build: string; tenant: string }
   | { screen: 'settings' }
   | { screen: 'unknown'; path: string }
+
+/** `id` names what the tab shows one of: a customer, a meter, a plan, an invoice, a month to close. */
+export interface BillingRoute {
+  screen: 'billing'
+  tab: BillingTab
+  id: string
+  /** A VM of the customer `id`. */
+  vm: string
+  /** Which billing period, `2026-11`; empty for the running one. */
+  period: string
+  /** A line of the invoice `id`, explained beside it. */
+  line: string
+}
 
 export type Screen = Route['screen']
 export const logsTabs = ['search', 'patterns', 'intake', 'quarantine', 'alerts', 'data', 'errors'] as const
 export type LogsTab = (typeof logsTabs)[number]
 export const spendTabs = ['budgets', 'ledger', 'holds', 'keys'] as const
 export type SpendTab = (typeof spendTabs)[number]
+export const billingTabs = [
+  'overview',
+  'customers',
+  'meters',
+  'events',
+  'plans',
+  'invoices',
+  'close',
+  'quarantine',
+  'alerts',
+] as const
+export type BillingTab = (typeof billingTabs)[number]
 
 /** Paths of older consoles that people have bookmarked, and the screen that answers them now. */
 const olderPaths: Record<string, Route> = {
@@ -33,10 +58,10 @@ export function parseRoute(pathname: string, search: string): Route {
   const path = pathname.startsWith(base) ? pathname.slice(base.length) : pathname
   const parts = path.split('/').filter(Boolean).map(decode)
   const params = new URLSearchParams(search)
-  const [screen = '', second = ''] = parts
+  const [screen = '', second = '', third = '', fourth = ''] = parts
   const older = olderPaths[parts.join('/')]
   if (older) return older
-  if (parts.length > 2) return { screen: 'unknown', path: pathname }
+  if (parts.length > (screen === 'billing' ? 4 : 2)) return { screen: 'unknown', path: pathname }
   switch (screen) {
     case '':
       return { screen: 'overview' }
@@ -54,8 +79,16 @@ export function parseRoute(pathname: string, search: string): Route {
       }
     case 'spend':
       return { screen: 'spend', tenant: index(second), tab: spendTab(params.get('tab')) }
+    case 'billing':
+      return billingRoute(billingTabs.find(tab => tab === second) ?? 'overview', {
+        id: third,
+        vm: fourth,
+        period: params.get('period') ?? '',
+        line: params.get('line') ?? '',
+      })
+    // Where usage was before billing had a screen.
     case 'usage':
-      return { screen: 'usage', customer: params.get('customer') ?? '', period: params.get('period') ?? '' }
+      return billingRoute('customers', { id: params.get('customer') ?? '', period: params.get('period') ?? '' })
     case 'builds':
       return { screen: 'builds', build: second, tenant: params.get('tenant') ?? '' }
     case 'settings':
@@ -81,8 +114,11 @@ export function formatRoute(route: Route): string {
       })
     case 'spend':
       return address(['spend', route.tenant], { tab: route.tab === 'budgets' ? '' : route.tab })
-    case 'usage':
-      return address(['usage'], { customer: route.customer, period: route.period })
+    case 'billing':
+      return address(['billing', route.tab === 'overview' ? '' : route.tab, route.id, route.vm], {
+        period: route.period,
+        line: route.line,
+      })
     case 'builds':
       return address(['builds', route.build], { tenant: route.tenant })
     case 'settings':
@@ -95,6 +131,14 @@ export function formatRoute(route: Route): string {
 /** The Logs screen with a query, from anywhere. */
 export function logsRoute(query: string): Route {
   return { screen: 'logs', tab: 'search', query, range: '', from: '', to: '', isLive: false }
+}
+
+/** A tab of the billing screen; what is not named is not chosen. */
+export function billingRoute(
+  tab: BillingTab,
+  o: Partial<Pick<BillingRoute, 'id' | 'vm' | 'period' | 'line'>> = {},
+): BillingRoute {
+  return { screen: 'billing', tab, id: '', vm: '', period: '', line: '', ...o }
 }
 
 function address(parts: readonly (string | number | null)[], params: Record<string, string>): string {

@@ -2,14 +2,14 @@ import { useEffect } from 'react'
 import type { Me } from '../../../services/budgetguard/api.ts'
 import { Icon, type IconName, Mark } from '../parts/icon.tsx'
 import { Link, useRoute } from '../router/navigation.tsx'
-import type { Route, Screen } from '../router/route.ts'
+import { billingRoute, type Route, type Screen } from '../router/route.ts'
+import { Billing } from './billing/billing.tsx'
 import { Builds } from './builds/builds.tsx'
 import { Hosts } from './hosts/hosts.tsx'
 import { Logs } from './logs/logs.tsx'
 import { Overview } from './overview/overview.tsx'
 import { Settings } from './settings.tsx'
 import { Spend } from './spend/spend.tsx'
-import { Usage } from './usage/usage.tsx'
 
 interface Place {
   screen: Screen
@@ -28,7 +28,7 @@ const places: readonly Place[] = [
     to: { screen: 'logs', tab: 'search', query: '', range: '', from: '', to: '', isLive: false },
   },
   { screen: 'spend', label: 'Spend', icon: 'spend', to: { screen: 'spend', tenant: null, tab: 'budgets' } },
-  { screen: 'usage', label: 'Usage', icon: 'usage', to: { screen: 'usage', customer: '', period: '' } },
+  { screen: 'billing', label: 'Billing', icon: 'billing', to: billingRoute('overview') },
   { screen: 'builds', label: 'Builds', icon: 'builds', to: { screen: 'builds', build: '', tenant: '' } },
   { screen: 'settings', label: 'Settings', icon: 'settings', to: { screen: 'settings' } },
 ]
@@ -119,8 +119,8 @@ function ScreenOf({ route, me, signOut }: { route: Route; me: Me; signOut: () =>
       return <Logs route={route} />
     case 'spend':
       return <Spend route={route} />
-    case 'usage':
-      return <Usage route={route} />
+    case 'billing':
+      return <Billing route={route} />
     case 'builds':
       return <Builds route={route} />
     case 'settings':

@@ -1,12 +1,13 @@
 import { getUsage, listCustomers, type UsageRow } from '../../api/billaged.ts'
+import { meterLabel } from '../../billing/meters.ts'
+import { monthPeriod } from '../../billing/periods.ts'
 import { useResource } from '../../live/use-resource.ts'
 import { Empty } from '../../parts/empty.tsx'
 import { Icon } from '../../parts/icon.tsx'
 import { Loaded, Panel } from '../../parts/panel.tsx'
 import { Link } from '../../router/navigation.tsx'
+import { billingRoute } from '../../router/route.ts'
 import { formatQuantity } from '../../units/quantity.ts'
-import { meterLabel } from '../usage/meters.ts'
-import { periodOf } from '../usage/periods.ts'
 
 const customersShown = 6
 const metersShown = 8
@@ -24,11 +25,11 @@ export function UsagePanel() {
     <Panel
       className="usage-panel"
       title={
-        <Link to={{ screen: 'usage', customer: '', period: '' }}>
+        <Link to={billingRoute('customers')}>
           Usage by tenant <Icon name="chevron" size={12} />
         </Link>
       }
-      aside={periodOf('', Date.now()).label}
+      aside={monthPeriod('', Date.now()).label}
       testId="usage-panel"
     >
       <Loaded resource={usage}>
@@ -41,7 +42,7 @@ export function UsagePanel() {
             <ul className="usage-list">
               {customers.map(({ customer, name, rows }) => (
                 <li key={customer} data-testid="usage-row">
-                  <Link to={{ screen: 'usage', customer, period: '' }} className="usage-item">
+                  <Link to={billingRoute('customers', { id: customer })} className="usage-item">
                     <span className="usage-name ellipsis">{name}</span>
                     <dl>
                       {rows.slice(0, metersShown).map(row => (
@@ -65,7 +66,7 @@ export function UsagePanel() {
 
 async function load(signal: AbortSignal): Promise<CustomerUsage[]> {
   const { customers } = await listCustomers(signal)
-  const { from, to } = periodOf('', Date.now())
+  const { from, to } = monthPeriod('', Date.now())
   return Promise.all(
     customers.slice(0, customersShown).map(async ({ id, name }) => {
       const { rows } = await getUsage(id, { from, to, by: 'meter' }, signal)
