@@ -252,6 +252,8 @@ export interface Explanation {
         hours: number
         notBilled: { unmeasuredNs: string; hostDownNs: string; disputedNs: string }
         estimatedNs: string
+        /** Why spacings of its readings were gaps, as of now; for VMs with such time. */
+        rules: string[]
       }[]
     | null
   /** Lines of event meters: the events of the segment, by type. */

@@ -38,7 +38,7 @@ export function simulate(flags: Flags, [path, ...words]: readonly string[]): num
       return [
         title,
         line.meter === null ? '' : quantity(line.meter, line.quantityE9, price),
-        formatUsd(line.amountNano),
+        priceAmount(line.amountNano),
         text,
       ]
     })
