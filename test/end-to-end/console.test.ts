@@ -1,8 +1,11 @@
 // The console in a real browser against the real platform: sign-in by the one-time link, every screen, live parts moving.
 
 import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'
 import { after, before, test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
 import { type Browser, type BrowserContext, chromium, type Page } from 'playwright-core'
 import { loadSecret } from '#platform/tenancy/secret'
 import { mintToken } from '#platform/tenancy/token'
@@ -22,7 +25,9 @@ let base: string
 
 before(async () => {
   if (skip) return
-  purser = await startPurser({ after: fn => void ends.push(fn) })
+  // Last month stays open until the test closes it.
+  const env = { BILLAGED_CLOSE_GRACE: '9000h' }
+  purser = await startPurser({ after: fn => void ends.push(fn) }, { env })
   base = `${purser.url('budgetguard')}/dashboard`
   browser = await chromium.launch({
     executablePath: chromiumPath ?? '',
@@ -246,6 +251,88 @@ test('logs: every row is accounted for, an alert is tried before it is kept, a d
   assert.deepEqual(problems, [])
 })
 
+test('billing: a demo month is rehearsed and closed, an invoice explains itself to the hour, spend moves, quarantine is released', {
+  skip,
+}, async t => {
+  const cli = fileURLToPath(new URL('../../services/billaged/cli.ts', import.meta.url))
+  const server = purser.url('billaged').replace('http://', '')
+  await promisify(execFile)(
+    process.execPath,
+    ['--disable-warning=ExperimentalWarning', cli, 'demo', '-server', server],
+    {
+      env: { ...process.env, PURSER_DATA_DIR: purser.dataDir },
+    },
+  )
+  const { page, problems } = await openPage(t)
+  // A month of ten VMs is folded, rated and proven on the way.
+  page.setDefaultTimeout(60_000)
+  await page.goto(`${base}#token=${await oneTimeToken()}`)
+  await page.getByTestId('service-strip').waitFor()
+
+  // Rehearsed, then closed.
+  await page.goto(`${base}/billing/close`)
+  await page.getByTestId('checklist').getByText('All usage has a price').waitFor()
+  await page.getByTestId('dry-run').click()
+  await page.getByTestId('close-outcome').getByText('Dry run: 3 ready').waitFor()
+  for (const id of ['acme', 'globex', 'initech'])
+    await page.getByTestId('close-outcome').getByText(id, { exact: true }).waitFor()
+  await page.getByTestId('close-outcome').getByRole('button', { name: 'Dismiss' }).click()
+  await page.getByTestId('close-ready').click()
+  await page.getByRole('button', { name: 'Close 3 invoices' }).click()
+  await page.getByTestId('close-outcome').getByText('3 finalised').waitFor()
+
+  // A customer, its invoice, a line, a VM, an hour.
+  await page.goto(`${base}/billing/customers`)
+  await page.getByRole('link', { name: 'Acme Robotics' }).click()
+  await page.getByTestId('vm-row').first().waitFor()
+  await page.getByTestId('customer-invoices').getByRole('link', { name: /^INV-/ }).click()
+  await page.getByTestId('receipt-badge').getByText('Receipt holds').waitFor()
+  await page.getByTestId('invoice-line').filter({ hasText: 'VM CPU' }).getByRole('button').click()
+  const drawer = page.getByTestId('drawer')
+  await drawer
+    .getByTestId('explain-division')
+    .getByText(/\d+ ÷ 3600000000000 = \d+ rem \d+/)
+    .waitFor()
+  await drawer.getByTestId('explain-vm').first().getByRole('button').click()
+  await drawer.getByTestId('explain-hour').first().waitFor()
+  assert.match(page.url(), /line=li_/)
+  await page.keyboard.press('Escape')
+  await drawer.waitFor({ state: 'detached' })
+  const [download] = await Promise.all([page.waitForEvent('download'), page.getByTestId('download-csv').click()])
+  assert.match(download.suggestedFilename(), /^INV-.*\.csv$/)
+
+  // The VM with three hours that nobody read shows them in words.
+  await page.goto(`${base}/billing/customers/globex/demo-vm-08?period=${lastMonth()}`)
+  await page.getByTestId('life-unmeasured').getByText('3 h').waitFor()
+  await page.getByTestId('lowered-row').filter({ hasText: 'Gap' }).waitFor()
+
+  // Money moves while one looks.
+  await page.goto(`${base}/billing`)
+  const amount = page.getByTestId('spend-ticker').getByTestId('amount')
+  const first = await amount.textContent()
+  const vm = { vmId: 'seen-live', customerId: 'acme' }
+  const rpc = (metrics: object[]) =>
+    post(`${purser.url('billaged')}/billing.v1.BillingService/SendMetricsBatch`, { ...vm, metrics }, {})
+  const reading = (secondsAgo: number, cpuTimeNanos: string) => ({
+    timestamp: new Date(Date.now() - secondsAgo * 1000).toISOString(),
+    cpuTimeNanos,
+    memoryUsageBytes: '1073741824',
+  })
+  await rpc([reading(60, '1'), reading(1, '50000000000')])
+  await pollUntil(async () => (await amount.textContent()) !== first, { what: 'a moved amount', timeoutMs: 60_000 })
+
+  // A reading from an hour ahead waits for a person.
+  await rpc([reading(-3_600, '1')])
+  await page.goto(`${base}/billing/quarantine`)
+  const row = page.getByTestId('quarantine-row').filter({ hasText: 'seen-live' })
+  await row.getByRole('button', { name: 'Release' }).click()
+  await page.getByTestId('dialog').getByRole('button', { name: 'Release' }).click()
+  await page.getByText('Nothing waits for a decision').waitFor()
+  await page.getByTestId('billing-quarantine').getByText('Released').click()
+  await page.getByTestId('quarantine-row').filter({ hasText: 'seen-live' }).waitFor()
+  assert.deepEqual(problems, [])
+})
+
 test('every screen shows something true in both themes, at phone and desk width, without errors', { skip }, async t => {
   for (const [scheme, width] of [
     ['dark', 1280],
@@ -288,6 +375,12 @@ test('no asset of the console carries a key, and nothing is loaded from elsewher
     )
   }
 })
+
+/** `2026-10` in November: what the demo fills whole. */
+function lastMonth(): string {
+  const now = new Date()
+  return new Date(Date.UTC(now.getUTCFullYear(), now.getUTCMonth() - 1, 1)).toISOString().slice(0, 7)
+}
 
 async function post<T>(url: string, body: unknown, headers: Record<string, string>): Promise<T> {
   const response = await fetch(url, {

@@ -67,10 +67,33 @@ export const fetchDocument = async (id: string, format: DocumentFormat) => {
   return response.blob()
 }
 
+/** The gate waits up to 15 s until everything is folded, and then rates; the proxy on the way waits 30 s. */
+const closeTimeoutMs = 32_000
+/** Closed with one call, so that each call is well within that. */
+const customersAtOnce = 10
+
 export const lookAtClose = (month: string, signal: Signal) =>
-  call<CloseReport>({ service, path: `/v1/close/${month}`, signal })
-export const closeMonth = (month: string, body: { customers?: string[]; force?: { reason: string } }) =>
-  call<CloseReport>({ service, method: 'POST', path: `/v1/close/${month}`, body })
+  call<CloseReport>({ service, path: `/v1/close/${month}`, signal, timeoutMs: closeTimeoutMs })
+
+/** Some customers after the others; closing again what is closed changes nothing. */
+export async function closeMonth(
+  month: string,
+  { customers, force }: { customers: readonly string[]; force?: { reason: string } },
+): Promise<CloseReport> {
+  const report: CloseReport = { period: month, dryRun: false, ready: [], finalised: [], blocked: [] }
+  for (let i = 0; i < customers.length; i += customersAtOnce) {
+    const part = await call<CloseReport>({
+      service,
+      method: 'POST',
+      path: `/v1/close/${month}`,
+      body: { customers: customers.slice(i, i + customersAtOnce), ...(force === undefined ? {} : { force }) },
+      timeoutMs: closeTimeoutMs,
+    })
+    report.finalised.push(...part.finalised)
+    report.blocked.push(...part.blocked)
+  }
+  return report
+}
 
 export interface Replica {
   id: string

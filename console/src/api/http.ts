@@ -50,6 +50,8 @@ export interface Call {
   body?: unknown
   headers?: Record<string, string>
   signal?: AbortSignal | undefined
+  /** Where the usual wait is too short: work, not a query. */
+  timeoutMs?: number
 }
 
 /** Longest wait for an answer. Above the services' own 10 s query limit, so that theirs is the one people see. */
@@ -79,7 +81,8 @@ export async function call<T>(request: Call): Promise<T> {
 }
 
 export async function send(request: Call): Promise<Response> {
-  const timeout = AbortSignal.timeout(callTimeoutMs)
+  const timeoutMs = request.timeoutMs ?? callTimeoutMs
+  const timeout = AbortSignal.timeout(timeoutMs)
   const signal = request.signal ? AbortSignal.any([request.signal, timeout]) : timeout
   let response: Response
   try {
@@ -96,7 +99,7 @@ export async function send(request: Call): Promise<Response> {
     })
   } catch (cause) {
     if (request.signal?.aborted) throw cause
-    throw unreachable(request.service, timeout.aborted)
+    throw unreachable(request.service, timeout.aborted, timeoutMs)
   }
   if (!response.ok) {
     const failure = await failureFrom(request.service, response)
@@ -152,13 +155,13 @@ export async function failureFrom(service: Service, response: Response): Promise
   return failure
 }
 
-export function unreachable(service: Service, isTimeout = false): ApiError {
+export function unreachable(service: Service, isTimeout = false, timeoutMs = callTimeoutMs): ApiError {
   return new ApiError({
     service: 'budgetguard',
     status: 0,
     kind: 'away',
     message: isTimeout
-      ? `${service} did not answer within ${callTimeoutMs / 1000} s.`
+      ? `${service} did not answer within ${timeoutMs / 1000} s.`
       : 'This page cannot reach budgetguard, which serves the console and forwards to every other service.',
   })
 }

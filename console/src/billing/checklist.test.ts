@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { BlockerCode, CloseReport } from '../api/billing-invoices.ts'
-import { checklistOf, forcibleCustomers } from './checklist.ts'
+import { checklistOf, forcibleCustomers, groupsOf } from './checklist.ts'
 
 const blocked = (customerId: string, ...codes: string[]): CloseReport['blocked'][number] => ({
   customerId,
@@ -30,4 +30,14 @@ test('only customers with nothing but quarantine and unrated usage may be closed
     ],
   }
   assert.deepEqual(forcibleCustomers(report), ['acme'])
+})
+
+test('the same sentence for many customers is told once', () => {
+  const over = { code: 'period_not_over' as const, detail: 'the period ends later', fix: 'wait' }
+  const one = (customerId: string, blocker = over) => ({ customerId, invoiceId: '', blocker })
+  const groups = groupsOf([one('acme'), one('globex'), one('initech', { ...over, fix: 'for initech' })])
+  assert.deepEqual(
+    groups.map(({ customers }) => customers),
+    [['acme', 'globex'], ['initech']],
+  )
 })

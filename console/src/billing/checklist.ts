@@ -48,6 +48,19 @@ export function checklistOf(report: Pick<CloseReport, 'blocked'>): ChecklistItem
   ]
 }
 
+/** The same sentence for many customers is one entry with many names. */
+export function groupsOf(blocked: ChecklistItem['blocked']): { blocker: Blocker; customers: string[] }[] {
+  const groups = new Map<string, { blocker: Blocker; customers: string[] }>()
+  for (const { customerId, blocker } of blocked) {
+    // A command that names the customer is that customer's own.
+    const key = `${blocker.detail}\n${blocker.fix}`
+    const group = groups.get(key)
+    if (group) group.customers.push(customerId)
+    else groups.set(key, { blocker, customers: [customerId] })
+  }
+  return [...groups.values()]
+}
+
 /** What is left over can be closed over, with a reason: of each customer only such reasons are open. */
 export function forcibleCustomers(report: Pick<CloseReport, 'blocked'>): string[] {
   const codes = new Set<string>(rows.flatMap(({ code, isForcible }) => (isForcible ? [code] : [])))

@@ -32,6 +32,11 @@ export function formatMoment(ms: number, zone?: Zone): string {
   return `${format('date', { day: 'numeric', month: 'short', year: 'numeric' }, ms, zone)}, ${formatClock(ms, zone)}`
 }
 
+/** `21 Nov, 14:03`, where the year is plain from elsewhere and room is short */
+export function formatDayMinute(ms: number, zone?: Zone): string {
+  return `${formatDay(ms, zone)}, ${formatMinute(ms, zone)}`
+}
+
 /** `November 2026` */
 export function formatMonth(ms: number, zone?: Zone): string {
   return format('month', { month: 'long', year: 'numeric' }, ms, zone)

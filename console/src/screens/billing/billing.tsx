@@ -1,4 +1,5 @@
 import './billing.css'
+import { useCurrentInView } from '../../parts/use-current-in-view.ts'
 import { Link } from '../../router/navigation.tsx'
 import { type BillingRoute, type BillingTab, billingRoute, billingTabs } from '../../router/route.ts'
 import { AlertsTab } from './alerts-tab.tsx'
@@ -29,11 +30,12 @@ const tabLabels: Record<BillingTab, string> = {
 
 /** From measured usage to exact invoices: what customers used, what it costs, and what keeps a month open. */
 export function Billing({ route }: { route: BillingRoute }) {
+  const tabs = useCurrentInView<HTMLElement>(route.tab)
   return (
     <div className="screen billing">
       <header className="screen-head">
         <h1>Billing</h1>
-        <nav className="tab-bar" aria-label="Billing screens">
+        <nav ref={tabs} className="tab-bar" aria-label="Billing screens">
           {billingTabs.map(tab => (
             <Link key={tab} to={billingRoute(tab)} aria-current={route.tab === tab ? 'page' : undefined}>
               {tabLabels[tab]}

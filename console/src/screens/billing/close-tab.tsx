@@ -1,9 +1,17 @@
 import { useState } from 'react'
-import { type CloseReport, closeMonth, listInvoices, listReplicas, lookAtClose } from '../../api/billing-invoices.ts'
-import { type ChecklistItem, checklistOf, forcibleCustomers } from '../../billing/checklist.ts'
+import {
+  type Blocker,
+  type CloseReport,
+  closeMonth,
+  listInvoices,
+  listReplicas,
+  lookAtClose,
+} from '../../api/billing-invoices.ts'
+import { type ChecklistItem, checklistOf, forcibleCustomers, groupsOf, mendingRoute } from '../../billing/checklist.ts'
 import { type BillingPeriod, recentMonths } from '../../billing/periods.ts'
 import { useNow } from '../../live/clock.ts'
 import { asApiError, type Resource, useResource } from '../../live/use-resource.ts'
+import { CopyButton } from '../../parts/copy.tsx'
 import { ActionForm, Dialog, Field } from '../../parts/dialog.tsx'
 import { Empty } from '../../parts/empty.tsx'
 import { Icon } from '../../parts/icon.tsx'
@@ -57,7 +65,7 @@ function Month({ month }: { month: BillingPeriod }) {
     setIsLooking(true)
     setProblem('')
     try {
-      setLooked({ report: await lookAtClose(month.key, AbortSignal.timeout(20_000)), what: 'Dry run' })
+      setLooked({ report: await lookAtClose(month.key, undefined), what: 'Dry run' })
       live.reload()
     } catch (cause) {
       setProblem(asApiError(cause).message)
@@ -170,7 +178,8 @@ function Checklist({ report }: { report: CloseReport }) {
   )
 }
 
-/** Blocked customers named on one row. */
+/** Of one reason: different details shown, and customers named with each. */
+const groupsMax = 30
 const namedMax = 20
 
 function Item({ item: { code, title, blocked } }: { item: ChecklistItem }) {
@@ -190,18 +199,42 @@ function Item({ item: { code, title, blocked } }: { item: ChecklistItem }) {
         )}
         {!isClear && (
           <ul className="check-customers">
-            {blocked.slice(0, namedMax).map(({ customerId, blocker }) => (
-              <li key={`${customerId} ${blocker.detail}`}>
-                <Link to={billingRoute('customers', { id: customerId })} className="link">
-                  {customerId}
-                </Link>
-                <BlockerList blockers={[{ customerId, blocker }]} />
-              </li>
-            ))}
-            {blocked.length > namedMax && <li className="quiet">and {formatCount(blocked.length - namedMax)} more</li>}
+            {groupsOf(blocked)
+              .slice(0, groupsMax)
+              .map(({ blocker, customers }) => (
+                <Group key={`${blocker.detail} ${blocker.fix}`} blocker={blocker} customers={customers} />
+              ))}
           </ul>
         )}
       </div>
+    </li>
+  )
+}
+
+function Group({ blocker, customers }: { blocker: Blocker; customers: readonly string[] }) {
+  const to = mendingRoute(blocker.code, customers[0] ?? '')
+  return (
+    <li data-testid="blocker">
+      <span className="check-names">
+        {customers.slice(0, namedMax).map(id => (
+          <Link key={id} to={billingRoute('customers', { id })} className="link">
+            {id}
+          </Link>
+        ))}
+        {customers.length > namedMax && (
+          <span className="quiet">and {formatCount(customers.length - namedMax)} more</span>
+        )}
+      </span>
+      <span>{blocker.detail}</span>
+      <span className="blocker-fix">
+        <code>{blocker.fix}</code>
+        <CopyButton text={blocker.fix} label="Copy what mends it" />
+        {to && (
+          <Link to={to} className="link">
+            Open
+          </Link>
+        )}
+      </span>
     </li>
   )
 }
@@ -341,7 +374,7 @@ function Force({ month, customers, report, onClose, onDone }: ForceProps) {
           chosen.length === 0 ? 'Choose whom' : reason.trim() === '' ? 'Closing over something needs a reason' : ''
         }
         onSubmit={async () => {
-          onDone(await closeMonth(month.key, { customers: [...chosen], force: { reason: reason.trim() } }))
+          onDone(await closeMonth(month.key, { customers: chosen, force: { reason: reason.trim() } }))
         }}
       >
         <ul className="force-list">

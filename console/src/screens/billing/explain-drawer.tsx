@@ -254,7 +254,7 @@ function Hours({
             <table className="table hours-table">
               <thead>
                 <tr>
-                  <th>Hour</th>
+                  <th>Hour, {zone}</th>
                   <th className="number">Quantity</th>
                   <th className="number c-sm">Readings</th>
                   <th className="c-md">Digest</th>

@@ -82,7 +82,7 @@ export function LifeStrip({
   )
 }
 
-/** Cut and not rounded: with anything missing, nothing is ever 100 %. */
+/** With anything missing, nothing is ever 100 %. */
 function shareText(ms: number, livedMs: number): string {
-  return ms === livedMs ? '100 %' : `${(Math.floor((ms / livedMs) * 1000) / 10).toFixed(1)} %`
+  return ms === livedMs ? '100 %' : `${Math.min(99.9, Math.max(0.1, (ms / livedMs) * 100)).toFixed(1)} %`
 }

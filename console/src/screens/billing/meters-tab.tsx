@@ -6,6 +6,7 @@ import { ActionForm, Dialog, Field } from '../../parts/dialog.tsx'
 import { Empty } from '../../parts/empty.tsx'
 import { Icon } from '../../parts/icon.tsx'
 import { Loaded, Panel, SkeletonRows } from '../../parts/panel.tsx'
+import { useCurrentInView } from '../../parts/use-current-in-view.ts'
 import { Link, navigate } from '../../router/navigation.tsx'
 import { type BillingRoute, billingRoute } from '../../router/route.ts'
 import { MeterQueryPanel } from './meter-query.tsx'
@@ -20,28 +21,7 @@ export function MetersTab({ route }: { route: BillingRoute }) {
         const chosen = list.find(({ slug }) => slug === route.id) ?? (route.id === '' ? list[0] : undefined)
         return (
           <div className="split">
-            <nav className="panel split-list" aria-label="Meters" data-testid="meters">
-              {list.map(meter => (
-                <Link
-                  key={meter.slug}
-                  to={billingRoute('meters', { id: meter.slug })}
-                  className="tenant-link"
-                  aria-current={meter.slug === chosen?.slug ? 'page' : undefined}
-                >
-                  <span className="budget-name ellipsis">{nameOf(meter)}</span>
-                  <span className="budget-amounts quiet">{meter.aggregation.toLowerCase().replace('_', ' ')}</span>
-                </Link>
-              ))}
-              <button
-                type="button"
-                className="button small wide-add"
-                onClick={() => setIsCreating(true)}
-                data-testid="new-meter"
-              >
-                <Icon name="plus" size={14} />
-                New meter
-              </button>
-            </nav>
+            <MeterList meters={list} chosen={chosen?.slug ?? ''} onNew={() => setIsCreating(true)} />
             <div className="split-detail">
               {chosen ? (
                 <>
@@ -61,6 +41,29 @@ export function MetersTab({ route }: { route: BillingRoute }) {
         )
       }}
     </Loaded>
+  )
+}
+
+function MeterList({ meters, chosen, onNew }: { meters: readonly Meter[]; chosen: string; onNew: () => void }) {
+  const row = useCurrentInView<HTMLElement>(chosen)
+  return (
+    <nav ref={row} className="panel split-list" aria-label="Meters" data-testid="meters">
+      {meters.map(meter => (
+        <Link
+          key={meter.slug}
+          to={billingRoute('meters', { id: meter.slug })}
+          className="tenant-link"
+          aria-current={meter.slug === chosen ? 'page' : undefined}
+        >
+          <span className="budget-name ellipsis">{nameOf(meter)}</span>
+          <span className="budget-amounts quiet">{meter.aggregation.toLowerCase().replace('_', ' ')}</span>
+        </Link>
+      ))}
+      <button type="button" className="button small wide-add" onClick={onNew} data-testid="new-meter">
+        <Icon name="plus" size={14} />
+        New meter
+      </button>
+    </nav>
   )
 }
 

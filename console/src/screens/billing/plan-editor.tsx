@@ -1,4 +1,4 @@
-import { type FormEvent, type ReactNode, useState } from 'react'
+import { type FormEvent, type ReactNode, useEffect, useRef, useState } from 'react'
 import type { Meter } from '../../api/billing-meters.ts'
 import { createVersion, type Plan, type PlanVersion } from '../../api/billing-plans.ts'
 import { meterLabel, unitOfMeter, unitsOf } from '../../billing/meters.ts'
@@ -43,6 +43,12 @@ export function PlanEditor({ plan, last, meters, onClose, onCreated }: EditorPro
   const [refused, setRefused] = useState<{ field: string; message: string } | null>(null)
   const [isShown, setIsShown] = useState(false)
   const [isSending, setIsSending] = useState(false)
+  const [refusals, setRefusals] = useState(0)
+  const form = useRef<HTMLFormElement>(null)
+  // After each refusal, and only then: the first wrong field, wherever in the long form it is.
+  useEffect(() => {
+    if (refusals > 0) form.current?.querySelector<HTMLElement>('[aria-invalid="true"]')?.focus()
+  }, [refusals])
   const { version, problems } = versionFrom(draft)
   const shown: FieldProblems = {
     ...(isShown ? problems : {}),
@@ -59,6 +65,7 @@ export function PlanEditor({ plan, last, meters, onClose, onCreated }: EditorPro
   async function send(event: FormEvent): Promise<void> {
     event.preventDefault()
     setIsShown(true)
+    if (version === null) setRefusals(n => n + 1)
     if (version === null || isSending) return
     setIsSending(true)
     try {
@@ -67,6 +74,7 @@ export function PlanEditor({ plan, last, meters, onClose, onCreated }: EditorPro
     } catch (cause) {
       const { message } = asApiError(cause)
       setRefused(problemOf(message) ?? { field: '', message })
+      setRefusals(n => n + 1)
     } finally {
       setIsSending(false)
     }
@@ -76,7 +84,7 @@ export function PlanEditor({ plan, last, meters, onClose, onCreated }: EditorPro
   return (
     <div className="plan-grid">
       <Panel title={last === undefined ? 'First version' : `Version ${last.version + 1}`} testId="plan-editor">
-        <form className="plan-form" onSubmit={send} noValidate>
+        <form ref={form} className="plan-form" onSubmit={send} noValidate>
           <div className="plan-row">
             <Line
               label="From"

@@ -24,10 +24,9 @@ const states: readonly { value: QuarantineState; label: string }[] = [
 ]
 const reasonWords: Record<string, string> = {
   no_timestamp: 'It does not say when it was measured',
-  too_old: 'Older than MAX_PAST',
-  too_new: 'Further ahead than MAX_FUTURE',
-  future: 'Further ahead than MAX_FUTURE',
-  expired: 'Its hour is past retention',
+  before_2000: 'From before the year 2000',
+  too_far_ahead: 'Further ahead of the clock than MAX_FUTURE',
+  too_old: 'Older than MAX_PAST, or its hour is past retention',
 }
 
 /** Readings and events that are valid and doubtful: kept, not billed, until a person decides. */
@@ -50,12 +49,7 @@ export function QuarantineTab() {
         <Loaded resource={list}>
           {({ items, nextCursor }) =>
             items.length === 0 ? (
-              <Empty
-                title={state === 'open' ? 'Nothing waits for a decision' : `Nothing was ${state}`}
-                {...(state === 'open'
-                  ? { command: 'bin/billaged-cli send-metrics -file readings-with-an-odd-clock.json' }
-                  : {})}
-              >
+              <Empty title={state === 'open' ? 'Nothing waits for a decision' : `Nothing was ${state}`}>
                 A reading from the future, from too long ago or without a time is set aside here and answered as
                 accepted. A period with open items does not close.
               </Empty>
@@ -191,7 +185,7 @@ function Decision({ item, how, onClose, onDone }: DecisionProps) {
   )
 }
 
-/** As it was sent, on several lines; numbers are only moved, never read. */
+/** As it was sent, a member to a line; digits are moved and never read. */
 function pretty(json: string): string {
-  return json.length > 4_000 ? json : json.replace(/([{[,])(?=")/g, '$1\n  ').replace(/(["\d\]}])([}\]])$/, '$1\n$2')
+  return json.length > 4_000 ? json : json.replace(/([{,])\s*(?=")/g, '$1\n  ').replace(/\}\s*$/, '\n}')
 }

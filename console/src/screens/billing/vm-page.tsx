@@ -15,7 +15,7 @@ import { formatBytes, formatBytesPerSecond } from '../../units/bytes.ts'
 import { formatCount } from '../../units/counts.ts'
 import { formatDuration } from '../../units/duration.ts'
 import { formatQuantity } from '../../units/quantity.ts'
-import { formatClock, formatMoment } from '../../units/time.ts'
+import { formatClock, formatDayMinute, formatMoment } from '../../units/time.ts'
 import { PeriodSelect } from './customer-page.tsx'
 import { LifeStrip } from './life-strip.tsx'
 
@@ -228,8 +228,8 @@ function Lives({ detail: { lives, hosts }, zone }: { detail: VmDetail; zone: str
           <tbody>
             {lives.map(({ start, stop, endBy }) => (
               <tr key={start} data-testid="life-row">
-                <td className="time">{formatMoment(Date.parse(start), zone)}</td>
-                <td className="time">{stop === null ? '–' : formatMoment(Date.parse(stop), zone)}</td>
+                <Moment at={start} zone={zone} />
+                {stop === null ? <td className="time">–</td> : <Moment at={stop} zone={zone} />}
                 <td>
                   <span className="chip" data-tone={endings[endBy].tone} title={endings[endBy].meaning}>
                     {endings[endBy].word}
@@ -246,6 +246,15 @@ function Lives({ detail: { lives, hosts }, zone }: { detail: VmDetail; zone: str
           : `Listed by ${hosts.join(', ')}.`}
       </p>
     </>
+  )
+}
+
+function Moment({ at, zone }: { at: string; zone: string }) {
+  const ms = Date.parse(at)
+  return (
+    <td className="time" title={formatMoment(ms, zone)}>
+      {formatDayMinute(ms, zone)}
+    </td>
   )
 }
 
@@ -289,7 +298,7 @@ function Lowered({ detail, zone }: { detail: VmDetail; zone: string }) {
           {notes.slice(0, notesMax).map(({ from, to, what, why }) => (
             <tr key={`${what} ${from}`} data-testid="lowered-row">
               <td>{what}</td>
-              <td className="time">{formatMoment(Date.parse(from), zone)}</td>
+              <Moment at={from} zone={zone} />
               <td className="number">{from === to ? '–' : formatDuration(Date.parse(to) - Date.parse(from))}</td>
               <td className="c-sm quiet-wrap">{why}</td>
             </tr>

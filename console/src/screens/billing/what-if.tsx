@@ -1,4 +1,4 @@
-import { useDeferredValue, useState } from 'react'
+import { useEffect, useState } from 'react'
 import { type Comparison, compare } from '../../api/billaged.ts'
 import type { VersionInput } from '../../api/billing-plans.ts'
 import { recentMonths } from '../../billing/periods.ts'
@@ -23,11 +23,9 @@ export function WhatIf({ title, plan, currency }: WhatIfProps) {
   const months = recentMonths(6, Date.now())
   const [key, setKey] = useState(months[1]?.key ?? '')
   const month = months.find(one => one.key === key) ?? months[0]
-  // Typing is not asking: the service rates when the typing rests.
-  const body = useDeferredValue(plan === null ? null : bodyOf(plan, currency))
-  const text = body === null ? null : JSON.stringify(body)
+  const text = useRested(plan === null ? null : JSON.stringify(bodyOf(plan, currency)))
   const result = useResource(text === null || !month ? null : `what if ${text} ${month.key}`, signal =>
-    compare({ ...body, from: month?.from ?? '', to: month?.to ?? '' }, signal),
+    compare({ ...JSON.parse(text ?? '{}'), from: month?.from ?? '', to: month?.to ?? '' }, signal),
   )
   return (
     <Panel
@@ -43,6 +41,18 @@ export function WhatIf({ title, plan, currency }: WhatIfProps) {
       )}
     </Panel>
   )
+}
+
+/** How long typing rests before the service is asked. Rating a month for everybody is work. */
+const restMs = 500
+
+function useRested(value: string | null): string | null {
+  const [rested, setRested] = useState(value)
+  useEffect(() => {
+    const timer = setTimeout(() => setRested(value), restMs)
+    return () => clearTimeout(timer)
+  }, [value])
+  return rested
 }
 
 /** A version to come is tried on a time that is over: as if it had always been there. */
