@@ -20,6 +20,7 @@ export async function startChild(
   const key = readFileSync(join(o.dataDir, 'billaged', 'admin.key'), 'utf8').trim()
   return {
     ...callers(url, key),
+    key,
     /** As a power switch would: no handler runs. */
     kill: () => kill(child),
     async stop(signal: NodeJS.Signals) {
