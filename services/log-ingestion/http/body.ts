@@ -1,6 +1,6 @@
 // A request body, decoded, within its bounds: reading and decompressing stop at the cap, not after it.
 
-import type { IncomingMessage } from 'node:http'
+import type { IncomingHttpHeaders, IncomingMessage } from 'node:http'
 import { createBrotliDecompress, createGunzip, createInflate, createInflateRaw, createZstdDecompress } from 'node:zlib'
 
 export class BodyTooLarge extends Error {
@@ -30,12 +30,12 @@ export interface InflightBytes {
   remove(key: string, bytes: number): void
 }
 
-/** Kept free even while one request is alone. */
-const spareBytesMax = 4 * 1024 * 1024
+/** Kept free even while one request is alone: of what the largest body leaves. */
+const spareShare = 1 / 8
 
 /** A single request of `bodyBytesMax` always fits when nothing else is in work. */
 export function createInflightBytes(bytesMax: number, bodyBytesMax: number): InflightBytes {
-  const aloneMax = bytesMax - Math.min(spareBytesMax, bytesMax - bodyBytesMax)
+  const aloneMax = bytesMax - (bytesMax - bodyBytesMax) * spareShare
   const held = new Map<string, number>()
   let bytes = 0
   return {
@@ -88,6 +88,9 @@ export function encodingOf(header: string | undefined): Encoding {
   )
 }
 
+/** Shorter bodies are a few chunks. */
+const assembledMin = 256 * 1024
+
 export async function readBody(
   request: IncomingMessage,
   encoding: Encoding,
@@ -102,25 +105,34 @@ export async function readBody(
 /** Listeners rather than an async iterator: this runs for every request, and most bodies are one chunk. */
 function readRaw(request: IncomingMessage, bytesMax: number, reservation: Reservation): Promise<Buffer> {
   return new Promise((resolve, reject) => {
-    const chunks: Buffer[] = []
+    let chunks: Buffer[] = []
     let length = 0
+    // A long body of known length is put together as it comes, not held twice in the end. Pages that are never written cost
+    // nothing, so a length that is a lie does not either.
+    const declared = declaredBytes(request.headers)
+    if (declared > bytesMax) return reject(new BodyTooLarge(bytesMax))
+    let whole = declared > assembledMin ? Buffer.allocUnsafeSlow(declared) : undefined
     const settle = (error: Error | null) => {
       request.off('data', onData)
       request.off('end', onEnd)
       request.off('close', onGone)
       request.off('error', onGone)
-      if (error === null) resolve(chunks.length === 1 && chunks[0] ? chunks[0] : Buffer.concat(chunks, length))
-      else reject(error)
+      if (error !== null) reject(error)
+      else if (whole) resolve(whole.subarray(0, length))
+      else resolve(chunks.length === 1 && chunks[0] ? chunks[0] : Buffer.concat(chunks, length))
+      whole = undefined
+      chunks = []
     }
     const onData = (chunk: Buffer) => {
       length += chunk.length
-      if (length > bytesMax) return settle(new BodyTooLarge(bytesMax))
+      if (length > (whole?.length ?? bytesMax)) return settle(new BodyTooLarge(bytesMax))
       try {
         reservation.take(chunk.length)
       } catch (error) {
         return settle(error instanceof Error ? error : new Error(String(error)))
       }
-      chunks.push(chunk)
+      if (whole === undefined) chunks.push(chunk)
+      else whole.set(chunk, length - chunk.length)
     }
     const onEnd = () => settle(null)
     const onGone = () => settle(new SenderGone('the sender went away before the end of the body'))
@@ -130,6 +142,29 @@ function readRaw(request: IncomingMessage, bytesMax: number, reservation: Reserv
     request.on('error', onGone)
     if (request.destroyed && !request.complete) onGone()
   })
+}
+
+/** What the sender says the body has, before decompression; 0 when it does not say. */
+export function declaredBytes(headers: IncomingHttpHeaders): number {
+  return Number(headers['content-length'] ?? 0) || 0
+}
+
+const dropped: IncomingMessage[] = []
+
+/** Reads and drops what is left of a refused body, so that its sender gets to the answer and the connection stays usable:
+ *  one piece of one body in each turn of the event loop, so that refusing costs less than accepting. */
+export function dropRest(request: IncomingMessage): void {
+  if (request.complete) return
+  request.on('data', () => {
+    request.pause()
+    if (dropped.push(request) === 1) setImmediate(dropNext)
+  })
+  request.resume()
+}
+
+function dropNext(): void {
+  dropped.shift()?.resume()
+  if (dropped.length > 0) setImmediate(dropNext)
 }
 
 function decompress(

@@ -34,6 +34,8 @@ import { type AckLevel, ackLevelOf } from './ack-level.ts'
 import {
   BadCompression,
   BodyTooLarge,
+  declaredBytes,
+  dropRest,
   encodingOf,
   type InflightBytes,
   type Reservation,
@@ -187,9 +189,8 @@ function send(request: IncomingMessage, response: ServerResponse, { status, body
   if (typeof requestId === 'string' && /^[\x21-\x7e]{1,128}$/.test(requestId)) fields['X-Request-Id'] = requestId
   response.writeHead(status, fields)
   response.end(request.method === 'HEAD' || status === 204 ? undefined : body)
-  // What is left of a refused body is read and dropped, for the read timeout at most, so that the sender gets to the
-  // answer and the connection stays usable.
-  if (!request.complete) request.resume()
+  // For the read timeout at most.
+  dropRest(request)
 }
 
 /** Who asks, and may they ask now? Then `take`. */
@@ -250,6 +251,7 @@ async function take(context: IntakeContext, exchange: Exchange): Promise<Answer>
 
   // read
   const ack = ackLevelOf(request.headers)
+  context.turns.check(caller.key, declaredBytes(request.headers))
   const body = await request.read(reservation)
 
   // seen before?

@@ -2,7 +2,8 @@
 //
 // The running total in a record must be exact: it is what a damaged stretch is counted by. A total can only be written once
 // it is known which records before it were kept, so requests gather here while a group is on its way to the disk, and go
-// as the next group, which the journal keeps whole or refuses whole.
+// as the next group, which the journal keeps whole or refuses whole. Who sends much does not make others wait for it: a
+// group takes equal bytes of each key.
 //
 // Records carry the running total of rows before them. It has to survive restarts, and reading the whole journal for it
 // at each start would take long, so a small file notes position and total about once a second; at start only what follows
@@ -15,6 +16,7 @@ import { type Journal, JournalClosed, JournalFull, type JournalPosition } from '
 import { frameHeaderBytes } from '#platform/journal/frame'
 import type { Logger } from '#platform/telemetry'
 import { type RecordBuilder, type RecordHeader, readRecord } from '../record.ts'
+import { createFairQueue } from './fair-queue.ts'
 
 export interface Accepted {
   segment: string
@@ -51,6 +53,8 @@ const journalFullRetryS = 5
 /** One group of the journal: less than it writes at once, so that a group here is never two groups there. */
 const groupBytesMax = 6 * 1024 * 1024
 const groupCountMax = 8_192
+/** What a record is at most beside its rows, nearly: what there is to know about its sender. */
+const recordHeadBytes = 512
 /** Requests waiting for the disk; more are refused. Their bytes are bounded by the intake. */
 const waitingMax = 65_536
 
@@ -81,7 +85,7 @@ export async function openAcceptance(o: {
   const committedRowsHint = BigInt(note?.committedRows ?? counted.firstRows ?? 0n)
   let rows = counted.rows
   let end: JournalPosition = journal.end
-  let waiting: Waiting[] = []
+  const waiting = createFairQueue<Waiting>()
   let isWriting = false
   let isClosed = false
   let notedRows = note === null ? -1n : rows
@@ -117,13 +121,10 @@ export async function openAcceptance(o: {
     const appends: Promise<void>[] = []
     let before = rows
     let bytes = 0
-    let count = 0
-    for (const { builder, header, resolve, reject } of waiting) {
+    for (const { builder, header, resolve, reject } of waiting.take(groupBytesMax, groupCountMax)) {
       const { rows: added, accountedBytes } = builder
       const payload = builder.finish({ ...header, rowsBefore: before })
       const frameBytes = frameHeaderBytes + payload.length
-      if (count > 0 && (bytes + frameBytes > groupBytesMax || count === groupCountMax)) break
-      count++
       // Refused here, where the total still knows nothing of it; the journal would do the same a moment later.
       if (journal.bytes + bytes + frameBytes > o.bytesMax) {
         reject(new JournalFull(`${journal.bytes} of ${o.bytesMax} bytes wait for the database`, journalFullRetryS))
@@ -141,7 +142,6 @@ export async function openAcceptance(o: {
         }, reject),
       )
     }
-    waiting = waiting.slice(count)
     return appends
   }
 
@@ -161,7 +161,7 @@ export async function openAcceptance(o: {
         return Promise.reject(error)
       }
       return new Promise((resolve, reject) => {
-        waiting.push({
+        waiting.push(header.key, builder.bytes + recordHeadBytes, {
           builder,
           header,
           resolve(accepted) {

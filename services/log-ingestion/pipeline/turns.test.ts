@@ -52,9 +52,24 @@ test('a key may have 32 requests or 8 MiB waiting; one alone may be as large as 
   const run = (key: string, bytes: number) => turns.run(key, bytes, decoder(key, bytes, served))
   const first = run('a', 32 * 1024 * 1024)
   await assert.rejects(run('a', 1), TooManyWaiting)
-  const others = Array.from({ length: 32 }, () => run('b', 1_000))
-  await assert.rejects(run('b', 1_000), TooManyWaiting)
-  await Promise.all([first, ...others])
+  const others = Array.from({ length: 32 }, () => run('b', 20_000))
+  await assert.rejects(run('b', 20_000), TooManyWaiting)
+  const small = Array.from({ length: 200 }, () => run('c', 1_000))
+  await Promise.all([first, ...others, ...small])
+})
+
+test('one turn of the event loop decodes 256 KiB and no more, however many connections bring something', async () => {
+  const turns = createTurns()
+  const served: string[] = []
+  const all = Array.from({ length: 30 }, () => turns.run('flood', 100_000, decoder('flood', 100_000, served)))
+  const perTurn = []
+  for (let before = 0; served.length < 30; before = served.length) {
+    await new Promise(resolve => setImmediate(resolve))
+    perTurn.push(served.length - before)
+  }
+  // The first stretch of time holds what ran at once and the first turn.
+  assert.ok(Math.max(...perTurn.slice(1)) <= 3 && perTurn.length >= 9, perTurn.join(' '))
+  await Promise.all(all)
 })
 
 test('a decoder that throws harms only itself', async () => {

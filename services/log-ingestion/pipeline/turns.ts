@@ -1,13 +1,17 @@
 // Whose body is decoded next: deficit round robin over keys, so that a flood by one costs the others a moment and no 429.
 //
 // Decoders pause every 256 KiB; each stretch between two pauses is one step, and steps of different keys alternate by what
-// they cost. With nobody else waiting a request runs through at once.
+// they cost. With nobody waiting a request runs through at once, as long as the event loop has not had 256 KiB in this turn:
+// who comes in the next one must not find the work of a hundred connections before it.
 
-import { setImmediate } from 'node:timers/promises'
+import { setImmediate } from 'node:timers'
+import { setImmediate as nextTurn } from 'node:timers/promises'
 
 export interface Turns {
   /** Runs a decoder to its end. @throws TooManyWaiting, and what the decoder throws */
   run<T>(key: string, bytes: number, steps: Generator<void, T>): Promise<T>
+  /** Before so much is read for nothing. @throws TooManyWaiting: it would not be run now */
+  check(key: string, bytes: number): void
   readonly waiting: number
 }
 
@@ -19,6 +23,8 @@ const quantumBytes = 64 * 1024
 const stepBytes = 256 * 1024
 const waitingMax = 32
 const waitingBytesMax = 8 * 1024 * 1024
+/** So little is no flood, in however many requests. */
+const smallBytesMax = 512 * 1024
 /** Others of the event loop get their turn at least this often. */
 const yieldEveryBytes = 256 * 1024
 
@@ -40,10 +46,23 @@ export function createTurns(): Turns {
   const lines = new Map<string, Line>()
   let isServing = false
   let count = 0
+  /** Bytes of this turn of the event loop. */
+  let sinceYield = 0
+  let isCounting = false
+
+  const spend = (bytes: number) => {
+    sinceYield += bytes
+    if (isCounting) return
+    isCounting = true
+    setImmediate(() => {
+      isCounting = false
+      sinceYield = 0
+    })
+  }
 
   const serve = async () => {
     isServing = true
-    let sinceYield = 0
+    if (sinceYield >= yieldEveryBytes) await nextTurn()
     while (lines.size > 0) {
       for (const [key, line] of lines) {
         line.deficit += quantumBytes
@@ -53,15 +72,13 @@ export function createTurns(): Turns {
           if (line.deficit < cost) break
           line.deficit -= cost
           job.left = Math.max(0, job.left - cost)
-          sinceYield += cost
+          spend(cost)
           if (job.step()) {
             line.jobs.shift()
             line.bytes -= job.bytes
             count--
           }
-          if (sinceYield < yieldEveryBytes) continue
-          sinceYield = 0
-          await setImmediate()
+          if (sinceYield >= yieldEveryBytes) await nextTurn()
         }
         // Who has nothing waiting saves nothing up.
         if (line.jobs.length === 0) lines.delete(key)
@@ -70,12 +87,20 @@ export function createTurns(): Turns {
     isServing = false
   }
 
+  const check = (key: string, bytes: number) => {
+    const line = lines.get(key)
+    if (!line || line.jobs.length === 0) return
+    const sum = line.bytes + bytes
+    if (sum > waitingBytesMax || (line.jobs.length >= waitingMax && sum > smallBytesMax))
+      throw new TooManyWaiting(`${line.jobs.length} requests of this key wait to be decoded already`)
+  }
+
   return {
-    run(key, bytes, steps) {
+    check,
+    async run(key, bytes, steps) {
+      check(key, bytes)
       const line = lines.get(key) ?? { jobs: [], bytes: 0, deficit: 0 }
-      if (line.jobs.length > 0 && (line.jobs.length >= waitingMax || line.bytes + bytes > waitingBytesMax))
-        return Promise.reject(new TooManyWaiting(`${line.jobs.length} requests of this key wait to be decoded already`))
-      return new Promise((resolve, reject) => {
+      return await new Promise((resolve, reject) => {
         const step = () => {
           try {
             const next = steps.next()
@@ -87,8 +112,14 @@ export function createTurns(): Turns {
           return true
         }
         // Alone, and in one stretch: no queue, no wait.
-        if (!isServing && lines.size === 0 && step()) return
-        line.jobs.push({ bytes, left: Math.max(1, bytes), step })
+        let left = Math.max(1, bytes)
+        if (!isServing && lines.size === 0 && sinceYield < yieldEveryBytes) {
+          const cost = Math.min(stepBytes, left)
+          spend(cost)
+          if (step()) return
+          left -= cost
+        }
+        line.jobs.push({ bytes, left, step })
         line.bytes += bytes
         lines.set(key, line)
         count++
