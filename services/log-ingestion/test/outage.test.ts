@@ -1,25 +1,18 @@
-// The database away, silent, dying in a COMMIT, refusing an entry; the journal full; the disk full; kill -9.
-// After each: what was acknowledged is stored, once, and the counts agree.
+// The database away or silent, refusing an entry; the journal full. (The disk: acknowledgement.test.ts. A COMMIT in doubt:
+// commit.test.ts. kill -9: faults/.) After each: what was acknowledged is stored, once, and the counts agree.
 
 import assert from 'node:assert/strict'
-import { type ChildProcess, spawn } from 'node:child_process'
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { type TestContext, test } from 'node:test'
-import { fileURLToPath } from 'node:url'
+import { test } from 'node:test'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { openSql, type Sql } from '#platform/postgres'
 import { testBase } from '../../../test/kit/base.ts'
 import { testDatabase } from '../../../test/kit/database.ts'
-import { smallDisk } from '../../../test/kit/full-disk.ts'
-import { roundsWanted } from '../../../test/kit/kill9.ts'
 import { pollUntil } from '../../../test/kit/poll.ts'
 import { createProgress } from '../pipeline/progress.ts'
 import { backoffMs } from '../pipeline/writer.ts'
 import { shiftedClock } from './shifted-clock.ts'
-import { batch, entry, startService, type TestService, writeKey } from './start.ts'
+import { batch, entry, startService, type TestService } from './start.ts'
 import { tcpProxy } from './tcp-proxy.ts'
 
 /** Posts batches of ten with unique messages; collects those that got a 2xx. */
@@ -260,120 +253,3 @@ test('G6: a full journal refuses with 429 and Retry-After and forgets nothing', 
   await s.settled()
   await assertExact(database.sql, acknowledged)
 })
-
-test('a full disk refuses with 429 DISK_FULL, acknowledges nothing it did not keep, and recovers by itself', async t => {
-  const disk = await smallDisk(t, { bytes: 24 * 1024 * 1024 })
-  if (!disk) return
-  const s = await startService(t, { env: { LOG_INGESTION_DATA_DIR: disk.dir } })
-  const acknowledged = new Set<string>()
-  await load(s, 2, acknowledged, 'before')
-  await disk.fill()
-  // The journal has some space written ahead.
-  const filler = 'x'.repeat(9_900)
-  let refused: Response | undefined
-  for (let i = 0; !refused && i < 1_000; i++) {
-    const messages = Array.from({ length: 50 }, (_, k) => `full ${i}.${k} ${filler}`)
-    const response = await s.post('/api/v1/logs/batch', batch(...messages.map(message => entry({ message }))))
-    if (response.status === 202) for (const message of messages) acknowledged.add(message)
-    else refused = response
-  }
-  assert.deepEqual(
-    [refused?.status, await refused?.json(), refused?.headers.get('retry-after')],
-    [429, { error: 'Service overloaded', reason: 'DISK_FULL' }, '30'],
-  )
-  await disk.free()
-  await pollUntil(
-    async () =>
-      (await s.post('/api/v1/logs', JSON.stringify({ log: entry({ message: 'room again' }) }))).status === 202,
-    { what: 'intake to work again' },
-  )
-  acknowledged.add('room again')
-  await s.settled()
-  await assertExact(s.sql, acknowledged)
-})
-
-test('kill -9 at any moment under load: stored ⊇ acknowledged, nothing twice, the ledger balances', async t => {
-  const database = await testDatabase(t)
-  const dir = await mkdtemp(join(tmpdir(), 'purser-logs-kill9-'))
-  t.after(() => rm(dir, { recursive: true, force: true }))
-  const acknowledged = new Set<string>()
-  const rounds = roundsWanted(4)
-  for (let round = 0; round < rounds; round++) {
-    const child = await spawnService(t, dir, database.url)
-    const targets = Array.from({ length: 4 }, (_, sender) => hammer(child.url, `r${round}s${sender}`, acknowledged))
-    const before = acknowledged.size
-    // Somewhere between the first acknowledgements and a few commits later.
-    await pollUntil(() => acknowledged.size > before + 40 + ((round * 977) % 700), {
-      what: 'load to be acknowledged',
-      everyMs: 1,
-      timeoutMs: 20_000,
-    })
-    child.process.kill('SIGKILL')
-    await child.exited
-    await Promise.all(targets)
-  }
-  const last = await spawnService(t, dir, database.url)
-  const status = async () =>
-    (await fetch(`${last.url}/admin/health`, { headers: { 'x-api-key': 'admin' } })).json() as Promise<{
-      batcher: { current_batch: number }
-    }>
-  await pollUntil(async () => (await status()).batcher.current_batch === 0, { what: 'the rest to be stored' })
-  const metrics = await (await fetch(`${last.url}/metrics`)).text()
-  assert.equal(/^log_ingestion_ledger_imbalance_rows (\S+)/m.exec(metrics)?.[1], '0')
-  last.process.kill('SIGTERM')
-  assert.equal(await last.exited, 0)
-  await assertExact(database.sql, acknowledged)
-  assert.ok(acknowledged.size > rounds * 40)
-})
-
-async function hammer(url: string, name: string, acknowledged: Set<string>): Promise<void> {
-  for (let i = 0; ; i++) {
-    const messages = Array.from({ length: 10 }, (_, k) => `${name} ${i}.${k}`)
-    try {
-      const response = await fetch(`${url}/api/v1/logs/batch`, {
-        method: 'POST',
-        body: batch(...messages.map(message => entry({ message }))),
-        headers: { 'x-api-key': writeKey },
-      })
-      if (response.status === 202) for (const message of messages) acknowledged.add(message)
-    } catch {
-      return
-    }
-  }
-}
-
-async function spawnService(
-  t: TestContext,
-  dir: string,
-  databaseUrl: string,
-): Promise<{ url: string; process: ChildProcess; exited: Promise<number | null> }> {
-  const child = spawn(process.execPath, [fileURLToPath(new URL('../main.ts', import.meta.url))], {
-    env: {
-      PATH: process.env.PATH,
-      LOG_FORMAT: 'json',
-      LOG_INGESTION_SERVER_HOST: '127.0.0.1',
-      LOG_INGESTION_SERVER_PORT: '0',
-      LOG_INGESTION_DATA_DIR: dir,
-      LOG_INGESTION_DATABASE_URL: databaseUrl,
-      LOG_INGESTION_API_KEYS: writeKey,
-      LOG_INGESTION_ADMIN_API_KEYS: 'admin',
-      LOG_INGESTION_RATELIMIT_ENABLED: 'false',
-      LOG_INGESTION_SELF_LOGS: 'false',
-      LOG_INGESTION_BATCH_SIZE: '100',
-      LOG_INGESTION_BATCH_FLUSH_INTERVAL: '30ms',
-    },
-    stdio: ['ignore', 'pipe', 'inherit'],
-  })
-  t.after(() => void child.kill('SIGKILL'))
-  const exited = new Promise<number | null>(resolve => child.once('exit', code => resolve(code)))
-  let text = ''
-  child.stdout.setEncoding('utf8').on('data', chunk => {
-    text += chunk
-  })
-  const url = await pollUntil(() => /"url":"(http:[^"]+)"[^\n]*"msg":"ready"/.exec(text)?.[1], {
-    what: 'the service to be ready',
-    everyMs: 10,
-    timeoutMs: 20_000,
-  })
-  return { url, process: child, exited }
-}
