@@ -36,6 +36,7 @@ import { unratedRoutes } from './http/unrated.ts'
 import { vmRoutes } from './http/vms.ts'
 import { webhookRoutes } from './http/webhooks.ts'
 import { startFolder } from './intake/folder.ts'
+import { startHours } from './intake/hours.ts'
 import { createIntake } from './intake/intake.ts'
 import { createRateLimiter } from './intake/rate-limit.ts'
 import { createReceiptClock } from './intake/receipt-clock.ts'
@@ -43,6 +44,7 @@ import { signingKey } from './invoices/receipt.ts'
 import { observe, observeActivity, summarise } from './observe.ts'
 import { billingRoutes, billingService } from './rpc/billing-service.ts'
 import { createDirect } from './rpc/direct.ts'
+import { openDamage, prepareCorruptFolder } from './store/damage.ts'
 import { chooseDataDir, loadAdminKey } from './store/data-dir.ts'
 import { writeFacts } from './store/facts.ts'
 import { loadMeters, seedMeters } from './store/meters.ts'
@@ -103,6 +105,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
   const meters = await loadMeters(sql)
 
   const replica = await loadReplicaId(dataDir)
+  const damage = await openDamage(await prepareCorruptFolder(dataDir), base)
   const journal = await parts.add('journal', () =>
     openJournal({
       dir: join(dataDir, 'journal'),
@@ -115,6 +118,8 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
       clock,
     }),
   )
+  damage.watch(journal)
+  parts.onClose('damage', () => damage.close())
   // Stopped after folding is, so that its last word is the last.
   parts.onClose(
     'backlog report',
@@ -126,7 +131,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     reader: journalReader,
     from: await joinReplicas(sql, replica),
     write: (facts, position, mayOverlap) => writeFacts(sql, facts, { replica, position, meters, leaseNs, mayOverlap }),
-    corruptDir: join(dataDir, 'corrupt'),
+    setAside: damage.batch,
     base,
   })
   parts.onClose('folding', () => folder.close(foldDrainMs), { timeoutMs: foldDrainMs + 1_000 })
@@ -159,6 +164,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
   const health = createHealth({ clock })
   health.add('journal', intake.health, { required: true })
   health.add('folding', folder.health)
+  health.add('damage', damage.health)
   health.add('database', () => pingDatabase(sql), { required: config.ack === 'database' })
   health.add('intake', () =>
     config.ingestAuth === 'guide'
@@ -205,14 +211,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
       }),
   })
   eventRoutes(app, { intake, clock, maxFutureMs: config.maxFutureMs, maxPastMs: config.maxPastMs })
-  const reader: PartReader = {
-    sql,
-    onCorruptPart: (error, where) =>
-      log.error(
-        { err: error, seriesId: `${where.seriesId}`, hour: where.hour },
-        'a stored part is damaged and left out',
-      ),
-  }
+  const reader: PartReader = { sql, onCorruptPart: damage.part }
   const reloadMeters = async () => {
     // In place: everybody who meters holds this one list.
     meters.splice(0, meters.length, ...(await loadMeters(sql)))
@@ -243,9 +242,11 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     signingKey: signingKey(deriveKey(secret, 'billaged receipts')),
     issuer: issuerOf(config),
     acknowledgedEnd: () => journal.end,
+    damage: damage.list,
     waitUntilFolded: folder.waitUntilFolded,
     audit: tenancy.audit,
   }
+  parts.onClose('hours of usage', startHours({ reader, rules: rulesOf(config), base }))
   parts.onClose(
     'close sweep',
     startSweep(closing, { graceMs: config.closeGraceMs, everyMs: config.aggregationIntervalMs, registry }),

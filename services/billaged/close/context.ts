@@ -22,6 +22,8 @@ export interface CloseContext {
   signingKey: SigningKey
   issuer: Issuer
   acknowledgedEnd(): JournalPosition
+  /** What was found unreadable and is set aside, a sentence each. */
+  damage(): Promise<string[]>
   waitUntilFolded(position: JournalPosition, timeoutMs: number): Promise<boolean>
   audit(entry: AuditEntry, tx?: Queryable): Promise<void>
 }

@@ -4,6 +4,7 @@ import { formatDecimal } from '../decimal.ts'
 import type { BillingCycle } from '../rating/periods.ts'
 import { hourMs, monthOf, nextPeriod, periodAt } from '../rating/periods.ts'
 import type { Hours } from '../rating/rate.ts'
+import { drainOne, queuedHours } from '../store/fold-queue.ts'
 import { databaseNow, firstBillable, openQuarantine, replicasBehind, touchesPeriod } from '../store/gate.ts'
 import { finalisedOf } from '../store/invoices.ts'
 import type { PricedPeriod } from '../store/pricing.ts'
@@ -56,6 +57,7 @@ export async function customerBlockers(
       detail: `the period ends at ${new Date(period.to * hourMs).toISOString()}`,
       fix: `billaged close ${monthOf(period)} after that`,
     })
+  else blockers.push(...(await foldQueueBlockers(o, customer.id, period)))
   for (const earlier of await openPeriodsBefore(o, customer, period))
     blockers.push({
       code: 'earlier_period_open',
@@ -70,6 +72,27 @@ export async function customerBlockers(
       fix: `billaged quarantine --customer ${customer.id}, then release or discard`,
     })
   return blockers
+}
+
+/** The fold queue is empty for the period: what is left of it is folded here and now. */
+async function foldQueueBlockers(o: CloseContext, customerId: string, period: Hours): Promise<Blocker[]> {
+  const deadlineMs = o.clock.monotonicMs() + foldWaitMs
+  for (;;) {
+    while (await drainOne(o.reader, o.rules, { beforeHour: period.to, customerId, nowMs: o.clock.now() }))
+      if (o.clock.monotonicMs() > deadlineMs) break
+    const left = await queuedHours(o.sql, customerId, period)
+    if (left === 0) return []
+    // Another replica has it in hand.
+    if (o.clock.monotonicMs() < deadlineMs) await sleep(replicaPollMs)
+    else
+      return [
+        {
+          code: 'not_folded',
+          detail: `${left} hours of the period are queued to be folded again`,
+          fix: 'wait for a quiet minute, then close again',
+        },
+      ]
+  }
 }
 
 /** Invoices of one customer follow one another: credits, corrections and the chain of receipts go from each to the next. */

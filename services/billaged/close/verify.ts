@@ -4,23 +4,24 @@ import { overdrawnGrants } from '../store/credits.ts'
 import { loadCustomer } from '../store/customers.ts'
 import { finalisedOf, loadDocument, loadInvoice, sha256 } from '../store/invoices.ts'
 import { readReceipts } from '../store/receipts.ts'
+import { verifyHours, verifyParts } from '../store/verify-hours.ts'
 import type { CloseContext } from './context.ts'
 import { evidenceLines } from './explain.ts'
 import { draftOf, prepare } from './prepare.ts'
 
 export interface Verification {
   ok: boolean
-  checked: { receipts: number; documents: number; invoices: number }
+  checked: { receipts: number; documents: number; invoices: number; hours: number; parts: number }
   problems: string[]
   /** Corrections that the next invoices will carry: late data, which is no fault. */
   pending: { customerId: string; amountNano: string }[]
 }
 
-/** Does everything that is stored for ever again: chains, signatures, documents, evidence, numbers, credits; and rates
- *  every closed period once more. */
+/** Does everything that is stored for ever again: chains, signatures, documents, evidence, numbers, credits, parts and
+ *  the hours of usage; and rates every closed period once more. */
 export async function verifyAll(o: CloseContext): Promise<Verification> {
   const problems: string[] = []
-  const checked = { receipts: 0, documents: 0, invoices: 0 }
+  const checked = { receipts: 0, documents: 0, invoices: 0, hours: 0, parts: 0 }
   const customers = new Set<string>()
   let chain: { customerId: string; seq: number; hash: Buffer } | null = null
   for await (const row of readReceipts(o.sql)) {
@@ -59,6 +60,11 @@ export async function verifyAll(o: CloseContext): Promise<Verification> {
   if (numbers !== undefined && (numbers.count !== (numbers.last ?? 0n) || numbers.next !== numbers.count + 1n))
     problems.push(`${numbers.count} numbers are given up to ${numbers.last ?? 0n}, the next is ${numbers.next}`)
   for (const id of await overdrawnGrants(o.sql)) problems.push(`credit ${id} is overdrawn`)
+  const hours = await verifyHours(o.reader, o.rules)
+  checked.hours = hours.hours
+  problems.push(...hours.problems)
+  checked.parts = await verifyParts(o.reader)
+  problems.push(...(await o.damage()))
   return { ok: problems.length === 0, checked, problems, pending: await pendingCorrections(o, customers) }
 }
 

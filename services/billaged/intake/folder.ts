@@ -1,5 +1,3 @@
-import { mkdir, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
 import { Counter, Histogram } from 'prom-client'
 import type { HealthCheck } from '#platform/http'
 import {
@@ -12,6 +10,7 @@ import {
 import type { Base } from '#platform/lifecycle'
 import { isDataError } from '#platform/postgres'
 import { sleep } from '#platform/time'
+import { sealAfterMs } from './hours.ts'
 import { decodeRecord, type Fact } from './record.ts'
 
 // Works the journal into the database, for as long as the process lives.
@@ -46,8 +45,8 @@ export interface FolderOptions {
     position: JournalPosition,
     mayOverlap: (fact: Extract<Fact, { kind: 'samples' }>) => boolean,
   ): Promise<FoldedCounts>
-  /** Batches that cannot be read or stored go here, for a person. */
-  corruptDir: string
+  /** Takes batches that cannot be read or stored, for a person; says where they are. */
+  setAside(name: string, payload: Uint8Array, error: unknown): Promise<string>
   base: Base
 }
 
@@ -139,9 +138,7 @@ export function startFolder(o: FolderOptions): Folder {
   }
 
   async function setAside(batch: JournalBatch, error: unknown) {
-    await mkdir(o.corruptDir, { recursive: true, mode: 0o700 })
-    const path = join(o.corruptDir, `batch-${batch.segment}-${batch.from}.record`)
-    await writeFile(path, batch.payload, { mode: 0o600 })
+    const path = await o.setAside(`batch-${batch.segment}-${batch.from}`, batch.payload, error)
     metrics.errors.inc({ error_type: 'unreadable_batch' })
     log.error({ err: error, path }, 'BUG: an acknowledged batch cannot be folded; it is set aside')
   }
@@ -209,9 +206,6 @@ function count(metrics: ReturnType<typeof createMetrics>, counts: FoldedCounts, 
     if (fact.kind === 'samples' && (fact.part.hour + 1) * 3_600_000 + sealAfterMs < nowMs) late += fact.part.count
   metrics.late.inc(late)
 }
-
-/** An hour is taken for whole this long after its end; what comes later is late, and counts all the same. */
-const sealAfterMs = 15 * 60_000
 
 /** Up to where the parts of recent series reach, so that only those that reach back are compared for conflicts. */
 function createRecent() {

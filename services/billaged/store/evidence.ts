@@ -7,9 +7,10 @@ import { type Sample, sampleSet } from '../samples/sample.ts'
 import type { FoldRules } from '../usage/fold.ts'
 import { sumCells } from '../usage/quantity.ts'
 import type { VmUsage } from '../usage/rows.ts'
+import { foldSpans } from './fold-spans.ts'
 import { edgesOf, hourNs, type PlannedPeriod, type PricedPeriod, rateUsage } from './pricing.ts'
 import { findSeries, type PartReader } from './series.ts'
-import { foldSpans, loadEventUsage, vmsPerQueryMax } from './usage.ts'
+import { loadEventUsage, vmsPerQueryMax } from './usage.ts'
 
 export interface ProvenPeriod extends PricedPeriod {
   /** A VM at a time: its hours as lines of text. The last one, of no VM, holds the events. */

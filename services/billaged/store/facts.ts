@@ -6,6 +6,7 @@ import { type Meter, validationError } from '../events/meter.ts'
 import type { Fact } from '../intake/record.ts'
 import { CorruptPart, decodePart, digestPart } from '../samples/part.ts'
 import { compareSamples, type Sample } from '../samples/sample.ts'
+import { forgetHours, lockSeries, type Touch } from './invalidate.ts'
 import { partColumns, partRows } from './part-rows.ts'
 
 export interface FoldedCounts {
@@ -34,9 +35,12 @@ export async function writeFacts(
 ): Promise<FoldedCounts> {
   const counts = await sql.begin(async tx => {
     await insertCustomers(tx, facts)
+    const touches = await touchesOf(tx, facts, o.leaseNs)
+    await lockSeries(tx, [...facts.filter(isKind('samples')).map(touchOfPart), ...touches])
     const samples = await insertParts(tx, facts.filter(isKind('samples')), o.mayOverlap ?? (() => false))
     await insertMarks(tx, facts.filter(isKind('mark')))
     await insertLeases(tx, facts.filter(isKind('heartbeat')), o.leaseNs)
+    await forgetHours(tx, touches)
     const events = await insertEvents(tx, facts.filter(isKind('event')), o.meters)
     await insertAsides(tx, facts.filter(isKind('aside')))
     await tx`
@@ -53,6 +57,52 @@ export type Of<K extends Fact['kind']> = Extract<Fact, { kind: K }>
 
 function isKind<K extends Fact['kind']>(kind: K) {
   return (fact: Fact): fact is Of<K> => fact.kind === kind
+}
+
+const touchOfPart = ({ customerId, vmId, part }: Of<'samples'>): Touch => {
+  return { customerId, vmId, fromNs: part.minNs, toNs: part.maxNs }
+}
+
+/** What marks and heartbeats change; parts say so themselves when they are news. */
+async function touchesOf(tx: Tx, facts: readonly Fact[], leaseNs: bigint): Promise<Touch[]> {
+  const touches: Touch[] = []
+  const listings = new Map<string, { fromNs: bigint; toNs: bigint }>()
+  for (const fact of facts) {
+    if (fact.kind === 'mark')
+      touches.push({
+        vmId: fact.vmId,
+        customerId: fact.customerId,
+        fromNs: fact.atNs,
+        toNs: fact.untilNs !== null && fact.untilNs > fact.atNs ? fact.untilNs : fact.atNs,
+      })
+    if (fact.kind !== 'heartbeat') continue
+    for (const vmId of fact.vmIds) {
+      const { fromNs, toNs } = listings.get(vmId) ?? { fromNs: fact.atNs, toNs: fact.atNs }
+      listings.set(vmId, {
+        fromNs: fact.atNs < fromNs ? fact.atNs : fromNs,
+        toNs: fact.atNs > toNs ? fact.atNs : toNs,
+      })
+    }
+  }
+  // From the first listing of all on it is known that a VM has a host, which may be down.
+  const firsts = await firstListings(tx, listings)
+  for (const [vmId, { fromNs, toNs }] of listings)
+    touches.push({ vmId, customerId: null, fromNs, toNs: firsts.has(vmId) ? null : toNs + leaseNs })
+  return touches
+}
+
+async function firstListings(tx: Tx, listings: ReadonlyMap<string, { fromNs: bigint }>): Promise<Set<string>> {
+  if (listings.size === 0) return new Set()
+  const rows = await tx<{ vmId: string }[]>`
+    select vm_id as "vmId" from unnest(
+      ${arrayLiteral([...listings.keys()])}::text::text[],
+      ${arrayLiteral([...listings.values()].map(({ fromNs }) => fromNs))}::text::int8[]
+    ) t (vm_id, from_ns)
+    where not exists (
+      select 1 from billaged.vm_lease l
+      where l.vm_id = t.vm_id and l.day <= t.from_ns / ${dayNs} and lower(l.spans) <= t.from_ns
+    )`
+  return new Set(rows.map(({ vmId }) => vmId))
 }
 
 /** In the order of their ids, so that two replicas that insert the same ones wait for each other and never deadlock. */
@@ -80,13 +130,18 @@ async function insertParts(tx: Tx, facts: readonly Of<'samples'>[], mayOverlap: 
     ) on commit delete rows`
   await copyBinary(tx, { into: 'incoming_part', columns: partColumns, chunks: partRows(facts) })
   // A series that is there and whose span does not grow is left alone: no dead rows for every second of a VM's life.
-  await tx`
+  const grown = await tx<{ vmId: string; isNew: boolean }[]>`
     insert into billaged.series as s (customer_id, vm_id, first_ns, last_ns)
     select customer_id, vm_id, min(min_ns), max(max_ns) from incoming_part group by customer_id, vm_id
     order by customer_id, vm_id
     on conflict (customer_id, vm_id) do update
     set first_ns = least(s.first_ns, excluded.first_ns), last_ns = greatest(s.last_ns, excluded.last_ns)
-    where excluded.first_ns < s.first_ns or excluded.last_ns > s.last_ns + ${seriesSpanStepNs}`
+    where excluded.first_ns < s.first_ns or excluded.last_ns > s.last_ns + ${seriesSpanStepNs}
+    returning vm_id as "vmId", xmax = 0 as "isNew"`
+  await forgetSharers(
+    tx,
+    grown.filter(({ isNew }) => isNew).map(({ vmId }) => vmId),
+  )
   const conflicts = await countConflicts(tx, facts.filter(mayOverlap).slice(0, comparedPartsMax))
   const [row] = await tx<{ samples: bigint }[]>`
     with added as (
@@ -95,11 +150,37 @@ async function insertParts(tx: Tx, facts: readonly Of<'samples'>[], mayOverlap: 
       from incoming_part join billaged.series using (customer_id, vm_id)
       order by series_id, hour, digest
       on conflict do nothing
-      returning n
+      returning series_id, hour, n, min_ns, max_ns
+    ), touched as (
+      select series_id, min(min_ns) as from_ns, max(max_ns) as to_ns from added group by series_id
+    ), gone as (
+      -- As in invalidate.ts: through the index, series by series.
+      delete from billaged.usage_hour where ctid = any(array(
+        select u.at from touched t, lateral (
+          select ctid as at from billaged.usage_hour
+          where series_id = t.series_id and reads_to_ns >= t.from_ns and reads_from_ns <= t.to_ns offset 0
+        ) u))
+      returning series_id, hour
+    ), queued as (
+      insert into billaged.fold_queue (series_id, hour)
+      select series_id, hour from added union select series_id, hour from gone
+      on conflict do nothing
     )
     select coalesce(sum(n), 0)::int8 as samples from added`
   const samples = Number(row?.samples ?? 0n)
   return { samples, duplicateSamples: facts.reduce((sum, fact) => sum + fact.part.count, 0) - samples, conflicts }
+}
+
+/** A VM id that a second customer begins to use: notices and heartbeats without tenant are told apart from now on, so
+ *  nothing that was folded for the first one is sure any more. */
+async function forgetSharers(tx: Tx, vmIds: readonly string[]) {
+  if (vmIds.length === 0) return
+  const shared = await tx<{ vmId: string }[]>`
+    select vm_id as "vmId" from billaged.series where vm_id = any(${arrayLiteral(vmIds)}::text::text[])
+    group by vm_id having count(*) > 1`
+  const touches = shared.map(({ vmId }): Touch => ({ vmId, customerId: null, fromNs: 0n, toNs: null }))
+  await lockSeries(tx, touches)
+  await forgetHours(tx, touches)
 }
 
 /** Parts of one pass that are compared with what is there; beyond it conflicts are found when usage is read. */
@@ -148,6 +229,21 @@ async function insertMarks(tx: Tx, facts: readonly Of<'mark'>[]) {
       ${column(fact => fact.untilNs)}::text::int8[]
     ) order by 1, 2, 3, 4, 5
     on conflict do nothing`
+  // A VM that is started and never read is alive all the same.
+  const started = facts.filter(fact => fact.mark === 'start' && fact.customerId !== null)
+  if (started.length === 0) return
+  const grown = await tx<{ vmId: string }[]>`
+    insert into billaged.series (customer_id, vm_id, first_ns, last_ns)
+    select customer_id, vm_id, min(at_ns), min(at_ns) from unnest(
+      ${arrayLiteral(started.map(fact => fact.customerId))}::text::text[],
+      ${arrayLiteral(started.map(fact => fact.vmId))}::text::text[],
+      ${arrayLiteral(started.map(fact => fact.atNs))}::text::int8[]
+    ) t (customer_id, vm_id, at_ns) group by customer_id, vm_id order by 1, 2
+    on conflict do nothing returning vm_id as "vmId"`
+  await forgetSharers(
+    tx,
+    grown.map(({ vmId }) => vmId),
+  )
 }
 
 const dayNs = 86_400_000_000_000n

@@ -1,4 +1,4 @@
-import type { Sql } from '#platform/postgres'
+import type { Queryable } from '#platform/postgres'
 import { compareBigints, larger } from '../bigint.ts'
 import type { Hosts, Run } from '../usage/hosts.ts'
 
@@ -6,7 +6,7 @@ const dayNs = 86_400_000_000_000n
 
 /** When hosts listed a VM around [fromNs, toNs), for one of its customers. */
 export async function loadHosts(
-  sql: Sql,
+  sql: Queryable,
   o: { customerId: string; vmId: string; fromNs: bigint; toNs: bigint; leaseNs: bigint },
 ): Promise<Hosts> {
   const { vmId, leaseNs } = o
@@ -36,7 +36,7 @@ export async function loadHosts(
 
 /** Heartbeats name no customer. A VM id that several share is, once another's was read after this one's last reading,
  *  taken for the other's from there: a life must not be drawn out by somebody else's VM. */
-async function othersBegin(sql: Sql, customerId: string, vmId: string): Promise<bigint | null> {
+async function othersBegin(sql: Queryable, customerId: string, vmId: string): Promise<bigint | null> {
   const [row] = await sql<{ cutNs: bigint | null }[]>`
     select min(greatest(s.first_ns, mine.last_ns)) as "cutNs"
     from billaged.series s, (

@@ -1,4 +1,4 @@
-import type { Sql } from '#platform/postgres'
+import type { Queryable, Sql } from '#platform/postgres'
 import { CorruptPart, decodePart } from '../samples/part.ts'
 import type { Sample } from '../samples/sample.ts'
 
@@ -8,6 +8,9 @@ export interface PartReader {
   sql: Sql
   onCorruptPart(error: CorruptPart, part: DamagedPart): void
 }
+
+/** The same within one transaction, whose snapshot makes several questions one. */
+export type SampleReader = Omit<PartReader, 'sql'> & { sql: Queryable }
 
 export interface DamagedPart {
   seriesId: bigint
@@ -20,7 +23,11 @@ export interface PartRow {
   body: Buffer
 }
 
-export function decodeRow(reader: PartReader, seriesId: bigint, { hour, body }: PartRow): Sample[] {
+export function decodeRow(
+  reader: Pick<PartReader, 'onCorruptPart'>,
+  seriesId: bigint,
+  { hour, body }: PartRow,
+): Sample[] {
   try {
     return decodePart(body)
   } catch (error) {

@@ -1,9 +1,9 @@
-import type { Sql } from '#platform/postgres'
+import type { Queryable } from '#platform/postgres'
 import { compareBigints } from '../bigint.ts'
 import { readingsOf } from '../samples/reading.ts'
 import { hourOf } from '../samples/sample.ts'
 import type { Marks } from '../usage/marks.ts'
-import { decodeRow, type PartReader, type PartRow } from './parts.ts'
+import { decodeRow, type PartRow, type SampleReader } from './parts.ts'
 
 export type { PartReader } from './parts.ts'
 
@@ -12,18 +12,32 @@ export interface Series {
   vmId: string
 }
 
+/** With the instants between which all evidence of it lies; a minute or a lease may be too many, never too few. */
+export interface FoundSeries extends Series {
+  firstNs: bigint
+  lastNs: bigint
+}
+
 /** A customer's series that may have used something in [fromNs, toNs), in the order of their VMs. */
 export async function findSeries(
-  sql: Sql,
+  sql: Queryable,
   customerId: string,
   fromNs: bigint,
   toNs: bigint,
   seriesMax: number,
   vmId: string | null = null,
-): Promise<Series[]> {
+): Promise<FoundSeries[]> {
   // `last_ns` may lag by a minute, and one reading outside on either side still spans the edge.
-  const rows = await sql<Series[]>`
-    select series_id as "seriesId", vm_id as "vmId" from billaged.series s
+  const rows = await sql<FoundSeries[]>`
+    select series_id as "seriesId", vm_id as "vmId",
+      least(first_ns, (
+        select min(at_ns) from billaged.vm_mark m
+        where m.vm_id = s.vm_id and (m.customer_id is null or m.customer_id = s.customer_id) and m.kind = 'start')) as "firstNs",
+      greatest(
+        last_ns + 120000000000, (select max(at_ns) from billaged.vm_mark m where m.vm_id = s.vm_id),
+        (select max(upper(spans)) from billaged.vm_lease l where l.vm_id = s.vm_id and l.day = (
+          select max(day) from billaged.vm_lease where vm_id = s.vm_id))) as "lastNs"
+    from billaged.series s
     where customer_id = ${customerId}
       and (last_ns >= ${fromNs - 120_000_000_000n}
         -- Silent, but heard of: a host went on listing it, or it was stopped later.
@@ -32,7 +46,8 @@ export async function findSeries(
       and (${vmId}::text is null or vm_id = ${vmId})
       and (first_ns < ${toNs} or exists (
         select 1 from billaged.vm_mark m
-        where m.vm_id = s.vm_id and m.customer_id = s.customer_id and m.kind = 'start' and m.at_ns < ${toNs}
+        where m.vm_id = s.vm_id and (m.customer_id is null or m.customer_id = s.customer_id) and m.kind = 'start'
+          and m.at_ns < ${toNs}
       ))
     order by vm_id limit ${seriesMax + 1}`
   if (rows.length > seriesMax) throw new TooManySeries(customerId, seriesMax)
@@ -49,7 +64,7 @@ export class TooManySeries extends Error {
 
 /** The marks of a customer's VM. A mark without tenant belongs to the customer whose series of that VM has the latest
  *  evidence at or before it. */
-export async function loadMarks(reader: PartReader, customerId: string, vmId: string): Promise<Marks> {
+export async function loadMarks(reader: SampleReader, customerId: string, vmId: string): Promise<Marks> {
   const { sql } = reader
   const rows = await sql<MarkRow[]>`
     select customer_id as "customerId", kind, at_ns as "atNs", until_ns as "untilNs" from billaged.vm_mark
@@ -78,12 +93,12 @@ interface MarkRow {
   untilNs: bigint | null
 }
 
-function sharers(sql: Sql, customerId: string, vmId: string) {
+function sharers(sql: Queryable, customerId: string, vmId: string) {
   return sql`select 1 from billaged.series where vm_id = ${vmId} and customer_id <> ${customerId} limit 1`
 }
 
 /** Of several customers with a VM of one name: whose was read or started last at or before an instant. */
-async function ownerOf(reader: PartReader, vmId: string, atNs: bigint): Promise<string | null> {
+async function ownerOf(reader: SampleReader, vmId: string, atNs: bigint): Promise<string | null> {
   const candidates = await reader.sql<{ customerId: string; seriesId: bigint; startNs: bigint | null }[]>`
     select s.customer_id as "customerId", s.series_id as "seriesId",
       (select max(at_ns) from billaged.vm_mark m
@@ -101,7 +116,7 @@ async function ownerOf(reader: PartReader, vmId: string, atNs: bigint): Promise<
   return owner?.customerId ?? null
 }
 
-async function latestReading(reader: PartReader, seriesId: bigint, atNs: bigint): Promise<bigint | null> {
+async function latestReading(reader: SampleReader, seriesId: bigint, atNs: bigint): Promise<bigint | null> {
   const rows = await reader.sql<PartRow[]>`
     select hour, body from billaged.sample_part
     where series_id = ${seriesId} and hour = (

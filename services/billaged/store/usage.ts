@@ -1,18 +1,22 @@
 import type { Sql } from '#platform/postgres'
 import { larger } from '../bigint.ts'
 import type { Meter } from '../events/meter.ts'
-import { type Cell, createCells } from '../usage/cells.ts'
-import { type FoldRules, startFold } from '../usage/fold.ts'
+import { hourNs } from '../samples/sample.ts'
+import { type Cell, emptyCell } from '../usage/cells.ts'
+import type { FoldRules } from '../usage/fold.ts'
+import { sumCells } from '../usage/quantity.ts'
 import type { EventUsage, VmUsage } from '../usage/rows.ts'
+import { foldSpans } from './fold-spans.ts'
 import { queryMeter } from './meter-usage.ts'
 import type { PartReader } from './parts.ts'
-import { findSeries, type Series } from './series.ts'
-import { openWindow, type SeriesWindow } from './window.ts'
+import { type FoundSeries, findSeries } from './series.ts'
+import { cachedRuns, type HourRun, sumHours } from './usage-hours.ts'
 
-/** Most VMs one answer folds. Beyond it the hour cache of the specification is needed, which is not there yet. */
+/** Most VMs one answer takes. */
 export const vmsPerQueryMax = 2_000
 
-/** What each VM of a customer, or the one named, used between neighbouring edges (ascending, Unix ns). */
+/** What each VM of a customer, or the one named, used between neighbouring edges (ascending, Unix ns): hours that are
+ *  folded are summed, the rest is folded from samples. Both are exact, so where the line is drawn changes nothing. */
 export async function loadVmUsage(
   reader: PartReader,
   customerId: string,
@@ -22,38 +26,104 @@ export async function loadVmUsage(
 ): Promise<VmUsage[]> {
   const [fromNs, toNs] = [edges[0], edges.at(-1)]
   if (fromNs === undefined || toNs === undefined || fromNs === toNs) return []
-  const usage: VmUsage[] = []
-  for (const { seriesId, vmId } of await findSeries(reader.sql, customerId, fromNs, toNs, vmsPerQueryMax, only)) {
-    const { cells, peaks } = await foldSpans(reader, { customerId, seriesId, vmId }, edges, rules)
-    usage.push({ vmId, cells, peaks })
-  }
-  return usage
+  // One snapshot: an hour that is summed is not taken out of the cache before the others are folded.
+  return reader.sql.begin('isolation level repeatable read read only', async sql => {
+    const found = await findSeries(sql, customerId, fromNs, toNs, vmsPerQueryMax, only)
+    const innerHours = edges.slice(1, -1).map(edge => edge / hourNs)
+    const whole = { from: Number((fromNs + hourNs - 1n) / hourNs), to: Number(toNs / hourNs) }
+    const areEdgesWhole = innerHours.every((hour, i) => hour * hourNs === edges[i + 1])
+    const cached =
+      areEdgesWhole && whole.from < whole.to
+        ? await cachedRuns(
+            sql,
+            found.map(({ seriesId }) => seriesId),
+            whole,
+          )
+        : new Map<bigint, HourRun[]>()
+    const shares = found.map(series => shareOut(series, cached.get(series.seriesId) ?? [], whole, fromNs, toNs))
+    const sums = Map.groupBy(
+      await sumHours(
+        sql,
+        shares.flatMap(share => share.summed),
+        innerHours.map(Number),
+      ),
+      ({ seriesId }) => seriesId,
+    )
+    const usage: VmUsage[] = []
+    for (const [i, { seriesId, vmId }] of found.entries()) {
+      const cells: Cell[] = edges.slice(1).map(emptyCell)
+      const peaks = cells.map(() => 0n)
+      const add = (span: number, cell: Cell, peak: bigint) => {
+        cells[span] = sumCells([cells[span] ?? emptyCell(), cell])
+        peaks[span] = larger(peaks[span] ?? 0n, peak)
+      }
+      for (const { span, cell, peak } of sums.get(seriesId) ?? []) add(span, cell, peak)
+      for (const range of shares[i]?.folded ?? []) {
+        const within = [range.fromNs, ...edges.filter(edge => edge > range.fromNs && edge < range.toNs), range.toNs]
+        const first = edges.findLastIndex(edge => edge <= range.fromNs)
+        const folded = await foldSpans({ ...reader, sql }, { customerId, seriesId, vmId }, within, rules)
+        for (const [k, cell] of folded.cells.entries()) add(first + k, cell, folded.peaks[k] ?? 0n)
+      }
+      usage.push({ vmId, cells, peaks })
+    }
+    return usage
+  })
 }
 
-/** Folds a series from its samples: a cell per span between neighbouring edges. */
-export async function foldSpans(
-  reader: PartReader,
-  series: Series & { customerId: string },
-  edges: readonly bigint[],
-  rules: FoldRules,
-): Promise<{ cells: readonly Cell[]; peaks: bigint[]; reads: SeriesWindow['reads'] }> {
-  const [fromNs, toNs] = [edges[0], edges.at(-1)]
-  if (fromNs === undefined || toNs === undefined) throw new Error('BUG: spans have edges')
-  const { cells, add } = createCells(edges)
-  const peaks = cells.map(() => 0n)
-  const window = await openWindow(reader, series, fromNs, toNs, rules)
-  const fold = startFold({ ...window, rules }, add)
-  let span = 0
-  for await (const readings of window.readings) {
-    for (const reading of readings) {
-      fold.push(reading)
-      if (reading.atNs < fromNs || reading.atNs >= toNs) continue
-      while ((edges[span + 1] ?? toNs) <= reading.atNs) span++
-      peaks[span] = larger(peaks[span] ?? 0n, reading.low.memoryBytes)
-    }
+/** Which hours of a series are summed, and what is folded: everything between the first hour that is missing and the
+ *  last, the parts of hours at the ends, and nothing where the series has no evidence. */
+function shareOut(
+  series: FoundSeries,
+  cached: readonly HourRun[],
+  whole: HourRun,
+  fromNs: bigint,
+  toNs: bigint,
+): { summed: ({ seriesId: bigint } & HourRun)[]; folded: { fromNs: bigint; toNs: bigint }[] } {
+  const seen = {
+    // What is used at one instant, a start and a reading of it, belongs to the hour that ends there.
+    from: Math.max(whole.from, Number((series.firstNs - 1n) / hourNs)),
+    to: Math.min(whole.to, Number(series.lastNs / hourNs) + 1),
   }
-  fold.finish()
-  return { cells, peaks, reads: window.reads }
+  const missing = missingIn(cached, seen)
+  const summed = cached
+    .flatMap(run =>
+      missing === null
+        ? [run]
+        : [
+            { ...run, to: Math.min(run.to, missing.from) },
+            { ...run, from: Math.max(run.from, missing.to) },
+          ],
+    )
+    .filter(run => run.from < run.to)
+  const ns = (hour: number) => BigInt(hour) * hourNs
+  const isWithinHour = whole.from > whole.to
+  const ends = isWithinHour
+    ? [{ fromNs, toNs }]
+    : [
+        { fromNs, toNs: ns(whole.from) },
+        ...(missing === null ? [] : [{ fromNs: ns(missing.from), toNs: ns(missing.to) }]),
+        { fromNs: ns(whole.to), toNs },
+      ]
+  const folded: { fromNs: bigint; toNs: bigint }[] = []
+  for (const range of ends) {
+    if (range.fromNs >= range.toNs || range.toNs < series.firstNs || range.fromNs > series.lastNs) continue
+    const last = folded.at(-1)
+    if (last?.toNs === range.fromNs) last.toNs = range.toNs
+    else folded.push({ ...range })
+  }
+  return { summed: summed.map(run => ({ seriesId: series.seriesId, ...run })), folded }
+}
+
+/** From the first hour of a run that is not cached to the last; null when all are. */
+function missingIn(cached: readonly HourRun[], { from, to }: HourRun): HourRun | null {
+  const holes: HourRun[] = []
+  let at = from
+  for (const run of [...cached, { from: to, to }]) {
+    if (run.from > at && at < to) holes.push({ from: at, to: Math.min(run.from, to) })
+    at = Math.max(at, run.to)
+  }
+  const [first, last] = [holes[0], holes.at(-1)]
+  return first === undefined || last === undefined ? null : { from: first.from, to: last.to }
 }
 
 /** A customer's event meters between neighbouring edges, by group. Of several contents under one identity the one with

@@ -5,8 +5,9 @@ import { contextReadings, isContext } from '../usage/context.ts'
 import type { FoldRules } from '../usage/fold.ts'
 import type { Hosts } from '../usage/hosts.ts'
 import type { Marks } from '../usage/marks.ts'
+import { maxNs } from './invalidate.ts'
 import { loadHosts } from './leases.ts'
-import { decodeRow, type PartReader, type PartRow } from './parts.ts'
+import { decodeRow, type PartRow, type SampleReader } from './parts.ts'
 import { loadMarks, type Series } from './series.ts'
 
 /** A span of a series with everything that folding it needs. */
@@ -23,7 +24,7 @@ export interface SeriesWindow {
 
 /** Reads [fromNs, toNs) of a series with as many readings on both sides as change how the span folds. */
 export async function openWindow(
-  reader: PartReader,
+  reader: SampleReader,
   series: Series & { customerId: string },
   fromNs: bigint,
   toNs: bigint,
@@ -33,7 +34,8 @@ export async function openWindow(
   const until = await contextAfter(reader, seriesId, toNs)
   const since = await contextBefore(reader, series, fromNs, rules)
   const marks = await loadMarks(reader, series.customerId, series.vmId)
-  const hosts = await hostsOf(reader, series, since ?? fromNs, until ?? toNs, rules)
+  // Behind the last reading listings alone draw a life out, however late they come.
+  const hosts = await hostsOf(reader, series, since ?? fromNs, until ?? maxNs, rules)
   return {
     marks,
     hosts,
@@ -44,7 +46,7 @@ export async function openWindow(
 }
 
 function hostsOf(
-  { sql }: PartReader,
+  { sql }: SampleReader,
   { customerId, vmId }: Series & { customerId: string },
   fromNs: bigint,
   toNs: bigint,
@@ -54,14 +56,14 @@ function hostsOf(
 }
 
 /** The last instant to read: that of the last of `contextReadings` at or after an edge; null when there are fewer. */
-async function contextAfter(reader: PartReader, seriesId: bigint, edgeNs: bigint): Promise<bigint | null> {
+async function contextAfter(reader: SampleReader, seriesId: bigint, edgeNs: bigint): Promise<bigint | null> {
   return (await instantsBeside(reader, seriesId, edgeNs, 'after', contextReadings))?.at(-1) ?? null
 }
 
 /** The first instant to read. In a stretch that two hosts dispute the fold remembers how high counters stood, so it has
  *  to begin before the stretch does. */
 async function contextBefore(
-  reader: PartReader,
+  reader: SampleReader,
   series: Series & { customerId: string },
   edgeNs: bigint,
   rules: FoldRules,
@@ -77,8 +79,8 @@ async function contextBefore(
 
 /** The instants of the `wanted` readings next to an edge, nearest first; null when the series has fewer. A part may
  *  repeat instants of another or hold no reading, so instants are counted and not samples. */
-async function instantsBeside(
-  reader: PartReader,
+export async function instantsBeside(
+  reader: SampleReader,
   seriesId: bigint,
   edgeNs: bigint,
   side: 'before' | 'after',
@@ -102,7 +104,7 @@ async function instantsBeside(
   }
 }
 
-function nextParts({ sql }: PartReader, seriesId: bigint, edgeNs: bigint, side: 'before' | 'after', limit: number) {
+function nextParts({ sql }: SampleReader, seriesId: bigint, edgeNs: bigint, side: 'before' | 'after', limit: number) {
   return side === 'before'
     ? sql<(PartRow & { boundNs: bigint })[]>`
         select hour, body, max_ns as "boundNs" from billaged.sample_part
@@ -115,7 +117,7 @@ function nextParts({ sql }: PartReader, seriesId: bigint, edgeNs: bigint, side: 
 }
 
 async function* readBetween(
-  reader: PartReader,
+  reader: SampleReader,
   seriesId: bigint,
   since: bigint | null,
   until: bigint | null,
