@@ -222,7 +222,7 @@ test('a period with something in its way stays a draft that says what and how to
   assert.deepEqual(list.invoices.map(({ number }) => number?.slice(-1)).sort(), ['1', '2', '3', '4'])
 })
 
-test('credits burn in order and never below zero; a void invoice gives them back and its period is billed anew', async t => {
+test('G35: credits burn in order and never below zero, in a ledger that only grows; a void invoice gives them back and its period is billed anew', async t => {
   const billing = await startBilling(t)
   await send(billing, 'acme', 'vm-1', 2, { from: 0, to: 10 })
   await givePlan(billing)
@@ -264,7 +264,21 @@ test('credits burn in order and never below zero; a void invoice gives them back
   const replacement = await invoiceOf(billing, second ?? '')
   assert.deepEqual([replacement.revision, replacement.number?.slice(-6)], [1, '000002'])
   assert.deepEqual(await left(), ['0', '3999999970'])
-  // A tenant sees its own and nobody else's.
+  const sql = openSql({ url: billing.databaseUrl, max: 1, applicationName: 'test', log: billing.base.log })
+  t.after(() => sql.end({ timeout: 1 }))
+  await assert.rejects(sql`update billaged.credit_entry set amount_nano = 1`.execute(), /for ever/)
+  await assert.rejects(sql`delete from billaged.credit_entry`.execute(), /for ever/)
+  // Grant, burn, return, burn again: each kept, and their sum is what is left.
+  const entries = await sql<{ kinds: string; left: string }[]>`
+    select string_agg(kind, ' ' order by entry_id) as kinds, sum(amount_nano)::text as left
+    from billaged.credit_entry group by grant_id order by sum(amount_nano)`
+  assert.deepEqual(
+    entries.map(({ kinds, left }) => [kinds, left]),
+    [
+      ['grant burn return burn', '0'],
+      ['grant burn return burn', '3999999970'],
+    ],
+  )
   assert.deepEqual((await ok<Verification>(billing.api('POST', '/v1/verify'))).problems, [])
 })
 
