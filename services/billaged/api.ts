@@ -96,6 +96,9 @@ export interface Priced {
 export interface Spend extends Priced {
   /** The whole period, if the rest runs as the part that is over did. */
   forecastNano: string
+  /** With `band=true`: if each day to come is like the quietest or the busiest that each meter had; null early on. */
+  forecastLowNano?: string | null
+  forecastHighNano?: string | null
   /** What the customer means to spend; shown, not enforced. */
   budgetNano: string | null
 }

@@ -10,6 +10,7 @@ import { hourMs, periodAt } from '../rating/periods.ts'
 import { versionSchema } from '../rating/plan.ts'
 import type { Hours, Line } from '../rating/rate.ts'
 import { type CustomerRow, listCustomers } from '../store/customers.ts'
+import { forecastBand } from '../store/forecast-band.ts'
 import { loadPlan, type Plan } from '../store/plans.ts'
 import { forecastPeriod, type PricedPeriod, pricePeriod } from '../store/pricing.ts'
 import { mustActFor, mustBeOperator } from './authorize.ts'
@@ -27,6 +28,7 @@ const otherPlan = {
     .regex(/^[A-Z]{3}$/, 'is not an ISO 4217 code such as USD')
     .default('USD'),
 }
+const spendQuery = z.object({ wait, band: z.enum(['true', 'false']).default('false') })
 const previewBody = z.strictObject({ customerId: z.string().min(1).max(255), ...span, ...otherPlan })
 const whatIfBody = z.strictObject({
   customers: z.array(z.string().min(1).max(255)).min(1).max(1000).optional(),
@@ -45,14 +47,17 @@ export function spendRoutes(app: FastifyInstance, o: ReadContext) {
   app.get('/v1/customers/:id/spend', async (request): Promise<Spend> => {
     const id = paramId(request)
     mustActFor(request, id)
-    const query = parseInput(z.object({ wait }), request.query)
+    const query = parseInput(spendQuery, request.query)
     if (query.wait > 0) await o.waitUntilFolded(o.acknowledgedEnd(), query.wait)
     const customer = await mustLoad(o, id)
     const [period, nowMs, complete] = [periodAt(customer, o.clock.now()), o.clock.now(), await o.isComplete()]
-    const { priced, forecastNano } = await forecastPeriod(o.reader, o.meters, o.rules, id, period, nowMs)
+    const forecast = await forecastPeriod(o.reader, o.meters, o.rules, id, period, nowMs)
+    const band =
+      query.band === 'true' ? await forecastBand(o.reader, o.meters, o.rules, id, forecast, nowMs) : undefined
     return {
-      ...pricedView(id, period, priced, nowMs, complete),
-      forecastNano: `${forecastNano}`,
+      ...pricedView(id, period, forecast.priced, nowMs, complete),
+      forecastNano: `${forecast.forecastNano}`,
+      ...(band === undefined ? {} : bandView(band)),
       budgetNano: customer.budgetNano,
     }
   })
@@ -91,6 +96,13 @@ export function spendRoutes(app: FastifyInstance, o: ReadContext) {
     if (body.format === 'csv') return reply.type('text/csv; charset=utf-8').send(comparisonCsv(rows))
     return reply.send(summarise(rows, nextCursor))
   })
+}
+
+function bandView(band: { lowNano: bigint; highNano: bigint } | null) {
+  return {
+    forecastLowNano: band === null ? null : `${band.lowNano}`,
+    forecastHighNano: band === null ? null : `${band.highNano}`,
+  }
 }
 
 function periodOf(body: { from?: number | undefined; to?: number | undefined }, running: Hours): Hours {

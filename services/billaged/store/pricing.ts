@@ -54,9 +54,10 @@ export async function pricePeriod(
 export interface Forecast {
   priced: PricedPeriod
   forecastNano: bigint
-  /** What it was made of; `vms` by segment. */
+  /** What it was made of; `vms` and `events` by segment. */
   planned: PlannedPeriod
   vms: VmUsage[]
+  events: EventUsage[]
 }
 
 /** What the whole period will come to, if the rest of it runs as the part that is over did. */
@@ -83,7 +84,7 @@ export async function forecastPeriod(
     rated.push({ segment, plan: planRef(planId, version), version, usage })
   }
   const forecastNano = rated.length === 0 ? 0n : ratePeriod(period, rated).totalNano
-  return { priced: rateUsage(planned, vms, events), forecastNano, planned, vms }
+  return { priced: rateUsage(planned, vms, events), forecastNano, planned, vms, events }
 }
 
 /** `vms` and `events` are by segment of the planned period. */
@@ -116,9 +117,10 @@ export function rateUsage(
   return { ...rating, unrated, currency, currencies, planId }
 }
 
-const restatements = new Set(['vm_memory_peak', 'vm_alive'])
+/** Said twice: a peak is no sum, and time alive is in the ledger. */
+export const restatements: ReadonlySet<string> = new Set(['vm_memory_peak', 'vm_alive'])
 
-function planRef(planId: string | null, version: NumberedVersion): PlanRef {
+export function planRef(planId: string | null, version: NumberedVersion): PlanRef {
   if (planId === null) throw new Error('BUG: a version without its plan')
   return { id: planId, version: version.version }
 }

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
 import { pollUntil } from '../../../test/kit/poll.ts'
-import type { Usage } from '../api.ts'
+import type { Spend, Usage } from '../api.ts'
 import { metric, minuteNs, minutesAgo, startBilling } from './kit.ts'
 
 test('the hours of one VM add up to its share of the customer, and nobody else is in them', async t => {
@@ -44,4 +44,30 @@ test('a quarantined item is discarded with a reason that the audit keeps, and a 
   const done = await billing.api('POST', `/v1/quarantine/${item.id}/discard`, { reason: 'clock of the host was wrong' })
   assert.equal(done.status, 200)
   assert.equal((await billing.api('POST', `/v1/quarantine/${item.id}/release`, {})).status, 409)
+})
+
+test('a forecast has a band once two days are over, and spend and forecast lie where they should', async t => {
+  const startMs = Date.UTC(2026, 9, 1)
+  const clock = { now: () => startMs + 3.5 * 86_400_000, monotonicMs: () => performance.now() }
+  const billing = await startBilling(t, { clock })
+  // An hour's reading each: days of 24, 48 and 24 core-hours, and half a day of 24.
+  let cpuNs = 1n
+  const metrics = Array.from({ length: 85 }, (_, hour) => {
+    if (hour > 0) cpuNs += (hour > 24 && hour <= 48 ? 2n : 1n) * 3_600_000_000_000n
+    return metric(BigInt(startMs + hour * 3_600_000) * 1_000_000n, cpuNs)
+  })
+  await billing.rpc('NotifyVmStarted', { vmId: 'vm-1', customerId: 'acme', startTime: `${startMs}000000` })
+  assert.equal((await billing.rpc('SendMetricsBatch', { vmId: 'vm-1', customerId: 'acme', metrics })).status, 200)
+  await billing.usage('acme')
+  const read = async (query: string) => (await billing.api('GET', `/v1/customers/acme/spend?${query}`)).body as Spend
+  assert.equal((await read('band=true')).forecastLowNano, null, 'without a plan')
+  const subscription = { customerId: 'acme', planId: 'example', from: '2026-10-01T00:00:00Z', to: null }
+  assert.equal((await billing.api('POST', '/v1/subscriptions', subscription)).status, 201)
+  const spend = await read('band=true')
+  // 108 core-hours at 0.10, and 27.5 days to come of 24 or 48.
+  assert.equal(spend.totalNano, '10800000000')
+  assert.equal(spend.forecastLowNano, `${10_800_000_000n + 275n * 240_000_000n}`)
+  assert.equal(spend.forecastHighNano, `${10_800_000_000n + 275n * 480_000_000n}`)
+  assert.ok(BigInt(spend.forecastNano) > BigInt(spend.forecastLowNano ?? '0'))
+  assert.equal((await read('')).forecastLowNano, undefined)
 })
