@@ -44,9 +44,14 @@ interface UsageQuery {
 export const getUsage = (customer: string, query: UsageQuery, signal?: Signal) =>
   call<Usage>({ service, path: `${customerPath(customer)}/usage`, params: { ...query }, signal })
 
-/** The running period so far, with its forecast. */
-export const getSpend = (customer: string, signal: Signal) =>
-  call<Spend>({ service, path: `${customerPath(customer)}/spend`, signal })
+/** The running period so far, with its forecast; `hasBand`: and how far off that may be, which costs as much again. */
+export const getSpend = (customer: string, signal: Signal, hasBand = false) =>
+  call<Spend>({
+    service,
+    path: `${customerPath(customer)}/spend`,
+    params: hasBand ? { band: 'true' } : {},
+    signal,
+  })
 
 const vmPath = (customer: string, vm: string) => `/v1/vms/${encodeURIComponent(customer)}/${encodeURIComponent(vm)}`
 export const getVm = (customer: string, vm: string, span: { from: string; to: string }, signal: Signal) =>

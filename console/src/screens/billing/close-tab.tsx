@@ -184,6 +184,7 @@ const namedMax = 20
 
 function Item({ item: { code, title, blocked } }: { item: ChecklistItem }) {
   const isClear = blocked.length === 0
+  const count = new Set(blocked.map(({ customerId }) => customerId)).size
   return (
     <li data-clear={isClear} data-testid={`check-${code}`}>
       <span className="check-mark" aria-hidden="true">
@@ -194,7 +195,7 @@ function Item({ item: { code, title, blocked } }: { item: ChecklistItem }) {
         <span className="visually-hidden">{isClear ? ': yes' : ': not yet'}</span>
         {!isClear && (
           <span className="hint">
-            {formatCount(blocked.length)} {blocked.length === 1 ? 'is' : 'are'} kept open
+            keeps {formatCount(count)} {count === 1 ? 'customer' : 'customers'} open
           </span>
         )}
         {!isClear && (

@@ -1,9 +1,12 @@
-import { useState } from 'react'
+import { useEffect, useEffectEvent, useState } from 'react'
 import { type Customer, getCustomer, getSpend, getUsage, type Priced, preview, type Spend } from '../../api/billaged.ts'
+import { movedOn } from '../../billing/costs.ts'
 import { type BillingPeriod, periodOf, recentPeriods, runningPeriod } from '../../billing/periods.ts'
+import { type LiveCosts, useCosts } from '../../billing/use-costs.ts'
 import { useNow } from '../../live/clock.ts'
 import { type Resource, useResource } from '../../live/use-resource.ts'
 import { Icon } from '../../parts/icon.tsx'
+import { LiveMark } from '../../parts/live-mark.tsx'
 import { Loaded, Panel, SkeletonRows } from '../../parts/panel.tsx'
 import { Link, navigate } from '../../router/navigation.tsx'
 import { type BillingRoute, billingRoute } from '../../router/route.ts'
@@ -47,6 +50,7 @@ function Page({ customer, route, reload }: { customer: Customer; route: BillingR
   const [isEditing, setIsEditing] = useState(false)
   const [version, setVersion] = useState(0)
   const { from, to } = period
+  const live = useCosts(isRunning ? customer.id : null)
   const days = useResource(
     `days ${customer.id} ${from}`,
     signal => getUsage(customer.id, { from, to, by: 'day' }, signal),
@@ -63,6 +67,7 @@ function Page({ customer, route, reload }: { customer: Customer; route: BillingR
         <code className="quiet">{customer.id}</code>
         <span className="quiet">{customer.timeZone}</span>
         <div className="screen-actions">
+          <LiveMark state={live.state} />
           <PeriodSelect
             periods={recentPeriods(customer, periodsOffered, nowMs)}
             period={period}
@@ -73,13 +78,13 @@ function Page({ customer, route, reload }: { customer: Customer; route: BillingR
           </button>
         </div>
       </header>
-      <Money key={`${period.key} ${version}`} customer={customer} period={period} isRunning={isRunning} />
+      <Money key={`${period.key} ${version}`} customer={customer} period={period} isRunning={isRunning} live={live} />
       <Panel title="Used, day by day" aside={knownText(days, customer)} testId="day-charts">
         <Loaded resource={days} skeleton={<SkeletonRows rows={6} />}>
           {usage => <DayCharts usage={usage} />}
         </Loaded>
       </Panel>
-      <VmTable customer={customer} period={period} isRunning={isRunning} />
+      <VmTable customer={customer} period={period} isRunning={isRunning} cost={live.cost} />
       <div className="customer-pair">
         <Subscriptions customer={customer} onChanged={changed} />
         <Credits customer={customer} />
@@ -119,27 +124,50 @@ function knownText(usage: Resource<{ asOf: string; complete: boolean }>, { timeZ
   return usage.data.complete ? 'complete' : `as of ${formatClock(Date.parse(usage.data.asOf), timeZone)}`
 }
 
+/** Without a stream the amounts are asked for this often; with one, only what it does not tell. Milliseconds. */
+const askMs = 10_000
+const askSeldomMs = 60_000
+
 /** The running period has a forecast and moves; one that is over is what it is. */
-function Money({ customer, period, isRunning }: { customer: Customer; period: BillingPeriod; isRunning: boolean }) {
+function Money({
+  customer,
+  period,
+  isRunning,
+  live,
+}: {
+  customer: Customer
+  period: BillingPeriod
+  isRunning: boolean
+  live: LiveCosts
+}) {
   const { from, to } = period
   const priced = useResource<Priced | Spend>(
     `money ${customer.id} ${from}`,
-    signal => (isRunning ? getSpend(customer.id, signal) : preview({ customerId: customer.id, from, to }, signal)),
-    isRunning ? 5_000 : 0,
+    signal =>
+      isRunning ? getSpend(customer.id, signal, true) : preview({ customerId: customer.id, from, to }, signal),
+    isRunning ? (live.state.status === 'live' ? askSeldomMs : askMs) : 0,
   )
+  const read = priced.data
+  const moved = read !== null && 'forecastNano' in read ? movedOn(read, live.cost) : read
+  const isOther = read !== null && moved === null
+  const askAgain = useEffectEvent(() => priced.reload())
+  useEffect(() => {
+    if (isOther) askAgain()
+  }, [isOther])
+  const shown = { ...priced, data: moved ?? read }
   return (
     <div className="customer-money">
       <Panel
         title={isRunning ? 'Spend so far' : `Spend of ${period.label}`}
-        aside={priced.data && `as of ${formatClock(Date.parse(priced.data.asOf), customer.timeZone)}`}
+        aside={shown.data && `as of ${formatClock(Date.parse(shown.data.asOf), customer.timeZone)}`}
         testId="customer-spend"
       >
-        <Loaded resource={priced} skeleton={<SkeletonRows rows={5} />}>
-          {answer => <SpendFacts priced={answer} customer={customer} />}
+        <Loaded resource={shown} skeleton={<SkeletonRows rows={5} />}>
+          {answer => <SpendFacts priced={answer} customer={customer} live={live} />}
         </Loaded>
       </Panel>
-      <Panel title="What it costs" aside={priced.data?.planId ?? ''} testId="preview">
-        <Loaded resource={priced} skeleton={<SkeletonRows rows={5} />}>
+      <Panel title="What it costs" aside={shown.data?.planId ?? ''} testId="preview">
+        <Loaded resource={shown} skeleton={<SkeletonRows rows={5} />}>
           {answer => <PricedLines priced={answer} customer={customer} />}
         </Loaded>
       </Panel>
@@ -147,7 +175,15 @@ function Money({ customer, period, isRunning }: { customer: Customer; period: Bi
   )
 }
 
-function SpendFacts({ priced, customer }: { priced: Priced | Spend; customer: Customer }) {
+function SpendFacts({
+  priced,
+  customer,
+  live: { cost, alerts },
+}: {
+  priced: Priced | Spend
+  customer: Customer
+  live: LiveCosts
+}) {
   const nowMs = useNow()
   const { currency } = priced
   const totalNano = nanoFrom(priced.totalNano)
@@ -160,6 +196,14 @@ function SpendFacts({ priced, customer }: { priced: Priced | Spend; customer: Cu
     <>
       <div className="ticker">
         <Amount nano={totalNano} currency={currency} />
+        {alerts.map(alert => (
+          <p key={alert.thresholdPercent} role="status">
+            <span className="chip" data-tone={alert.thresholdPercent >= 100 ? 'bad' : 'warn'}>
+              {alert.thresholdPercent} % of the budget
+            </span>{' '}
+            <span className="quiet">reached {formatRelative(Date.parse(alert.firedAt), nowMs)}</span>
+          </p>
+        ))}
       </div>
       {spend && <ForecastBand spend={spend} />}
       <dl className="facts">
@@ -167,6 +211,12 @@ function SpendFacts({ priced, customer }: { priced: Priced | Spend; customer: Cu
           <div>
             <dt>Forecast</dt>
             {money(nanoFrom(spend.forecastNano))}
+          </div>
+        )}
+        {spend && cost?.nanoPerHour && (
+          <div title="The slope of the last minutes">
+            <dt>An hour, now</dt>
+            {money(nanoFrom(cost.nanoPerHour))}
           </div>
         )}
         <div>

@@ -11,12 +11,13 @@ const width = 600
 const height = 132
 const floor = height - 20
 
-/** `forecastLowNano` and `forecastHighNano` come with services that tell a band; without them the band is a line. */
+/** Without a band (too early, or another page) it is a line. */
 export function ForecastBand({ spend }: { spend: Spend }) {
   const { currency } = spend
   const [total, forecast] = [nanoFrom(spend.totalNano), nanoFrom(spend.forecastNano)]
-  const low = bound(spend, 'forecastLowNano') ?? forecast
-  const high = bound(spend, 'forecastHighNano') ?? forecast
+  // The stream moves the forecast between two readings of the band.
+  const low = [forecast, nanoFrom(spend.forecastLowNano ?? spend.forecastNano)].reduce((a, b) => (a < b ? a : b))
+  const high = [forecast, nanoFrom(spend.forecastHighNano ?? spend.forecastNano)].reduce((a, b) => (a > b ? a : b))
   const budget = spend.budgetNano === null ? null : nanoFrom(spend.budgetNano)
   const top = [total, high, forecast, budget ?? 0n].reduce((a, b) => (a > b ? a : b), 1n)
   const y = (nano: bigint) => floor - shareOf(nano, top) * (floor - 14)
@@ -61,9 +62,4 @@ export function ForecastBand({ spend }: { spend: Spend }) {
       </ul>
     </figure>
   )
-}
-
-function bound(spend: Spend, name: string): bigint | null {
-  const value: unknown = Reflect.get(spend, name)
-  return typeof value === 'string' ? nanoFrom(value) : null
 }

@@ -47,7 +47,9 @@ export function PricedLines({ priced, customer }: { priced: Priced; customer?: C
                 </td>
                 <td
                   className="number"
-                  title={`${formatMoneyExact(nanoFrom(line.amountNano), currency)} = ${line.dividend} ÷ ${line.divisor}, rest ${line.remainder}`}
+                  title={`${formatMoneyExact(nanoFrom(line.amountNano), currency)}${
+                    line.divisor === '' ? '' : ` = ${line.dividend} ÷ ${line.divisor}, rest ${line.remainder}`
+                  }`}
                 >
                   {formatMoney(nanoFrom(line.amountNano), currency)}
                 </td>

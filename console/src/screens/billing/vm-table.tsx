@@ -1,4 +1,5 @@
 import { type Customer, getUsage, type UsageRow } from '../../api/billaged.ts'
+import type { CostSnapshot } from '../../billing/costs.ts'
 import type { BillingPeriod } from '../../billing/periods.ts'
 import { useResource } from '../../live/use-resource.ts'
 import { Empty } from '../../parts/empty.tsx'
@@ -6,7 +7,7 @@ import { Loaded, Panel, SkeletonRows } from '../../parts/panel.tsx'
 import { Link } from '../../router/navigation.tsx'
 import { billingRoute } from '../../router/route.ts'
 import { formatCount } from '../../units/counts.ts'
-import { shareOf } from '../../units/money.ts'
+import { formatMoney, formatMoneyExact, nanoFrom, shareOf } from '../../units/money.ts'
 import { formatQuantity } from '../../units/quantity.ts'
 
 /** Rows shown; the sum over the others stands below them. */
@@ -24,10 +25,12 @@ export function VmTable({
   customer,
   period,
   isRunning,
+  cost,
 }: {
   customer: Customer
   period: BillingPeriod
   isRunning: boolean
+  cost: CostSnapshot | null
 }) {
   const { from, to } = period
   const usage = useResource(
@@ -38,7 +41,7 @@ export function VmTable({
   return (
     <Panel title="By VM" aside={usage.data && formatCount(vmsOf(usage.data.rows).length)} testId="vm-table">
       <Loaded resource={usage} skeleton={<SkeletonRows rows={3} />}>
-        {({ rows }) => <Rows vms={vmsOf(rows)} customer={customer} period={route(period, isRunning)} />}
+        {({ rows }) => <Rows vms={vmsOf(rows)} customer={customer} period={route(period, isRunning)} cost={cost} />}
       </Loaded>
     </Panel>
   )
@@ -49,7 +52,17 @@ interface VmUsage {
   quantities: Map<string, { quantity: string; unit: string }>
 }
 
-function Rows({ vms, customer, period }: { vms: readonly VmUsage[]; customer: Customer; period: string }) {
+function Rows({
+  vms,
+  customer,
+  period,
+  cost,
+}: {
+  vms: readonly VmUsage[]
+  customer: Customer
+  period: string
+  cost: CostSnapshot | null
+}) {
   if (vms.length === 0)
     return (
       <Empty title="No VM in this period" command={`bin/billaged-cli -tenant ${customer.id} send-metrics`}>
@@ -69,6 +82,7 @@ function Rows({ vms, customer, period }: { vms: readonly VmUsage[]; customer: Cu
                 {label}
               </th>
             ))}
+            {cost && <th className="number">Cost</th>}
           </tr>
         </thead>
         <tbody>
@@ -88,6 +102,7 @@ function Rows({ vms, customer, period }: { vms: readonly VmUsage[]; customer: Cu
                   </td>
                 )
               })}
+              {cost && <CostCell cost={cost} vm={vm.vmId} />}
             </tr>
           ))}
         </tbody>
@@ -98,6 +113,18 @@ function Rows({ vms, customer, period }: { vms: readonly VmUsage[]; customer: Cu
         </p>
       )}
     </>
+  )
+}
+
+/** The stream tells the dearest hundred; each line of a meter is shared by quantity. */
+function CostCell({ cost, vm }: { cost: CostSnapshot; vm: string }) {
+  const found = cost.vms.find(({ vmId }) => vmId === vm)
+  if (found === undefined) return <td className="number quiet">–</td>
+  const nano = nanoFrom(found.amountNano)
+  return (
+    <td className="number" title={formatMoneyExact(nano, cost.currency)} data-testid="vm-cost">
+      {formatMoney(nano, cost.currency)}
+    </td>
   )
 }
 
