@@ -53,6 +53,7 @@ import { createPeople } from './pipeline/people.ts'
 import { createProgress } from './pipeline/progress.ts'
 import { captureSelfLogs } from './pipeline/self-logs.ts'
 import { createSettlement } from './pipeline/settlement.ts'
+import { createSharedResends } from './pipeline/shared-resends.ts'
 import { watchSurroundings } from './pipeline/surroundings.ts'
 import { createTailHub } from './pipeline/tail-hub.ts'
 import { createTurns } from './pipeline/turns.ts'
@@ -264,6 +265,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     findOwners: marks =>
       database.parts && database.health().status === 'ok' ? findOwners(database.parts.reads, marks) : undefined,
     onEvicted: (kind, count) => metrics.forgotten(kind, count),
+    shared: redis && createSharedResends({ redis, replica, windowMs: config.dedupeWindowMs, sleep }),
   })
   const upkeep = startUpkeep({
     database,

@@ -311,7 +311,9 @@ async function takeIn(
   if (first) {
     context.metrics.repeated(protocol, first.rows, body.length)
     reservation.release()
-    const headers = await acknowledged(context, first, tenant, ack, first.isStored)
+    // Commits of other replicas are not followed: that it is on the disk there is what can be said.
+    const wanted = first.isElsewhere ? { ...ack, isStored: false } : ack
+    const headers = await acknowledged(context, first, tenant, wanted, first.isStored)
     const answer = decoded.answer()
     return { ...answer, headers: { ...headers, 'X-Duplicate': 'true', ...answer.headers } }
   }

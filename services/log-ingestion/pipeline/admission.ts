@@ -3,7 +3,7 @@
 //   marked (Idempotency-Key)   per tenant and key, for IDEMPOTENCY_TTL; also asked of the database, and decided for good by
 //                              a unique row in the commit (store/idempotency.ts)
 //   unmarked                   same key, address, client, route and body within DEDUPE_WINDOW, when every entry carries a
-//                              time of its own: two `hello` by curl are two entries
+//                              time of its own: two `hello` by curl are two entries; with Redis, on all replicas
 //
 // A repeat that comes while the first is still on its way waits for it. What is remembered is in the journal too, and read
 // back from there at start, so kill -9 makes nobody's resend a second entry.
@@ -18,6 +18,7 @@ import { Refusal } from '../protocols/protocol.ts'
 import { noDedupe, readRecord } from '../record.ts'
 import type { Mark } from '../store/idempotency.ts'
 import { type AcceptedPlace, createRemembered, type RememberedRequest } from './remembered.ts'
+import type { SharedResends } from './shared-resends.ts'
 
 export interface Arrival {
   tenant: string
@@ -34,12 +35,19 @@ export interface Arrival {
 
 export interface Entrance {
   /** The request this one repeats. */
-  first: (RememberedRequest & { isStored: boolean }) | undefined
+  first: FirstRequest | undefined
   /** What its journal record carries. Without a time in every entry an unmarked request is not recognised again. */
   marks(hasTimestamps: boolean): { idempotencyKey: string; dedupeHash: Uint8Array }
   accepted(place: AcceptedPlace): void
   /** Lets those in that waited for this one. Always called, at the end. */
   leave(): void
+}
+
+export interface FirstRequest extends RememberedRequest {
+  /** It is in the database. */
+  isStored: boolean
+  /** In the journal of another replica, whose commits are not followed here. */
+  isElsewhere: boolean
 }
 
 export interface Admission {
@@ -57,9 +65,11 @@ export interface AdmissionOptions {
   /** The owners of these marks in the database; undefined when it cannot be asked now. */
   findOwners: (marks: readonly Mark[]) => Promise<Map<string, RememberedRequest>> | undefined
   onEvicted: (kind: 'dedupe' | 'idempotency', count: number) => void
+  /** Undefined: without Redis each replica knows its own. */
+  shared?: SharedResends | undefined
 }
 
-const dedupeMax = 1_000_000
+export const dedupeMax = 1_000_000
 /** Beyond it the database knows. */
 const marksMax = 200_000
 const markBytesMax = 255
@@ -90,10 +100,10 @@ export async function openAdmission(o: AdmissionOptions): Promise<Admission> {
     const id = idOf(['mark', tenant, key, mark])
     const body = hash('sha256', arrival.body, 'buffer').subarray(0, 16)
     const turn = await takeTurn(id, () => marked.find(id, clock.monotonicMs()))
-    let first = turn.known && { ...turn.known, isStored: false }
+    let first = turn.known && { ...turn.known, isStored: false, isElsewhere: false }
     if (!first) {
       const owner = await ask({ tenant, key, idempotencyKey: mark }).catch(() => undefined)
-      first = owner && { ...owner, isStored: true }
+      first = owner && { ...owner, isStored: true, isElsewhere: false }
     }
     if (first && !isSame(first.body, body)) {
       turn.leave()
@@ -117,19 +127,29 @@ export async function openAdmission(o: AdmissionOptions): Promise<Admission> {
     const body = hash('sha256', arrival.body, 'buffer')
     const id = idOf(['resend', tenant, key, address, userAgent, url], body)
     const turn = await takeTurn(id, () => unmarked.find(id, clock.monotonicMs()))
+    const told = turn.known ? undefined : await o.shared?.claim(id)
+    let isClaimed = told === 'ours'
     let takesPart = false
+    const leave = () => {
+      if (isClaimed) o.shared?.giveUp(id)
+      isClaimed = false
+      turn.leave()
+    }
     return {
-      first: turn.known && { ...turn.known, isStored: false },
+      first: firstOf(turn.known, told === 'ours' ? undefined : told),
       marks(hasTimestamps) {
         takesPart = hasTimestamps
         // Others with the same body are entries of their own: they need not wait.
-        if (!takesPart) turn.leave()
+        if (!takesPart) leave()
         return { idempotencyKey: '', dedupeHash: takesPart ? id : noDedupe }
       },
       accepted(place) {
-        if (takesPart) unmarked.add(id, { ...place, body: noDedupe }, clock.monotonicMs())
+        if (!takesPart) return
+        isClaimed = false
+        unmarked.add(id, { ...place, body: noDedupe }, clock.monotonicMs())
+        o.shared?.accepted(id, place)
       },
-      leave: turn.leave,
+      leave,
     }
   }
 
@@ -165,6 +185,11 @@ export async function openAdmission(o: AdmissionOptions): Promise<Admission> {
       return await enterMarked(arrival, mark)
     },
   }
+}
+
+function firstOf(known: RememberedRequest | undefined, told: AcceptedPlace | undefined): FirstRequest | undefined {
+  if (known) return { ...known, isStored: false, isElsewhere: false }
+  return told && { ...told, body: noDedupe, isStored: false, isElsewhere: true }
 }
 
 const stranger: Entrance = {

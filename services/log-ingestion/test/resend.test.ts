@@ -2,10 +2,21 @@
 // memory), on another replica. And what a sender may ask to be true before it hears of it.
 
 import assert from 'node:assert/strict'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { describe, test } from 'node:test'
+import { gzipSync } from 'node:zlib'
+import { testBase } from '../../../test/kit/base.ts'
 import { testDatabase } from '../../../test/kit/database.ts'
+import { pollUntil } from '../../../test/kit/poll.ts'
 import type { LedgerAnswer, ReceiptAnswer } from '../api.ts'
-import { batch, entry, startService, type TestService } from './start.ts'
+import { dedupeMax } from '../pipeline/admission.ts'
+import { createRemembered } from '../pipeline/remembered.ts'
+import { startProcess } from './process.ts'
+import { redisServer, whyNoRedis } from './redis-server.ts'
+import { shiftedClock } from './shifted-clock.ts'
+import { batch, entry, startService, type TestService, writeKey } from './start.ts'
 import { tcpProxy } from './tcp-proxy.ts'
 
 /** Replicas know each other's keys and receipts by it. */
@@ -135,45 +146,170 @@ describe('G9: an Idempotency-Key makes one request of many, over restarts and re
   })
 })
 
-test('an unmarked resend is answered like the first and stored once, also after a restart; other senders are others', async t => {
-  const s = await startService(t)
-  const body = batch(entry({ message: 'a' }))
-  const send = (headers: Record<string, string> = {}) =>
-    s.post('/api/v1/logs/batch', body, { 'user-agent': 'npm', ...headers })
-  const first = await send()
-  const again = await send()
-  assert.deepEqual([again.status, await again.text()], [first.status, await first.text()])
-  assert.equal(again.headers.get('x-duplicate'), 'true')
-  await s.restart()
-  assert.equal((await send()).headers.get('x-duplicate'), 'true', 'after a restart')
-  const strangers = [
-    await send({ 'user-agent': 'curl' }),
-    await send({ 'x-api-key': 'acme-write-key' }),
-    await send({ 'x-forwarded-for': '192.0.2.7' }),
-    await s.post('/api/v1/logs/batch', batch(entry({ message: 'b' })), { 'user-agent': 'npm' }),
-  ]
-  assert.deepEqual(
-    strangers.map(answer => answer.headers.get('x-duplicate')),
-    [null, null, null, null],
-  )
-  await s.settled()
-  assert.equal((await messages(s)).length, 5)
-  const ledger = await ledgerOf(s)
-  assert.deepEqual([ledger.totals.stored, ledger.totals.present, ledger.difference], ['4', '4', '0'])
-})
+describe('G10: an unmarked resend within DEDUPE_WINDOW is answered like the first and stored once', () => {
+  test('an unmarked resend is answered like the first and stored once, also after a restart; other senders are others', async t => {
+    const s = await startService(t)
+    const body = batch(entry({ message: 'a' }))
+    const send = (headers: Record<string, string> = {}) =>
+      s.post('/api/v1/logs/batch', body, { 'user-agent': 'npm', ...headers })
+    const first = await send()
+    const again = await send()
+    assert.deepEqual([again.status, await again.text()], [first.status, await first.text()])
+    assert.equal(again.headers.get('x-duplicate'), 'true')
+    await s.restart()
+    assert.equal((await send()).headers.get('x-duplicate'), 'true', 'after a restart')
+    const strangers = [
+      await send({ 'user-agent': 'curl' }),
+      await send({ 'x-api-key': 'acme-write-key' }),
+      await send({ 'x-forwarded-for': '192.0.2.7' }),
+      await s.post('/api/v1/logs/batch', batch(entry({ message: 'b' })), { 'user-agent': 'npm' }),
+    ]
+    assert.deepEqual(
+      strangers.map(answer => answer.headers.get('x-duplicate')),
+      [null, null, null, null],
+    )
+    await s.settled()
+    assert.equal((await messages(s)).length, 5)
+    const ledger = await ledgerOf(s)
+    assert.deepEqual([ledger.totals.stored, ledger.totals.present, ledger.difference], ['4', '4', '0'])
+  })
 
-test('two hello by curl are two entries: without a time of its own an entry is never taken for a resend', async t => {
-  const s = await startService(t)
-  for (let i = 0; i < 2; i++)
-    assert.equal((await s.post('/api/v1/logs/ndjson', 'hello')).headers.get('x-duplicate'), null)
-  await s.settled()
-  assert.deepEqual(await messages(s), ['hello', 'hello'])
-})
+  test('two hello by curl are two entries: without a time of its own an entry is never taken for a resend', async t => {
+    const s = await startService(t)
+    for (let i = 0; i < 2; i++)
+      assert.equal((await s.post('/api/v1/logs/ndjson', 'hello')).headers.get('x-duplicate'), null)
+    await s.settled()
+    assert.deepEqual(await messages(s), ['hello', 'hello'])
+  })
 
-test('DEDUPE_WINDOW=0 turns the recognition of resends off', async t => {
-  const s = await startService(t, { env: { LOG_INGESTION_DEDUPE_WINDOW: '0s' } })
-  const body = batch(entry({ message: 'a' }))
-  for (let i = 0; i < 2; i++) assert.equal((await s.post('/api/v1/logs/batch', body)).headers.get('x-duplicate'), null)
+  test('DEDUPE_WINDOW=0 turns it off', async t => {
+    const s = await startService(t, { env: { LOG_INGESTION_DEDUPE_WINDOW: '0s' } })
+    const body = batch(entry({ message: 'a' }))
+    for (let i = 0; i < 2; i++)
+      assert.equal((await s.post('/api/v1/logs/batch', body)).headers.get('x-duplicate'), null)
+  })
+
+  test('each of key, route, client address, user agent and body makes it another request; a body packed otherwise does not', async t => {
+    const s = await startService(t, { env: { LOG_INGESTION_API_KEYS: `${writeKey},other-write-key` } })
+    const body = batch(entry({ message: 'a' }))
+    const send = (
+      headers: Record<string, string> = {},
+      path = '/api/v1/logs/batch',
+      bytes: string | Uint8Array<ArrayBuffer> = body,
+    ) => s.post(path, bytes, { 'user-agent': 'npm', ...headers })
+    const isResend = async (answer: Promise<Response>) => (await answer).headers.get('x-duplicate') === 'true'
+    assert.equal(await isResend(send()), false)
+    assert.equal(await isResend(send({ 'content-encoding': 'gzip' }, undefined, Uint8Array.from(gzipSync(body)))), true)
+    assert.equal(await isResend(send({}, '/api/v1/logs/batch?x=1')), false)
+    assert.equal(await isResend(send({ 'x-api-key': 'other-write-key' })), false)
+    assert.equal(await isResend(send({ 'user-agent': 'ruby' })), false)
+    assert.equal(await isResend(send({ 'x-forwarded-for': '192.0.2.7' })), false)
+    assert.equal(await isResend(send({}, undefined, batch(entry({ message: 'b' })))), false)
+    await s.settled()
+    assert.equal((await messages(s)).length, 6)
+  })
+
+  test('after the window it is another entry', async t => {
+    const clock = shiftedClock()
+    const s = await startService(t, { base: testBase(t, { clock }), env: { LOG_INGESTION_DEDUPE_WINDOW: '10m' } })
+    const body = batch(entry({ message: 'a' }))
+    const isResend = async () => (await s.post('/api/v1/logs/batch', body)).headers.get('x-duplicate') === 'true'
+    assert.equal(await isResend(), false)
+    clock.advance(9 * 60_000)
+    assert.equal(await isResend(), true)
+    clock.advance(60_001)
+    assert.equal(await isResend(), false)
+  })
+
+  test('kill -9 between the disk and the answer: the resend is known', async t => {
+    const database = await testDatabase(t)
+    const dir = await mkdtemp(join(tmpdir(), 'purser-resend-'))
+    const env = {
+      LOG_INGESTION_SERVER_HOST: '127.0.0.1',
+      LOG_INGESTION_SERVER_PORT: '0',
+      LOG_INGESTION_DATA_DIR: dir,
+      LOG_INGESTION_DATABASE_URL: database.url,
+      LOG_INGESTION_API_KEYS: writeKey,
+      LOG_INGESTION_SELF_LOGS: 'false',
+    }
+    const send = (url: string, body: string, headers: Record<string, string> = {}) =>
+      fetch(`${url}/api/v1/logs/batch`, { method: 'POST', body, headers: { 'x-api-key': writeKey, ...headers } })
+    const first = startProcess(t, { env })
+    t.after(() => rm(dir, { recursive: true, force: true }))
+    const url = await first.url
+    const body = batch(entry({ message: 'in doubt' }))
+    assert.equal((await send(url, batch(entry({ message: 'before' })))).status, 202)
+    // Its sender waits for the commit, which a trigger holds up: on the disk, and nobody knows.
+    await database.sql`create function slow() returns trigger language plpgsql as $$ begin perform pg_sleep(60); return null; end $$`
+    await database.sql`create trigger slow before insert on logs for each statement execute function slow()`
+    const unheard = send(url, body, { 'x-ack': 'stored' }).catch(() => 'cut')
+    await pollUntil(async () => /journal_pending_rows [1-9]/.test(await (await fetch(`${url}/metrics`)).text()), {
+      what: 'the entry to be on the disk',
+    })
+    first.process.kill('SIGKILL')
+    await first.exited
+    assert.equal(await unheard, 'cut')
+    await database.sql`drop trigger slow on logs`
+    await database.sql`select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'log-ingestion writer'
+                       and datname = current_database()`
+    const second = startProcess(t, { env })
+    const again = await send(await second.url, body)
+    assert.deepEqual([again.status, again.headers.get('x-duplicate')], [202, 'true'])
+    await pollUntil(async () => (await messages(database)).length === 2, { what: 'both to be stored' })
+    assert.deepEqual(await messages(database), ['before', 'in doubt'])
+  })
+
+  test('a million are remembered and no more; the oldest leave first and are counted', () => {
+    let evicted = 0
+    const remembered = createRemembered({ keepMs: 60_000, max: dedupeMax, onEvicted: count => (evicted += count) })
+    const id = (n: number) => {
+      const bytes = Buffer.alloc(16)
+      bytes.writeUInt32LE(Math.imul(n, 2_654_435_761) >>> 0, 0)
+      bytes.writeUInt32LE(n, 4)
+      return bytes
+    }
+    const place = { segment: 's', from: 0, to: 1, rows: 1, receivedUs: 0n, body: Buffer.alloc(16) }
+    for (let n = 0; n < dedupeMax + 10; n++) remembered.add(id(n), place, 0)
+    assert.deepEqual([dedupeMax, remembered.size, evicted], [1_000_000, 1_000_000, 10])
+    assert.equal(remembered.find(id(9), 0), undefined)
+    assert.ok(remembered.find(id(10), 0))
+  })
+
+  test('with Redis, whichever replica it comes to; without it, each knows its own', { skip: whyNoRedis }, async t => {
+    const redis = await redisServer(t)
+    const database = await testDatabase(t)
+    const env = { ...shared, REDIS_URL: redis.url }
+    const one = await startService(t, { databaseUrl: database.url, env })
+    const two = await startService(t, { databaseUrl: database.url, env })
+    const both = [one, two] as const
+    for (const s of both)
+      await pollUntil(async () => (await (await fetch(`${s.url}/health`)).text()).includes('"healthy"'), {
+        what: 'Redis to be up',
+      })
+    const body = batch(entry({ message: 'once' }))
+    const first = await one.post('/api/v1/logs/batch', body)
+    const elsewhere = await two.post('/api/v1/logs/batch', body, { 'x-ack': 'stored' })
+    assert.deepEqual([elsewhere.status, await elsewhere.text()], [first.status, await first.text()])
+    assert.deepEqual(
+      [elsewhere.headers.get('x-duplicate'), elsewhere.headers.get('x-receipt')],
+      ['true', first.headers.get('x-receipt')],
+    )
+    // At the same time.
+    const race = batch(entry({ message: 'race' }))
+    const answers = await Promise.all(
+      Array.from({ length: 12 }, (_, i) => at(both, i % 2).post('/api/v1/logs/batch', race)),
+    )
+    assert.equal(answers.filter(answer => answer.headers.get('x-duplicate') === null).length, 1)
+    // Refused by one is not taken by it.
+    const refused = batch(entry({ message: '' }))
+    for (const s of both) assert.equal((await s.post('/api/v1/logs/batch', refused)).headers.get('x-duplicate'), null)
+    await redis.kill()
+    const alone = batch(entry({ message: 'alone' }))
+    for (const s of both) assert.equal((await s.post('/api/v1/logs/batch', alone)).headers.get('x-duplicate'), null)
+    for (const s of both) assert.equal((await s.post('/api/v1/logs/batch', alone)).headers.get('x-duplicate'), 'true')
+    for (const s of both) await s.settled()
+    assert.deepEqual((await messages(database)).sort(), ['alone', 'alone', 'once', 'race'])
+  })
 })
 
 test('G8: X-Ack: stored waits for the commit, or says disk when the time is up; receipts tell the rest to whom they belong', async t => {
