@@ -173,7 +173,7 @@ function answerErrors(app: FastifyInstance, o: HttpOptions) {
   const send = (problem: Problem, request: FastifyRequest, reply: FastifyReply) => {
     reply.code(problem.status).headers(problem.headers)
     if (o.formatError?.(problem, request, reply)) return
-    reply.type('application/problem+json').send({
+    const body = {
       type: `docs/errors.md#${problem.reason.toLowerCase()}`,
       title: problem.title,
       status: problem.status,
@@ -181,7 +181,9 @@ function answerErrors(app: FastifyInstance, o: HttpOptions) {
       reason: problem.reason,
       requestId: request.id,
       ...problem.extra,
-    })
+    }
+    // Bytes: Fastify would add a charset to JSON, which has none, and some clients compare the whole type.
+    reply.type('application/problem+json').send(Buffer.from(JSON.stringify(body)))
   }
   app.setNotFoundHandler((request, reply) =>
     send(

@@ -20,6 +20,7 @@ import { budgetRoutes } from './http/budgets.ts'
 import { closeRoutes } from './http/close.ts'
 import { creditRoutes } from './http/credits.ts'
 import { customerRoutes } from './http/customers.ts'
+import { debugRoutes } from './http/debug.ts'
 import { eventListRoutes } from './http/event-list.ts'
 import { eventRoutes } from './http/events.ts'
 import { createHealthBody, healthRoutes, statsOf } from './http/health.ts'
@@ -27,11 +28,14 @@ import { invoiceRoutes } from './http/invoices.ts'
 import { meterQueryRoutes } from './http/meter-query.ts'
 import { meterRoutes, metersChannel } from './http/meters.ts'
 import { planRoutes } from './http/plans.ts'
+import { portalRoutes } from './http/portal.ts'
+import { portalTokenRoutes } from './http/portal-tokens.ts'
 import { quarantineRoutes } from './http/quarantine.ts'
 import { receiptRoutes } from './http/receipts.ts'
 import { reconcileRoutes } from './http/reconcile.ts'
 import { spendRoutes } from './http/spend.ts'
 import { streamRoutes } from './http/stream.ts'
+import { subjectRoutes } from './http/subjects.ts'
 import { unratedRoutes } from './http/unrated.ts'
 import { vmRoutes } from './http/vms.ts'
 import { webhookRoutes } from './http/webhooks.ts'
@@ -58,6 +62,7 @@ import {
   reportBacklog,
 } from './store/replica.ts'
 import { type PartReader, TooManySeries } from './store/series.ts'
+import { customersOfSubjects } from './store/subjects.ts'
 import { webhooksChannel } from './store/webhooks.ts'
 import { createCostHub } from './stream/costs.ts'
 import { createActivity } from './usage/activity.ts'
@@ -210,7 +215,13 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
         journalBytes: journal.bytes,
       }),
   })
-  eventRoutes(app, { intake, clock, maxFutureMs: config.maxFutureMs, maxPastMs: config.maxPastMs })
+  eventRoutes(app, {
+    intake,
+    clock,
+    maxFutureMs: config.maxFutureMs,
+    maxPastMs: config.maxPastMs,
+    customersOf: subjects => customersOfSubjects(sql, subjects),
+  })
   const reader: PartReader = { sql, onCorruptPart: damage.part }
   const reloadMeters = async () => {
     // In place: everybody who meters holds this one list.
@@ -272,11 +283,14 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
       graceMs: config.closeGraceMs,
     }),
   )
+  const isTls = config.isTlsEnabled || config.tlsMode === 'file'
   const costs = createCostHub({ ...reads, log })
   parts.onClose('live costs', () => costs.close())
   app.register(async scope => {
     scope.setErrorHandler(sayWhenAway)
     streamRoutes(scope, { ...reads, costs })
+    portalTokenRoutes(scope, reads)
+    portalRoutes(scope, { ...reads, secret, publicKey: closing.signingKey.publicKey, costs, isTls })
     budgetRoutes(scope, reads)
     webhookRoutes(scope, { ...reads, webhooks })
     customerRoutes(scope, reads)
@@ -284,6 +298,8 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     planRoutes(scope, reads)
     meterRoutes(scope, { ...reads, reloadMeters })
     meterQueryRoutes(scope, reads)
+    subjectRoutes(scope, reads)
+    debugRoutes(scope, reads)
     eventListRoutes(scope, reads)
     vmRoutes(scope, reads)
     invoiceRoutes(scope, closing)
@@ -297,7 +313,6 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
   await app.ready()
   parts.onClose('http', () => app.close())
 
-  const isTls = config.isTlsEnabled || config.tlsMode === 'file'
   const { maxFutureMs, maxPastMs } = config
   const billing = { mode: config.ingestAuth, recognise, intake, activity, receipt, limiter, maxFutureMs, maxPastMs }
   const port = createPort({

@@ -5,7 +5,8 @@ import { announceBlocked, announceUnrated } from '../alerts/announcements.ts'
 import { formatDecimal } from '../decimal.ts'
 import { hourMs, periodAt } from '../rating/periods.ts'
 import { type CustomerRow, listCustomers } from '../store/customers.ts'
-import { pricePeriod } from '../store/pricing.ts'
+import { countUnmeterable } from '../store/events.ts'
+import { hourNs, pricePeriod } from '../store/pricing.ts'
 import { closePeriod } from './close.ts'
 import type { CloseContext } from './context.ts'
 import { foldingBlockers, openPeriodsBefore } from './gate.ts'
@@ -17,6 +18,9 @@ import { foldingBlockers, openPeriodsBefore } from './gate.ts'
 const lookAgainMs = 10 * 60_000
 /** Rating a month of a large customer is work. For each second of it the sweep rests this many: intake comes first. */
 const restPerWork = 4
+
+/** Stands among the meters of `billaged_unrated_usage`. */
+const unmeterableMeter = 'unmeterable_events'
 
 const actor = { kind: 'system', name: 'close' } as const
 
@@ -73,7 +77,14 @@ export function startSweep(
     const meters = new Map<string, number>()
     for (const { meter, quantityE9 } of priced.unrated)
       meters.set(meter, (meters.get(meter) ?? 0) + Number(quantityE9) / 1e9)
+    // What no meter could take is no usage, and perhaps should be: it rings with what no price took.
+    const unmeterable = await countUnmeterable(o.sql, customer.id, hourNs(running.from), hourNs(running.to))
+    if (unmeterable > 0) meters.set(unmeterableMeter, unmeterable)
     unrated.set(customer.id, meters)
+    if (unmeterable > 0) {
+      const told = { meter: unmeterableMeter, quantity: `${unmeterable}`, unit: 'events', atMs: o.clock.now() }
+      await announceUnrated(o.sql, { customerId: customer.id, period: running, ...told })
+    }
     for (const { meter, quantityE9, unit } of priced.unrated) {
       const quantity = formatDecimal(quantityE9)
       const told = { customerId: customer.id, period: running, meter, quantity, unit, atMs: o.clock.now() }

@@ -72,7 +72,7 @@ export function digestEvent(event: UsageEvent): Buffer {
 }
 
 /** Whom the event is for: its subject, or what its data says, in the order of the specification (G29). */
-export function customerOf(event: UsageEvent): string | null {
+export function customerOf(event: Pick<UsageEvent, 'subject' | 'data'>): string | null {
   if (event.subject !== null) return event.subject
   const { data } = event
   if (typeof data !== 'object' || data === null || Array.isArray(data)) return null

@@ -2,8 +2,9 @@ import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { Problem } from '#platform/http'
 import { actsFor, type Caller, may, type Recognised, type Scope } from '../access.ts'
 
-/** Who may call which route. Every route is listed; one that is not fails the start, not the caller. */
-export const routeScopes: Readonly<Record<string, Scope | 'open'>> = {
+/** Who may call which route. Every route is listed; one that is not fails the start, not the caller. `portal`: only a
+ *  portal token, which no other route takes; the routes look it up themselves. */
+export const routeScopes: Readonly<Record<string, Scope | 'open' | 'portal'>> = {
   'GET /health': 'open',
   'GET /health/live': 'open',
   'GET /health/ready': 'open',
@@ -23,12 +24,42 @@ export const routeScopes: Readonly<Record<string, Scope | 'open'>> = {
   'POST /api/v1/meters/:id/query': 'billaged:read',
   'GET /api/v1/meters/:id/subjects': 'billaged:read',
   'GET /api/v1/meters/:id/group-by/:key/values': 'billaged:read',
+  'GET /api/v1/portal/tokens': 'billaged:admin',
+  'POST /api/v1/portal/tokens': 'billaged:admin',
+  'POST /api/v1/portal/tokens/invalidate': 'billaged:admin',
+  'GET /v1/portal/tokens': 'billaged:admin',
+  'POST /v1/portal/tokens': 'billaged:admin',
+  'POST /v1/portal/tokens/invalidate': 'billaged:admin',
+  'GET /api/v1/portal/meters/:slug/query': 'portal',
+  'GET /v1/portal/me': 'portal',
+  'GET /v1/portal/spend': 'portal',
+  'GET /v1/portal/usage': 'portal',
+  'GET /v1/portal/vms/:vm': 'portal',
+  'GET /v1/portal/vms/:vm/timeline': 'portal',
+  'GET /v1/portal/invoices': 'portal',
+  'GET /v1/portal/invoices/:id': 'portal',
+  'GET /v1/portal/invoices/:id/receipt': 'portal',
+  'GET /v1/portal/receipts/key': 'portal',
+  'GET /v1/portal/stream/costs': 'portal',
+  'GET /portal/invoices/:id': 'portal',
+  'GET /portal/invoices/:id/receipt': 'portal',
+  'GET /portal': 'open', // without a token: a form for one
+  'POST /portal/session': 'open',
   'GET /api/v1/subjects': 'billaged:read',
+  'GET /api/v1/subjects/:id': 'billaged:read',
+  'POST /api/v1/subjects': 'billaged:admin',
+  'DELETE /api/v1/subjects/:id': 'billaged:admin',
+  'GET /api/v1/debug/metrics': 'billaged:read',
   'GET /api/v1/*': 'billaged:read',
+  'GET /api/v2/*': 'billaged:read',
   'POST /api/v1/*': 'billaged:read',
+  'POST /api/v2/*': 'billaged:read',
   'PUT /api/v1/*': 'billaged:read',
+  'PUT /api/v2/*': 'billaged:read',
   'PATCH /api/v1/*': 'billaged:read',
+  'PATCH /api/v2/*': 'billaged:read',
   'DELETE /api/v1/*': 'billaged:read',
+  'DELETE /api/v2/*': 'billaged:read',
   'GET /v1/customers': 'billaged:read',
   'GET /v1/customers/:id': 'billaged:read',
   'PUT /v1/customers/:id': 'billaged:admin',
@@ -102,7 +133,7 @@ export function authorizeRoutes(app: FastifyInstance, recognise: (authorization:
     const { url } = request.routeOptions
     if (url === undefined) return
     const scope = routeScopes[`${request.method === 'HEAD' ? 'GET' : request.method} ${url}`]
-    if (scope === 'open') return
+    if (scope === 'open' || scope === 'portal') return
     request.billagedCaller = mustBeAllowed(recognise(request.headers.authorization), scope)
   })
 }

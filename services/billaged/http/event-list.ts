@@ -70,9 +70,9 @@ export function eventListRoutes(app: FastifyInstance, o: ReadContext) {
       status: 501,
       reason: 'NOT_IMPLEMENTED',
       detail:
-        'This area of the OpenMeter API is not part of billaged; it has events, meters and subjects. Plans, subscriptions and invoices are under /v1.',
+        'This area of the OpenMeter API is not part of billaged; it has events, meters, subjects and portal tokens. Plans, subscriptions and invoices are under /v1.',
     })
   }
   for (const method of ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'] as const)
-    app.route({ method, url: '/api/v1/*', handler: missing })
+    for (const url of ['/api/v1/*', '/api/v2/*']) app.route({ method, url, handler: missing })
 }

@@ -1,5 +1,6 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { Problem } from '#platform/http'
+import { isUnavailable } from '#platform/postgres'
 import { exactJsonDecoder } from '#platform/rpc/exact-numbers'
 import { type Clock, nowNs } from '#platform/time'
 import { actsFor } from '../access.ts'
@@ -14,7 +15,14 @@ const bodyBytesMax = 32 * 1024 * 1024
 /** `POST /api/v1/events`: CloudEvents 1.0 over HTTP, structured, batched or binary, and plain JSON. 204 when durable. */
 export function eventRoutes(
   app: FastifyInstance,
-  o: { intake: Intake; clock: Clock; maxFutureMs: number; maxPastMs: number },
+  o: {
+    intake: Intake
+    clock: Clock
+    maxFutureMs: number
+    maxPastMs: number
+    /** Which of these subjects are mapped, and to whom. */
+    customersOf(subjects: readonly string[]): Promise<ReadonlyMap<string, string>>
+  },
 ) {
   app.register(async scope => {
     // Raw bytes: Fastify's own parser would round long numbers.
@@ -23,7 +31,7 @@ export function eventRoutes(
     scope.post('/api/v1/events', { bodyLimit: bodyBytesMax }, async (request, reply) => {
       const receivedNs = nowNs(o.clock)
       const events = readEvents(request, receivedNs)
-      mustBeOwn(request, events)
+      await mustBeOwn(request, events, o.customersOf)
       const window = {
         nowNs: receivedNs,
         maxFutureNs: BigInt(o.maxFutureMs) * 1_000_000n,
@@ -118,17 +126,43 @@ function isJson(type: string): boolean {
   return type === 'application/json' || type.endsWith('+json')
 }
 
-function mustBeOwn(request: FastifyRequest, events: readonly UsageEvent[]) {
+async function mustBeOwn(
+  request: FastifyRequest,
+  events: readonly UsageEvent[],
+  customersOf: (subjects: readonly string[]) => Promise<ReadonlyMap<string, string>>,
+) {
   const caller = callerOf(request)
   if (caller.tenant === null) return
-  for (const [i, event] of events.entries()) {
+  const isPlainlyOwn = (event: UsageEvent) => {
     const customerId = customerOf(event)
-    if (customerId === null || !actsFor(caller, customerId))
-      throw new Problem({
-        status: 403,
-        reason: 'KEY_OF_ANOTHER_TENANT',
-        detail: `[${i}].subject: this key may send events of ${caller.tenant} only, this one is for ${customerId ?? 'nobody'}.`,
-      })
+    return customerId !== null && actsFor(caller, customerId)
+  }
+  const others = new Set(events.filter(event => !isPlainlyOwn(event)).map(event => event.subject ?? ''))
+  // The database is only asked about names that are not the tenant's own.
+  const mapped = others.size === 0 ? new Map<string, string>() : await mappedOf(customersOf, [...others])
+  for (const [i, event] of events.entries()) {
+    if (isPlainlyOwn(event) || mapped.get(event.subject ?? '') === caller.tenant) continue
+    throw new Problem({
+      status: 403,
+      reason: 'KEY_OF_ANOTHER_TENANT',
+      detail: `[${i}].subject: this key may send events of ${caller.tenant} only, this one is for ${customerOf(event) ?? 'nobody'}.`,
+    })
+  }
+}
+
+async function mappedOf(
+  customersOf: (subjects: readonly string[]) => Promise<ReadonlyMap<string, string>>,
+  subjects: readonly string[],
+) {
+  try {
+    return await customersOf(subjects)
+  } catch (error) {
+    if (!isUnavailable(error)) throw error
+    throw notAcknowledgedProblem({
+      reason: 'DATABASE_AWAY',
+      message: 'Whose subjects these are cannot be asked while the database is away; nothing was stored, try again.',
+      retryAfterS: 5,
+    })
   }
 }
 

@@ -57,17 +57,6 @@ export function meterQueryRoutes(app: FastifyInstance, o: ReadContext) {
     if (!Object.hasOwn(meter.groupBy, key)) throw notFound(`group ${key} of meter ${meter.slug}`)
     return groupValues(o.sql, meter, key, callerOf(request).tenant)
   })
-
-  app.get('/api/v1/subjects', async request => {
-    const now = new Date(o.clock.now())
-    const rows = await listCustomers(o.sql, { after: '', limit: 1000, only: callerOf(request).tenant, now })
-    return rows.map(({ id, name, firstSeen }) => ({
-      id,
-      key: id,
-      displayName: name ?? undefined,
-      createdAt: firstSeen.toISOString(),
-    }))
-  })
 }
 
 interface Result {
@@ -100,7 +89,8 @@ async function queryEvents(o: ReadContext, id: string, query: Query, only: strin
   const rows = await queryMeter(o.sql, meter, {
     edges,
     customerId: only,
-    subjects: [...query.subject, ...query.filterCustomerId],
+    subjects: query.subject,
+    customers: query.filterCustomerId,
     groupBy: names,
     filters: query.filterGroupBy,
     bySubject: query.groupBy.includes('subject') || query.subject.length > 0,

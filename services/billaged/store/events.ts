@@ -49,3 +49,26 @@ export async function voidEvent(
   const known = await sql`select 1 from billaged.usage_event where source = ${o.source} and id = ${o.id} limit 1`
   return { isKnown: known.length > 0 }
 }
+
+const countedSubjectsMax = 1_000
+
+/** Of what was stored since `from`; the subjects with the most events. */
+export async function countEventsBySubject(
+  sql: Sql,
+  o: { from: Date; only: string | null },
+): Promise<{ subject: string; hasError: boolean; count: bigint }[]> {
+  return sql<{ subject: string; hasError: boolean; count: bigint }[]>`
+    select coalesce(subject, customer_id, '') as subject, validation_error is not null as "hasError", count(*) as count
+    from billaged.usage_event
+    where received_at >= ${o.from} and (${o.only}::text is null or customer_id = ${o.only})
+    group by 1, 2 order by count(*) desc, 1, 2 limit ${countedSubjectsMax}`
+}
+
+/** Events of a period that no meter could take and nobody has voided. */
+export async function countUnmeterable(sql: Sql, customerId: string, fromNs: bigint, toNs: bigint): Promise<number> {
+  const [row] = await sql<{ count: number }[]>`
+    select count(*)::int4 as count from billaged.usage_event e
+    where customer_id = ${customerId} and at_ns >= ${fromNs} and at_ns < ${toNs} and validation_error is not null
+      and not exists (select 1 from billaged.usage_void v where v.source = e.source and v.id = e.id)`
+  return row?.count ?? 0
+}

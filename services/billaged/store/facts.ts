@@ -1,13 +1,14 @@
 import { createHash } from 'node:crypto'
 import type { JournalPosition } from '#platform/journal'
 import { arrayLiteral, copyBinary, copyRows, type Sql, type Tx } from '#platform/postgres'
-import { customerOf, digestEvent } from '../events/cloud-event.ts'
+import { customerOf, digestEvent, type UsageEvent } from '../events/cloud-event.ts'
 import { type Meter, validationError } from '../events/meter.ts'
 import type { Fact } from '../intake/record.ts'
 import { CorruptPart, decodePart, digestPart } from '../samples/part.ts'
 import { compareSamples, type Sample } from '../samples/sample.ts'
 import { forgetHours, lockSeries, type Touch } from './invalidate.ts'
 import { partColumns, partRows } from './part-rows.ts'
+import { customersOfSubjects, shareSubjects } from './subjects.ts'
 
 export interface FoldedCounts {
   samples: number
@@ -34,15 +35,16 @@ export async function writeFacts(
   },
 ): Promise<FoldedCounts> {
   const counts = await sql.begin(async tx => {
-    await insertCustomers(tx, facts)
+    const customerOfEvent = await resolveSubjects(tx, facts)
+    await insertCustomers(tx, facts, customerOfEvent)
     const touches = await touchesOf(tx, facts, o.leaseNs)
     await lockSeries(tx, [...facts.filter(isKind('samples')).map(touchOfPart), ...touches])
     const samples = await insertParts(tx, facts.filter(isKind('samples')), o.mayOverlap ?? (() => false))
     await insertMarks(tx, facts.filter(isKind('mark')))
     await insertLeases(tx, facts.filter(isKind('heartbeat')), o.leaseNs)
     await forgetHours(tx, touches)
-    const events = await insertEvents(tx, facts.filter(isKind('event')), o.meters)
-    await insertAsides(tx, facts.filter(isKind('aside')))
+    const events = await insertEvents(tx, facts.filter(isKind('event')), o.meters, customerOfEvent)
+    await insertAsides(tx, facts.filter(isKind('aside')), customerOfEvent)
     await tx`
       insert into billaged.journal_checkpoint (replica, segment, "offset", folded_at)
       values (${o.replica}, ${o.position.segment}, ${o.position.offset}, now())
@@ -105,14 +107,30 @@ async function firstListings(tx: Tx, listings: ReadonlyMap<string, { fromNs: big
   return new Set(rows.map(({ vmId }) => vmId))
 }
 
+type CustomerOfEvent = (event: Pick<UsageEvent, 'subject' | 'data'>) => string | null
+
+/** Whom each event is for, now: a mapped subject's customer, or what the event itself says (G29). */
+async function resolveSubjects(tx: Tx, facts: readonly Fact[]): Promise<CustomerOfEvent> {
+  const subjects = new Set<string>()
+  for (const fact of facts) {
+    if (fact.kind === 'event' && fact.event.subject !== null) subjects.add(fact.event.subject)
+    if (fact.kind === 'aside' && fact.aside.what === 'event' && fact.aside.customerId !== null)
+      subjects.add(fact.aside.customerId)
+  }
+  if (subjects.size === 0) return customerOf
+  await shareSubjects(tx)
+  const mapped = await customersOfSubjects(tx, [...subjects])
+  return event => mapped.get(event.subject ?? '') ?? customerOf(event)
+}
+
 /** In the order of their ids, so that two replicas that insert the same ones wait for each other and never deadlock. */
-async function insertCustomers(tx: Tx, facts: readonly Fact[]) {
+async function insertCustomers(tx: Tx, facts: readonly Fact[], customerOfEvent: CustomerOfEvent) {
   const ids = new Set<string>()
   for (const fact of facts) {
     if (fact.kind === 'samples') ids.add(fact.customerId)
     if (fact.kind === 'mark' && fact.customerId !== null) ids.add(fact.customerId)
     if (fact.kind === 'event') {
-      const id = customerOf(fact.event)
+      const id = customerOfEvent(fact.event)
       if (id !== null) ids.add(id)
     }
   }
@@ -272,7 +290,12 @@ async function insertLeases(tx: Tx, facts: readonly Of<'heartbeat'>[], leaseNs: 
     where not l.spans @> excluded.spans`
 }
 
-async function insertEvents(tx: Tx, facts: readonly Of<'event'>[], meters: readonly Meter[]) {
+async function insertEvents(
+  tx: Tx,
+  facts: readonly Of<'event'>[],
+  meters: readonly Meter[],
+  customerOfEvent: CustomerOfEvent,
+) {
   if (facts.length === 0) return { events: 0, duplicateEvents: 0 }
   await tx`
     create temp table if not exists incoming_event (
@@ -294,7 +317,7 @@ async function insertEvents(tx: Tx, facts: readonly Of<'event'>[], meters: reado
       'validation_error',
     ],
     rows: facts.map(({ event, receivedNs }) => {
-      const customerId = customerOf(event)
+      const customerId = customerOfEvent(event)
       const problem = customerId === null ? 'no subject and no customer in data' : null
       return [
         event.source,
@@ -317,15 +340,16 @@ async function insertEvents(tx: Tx, facts: readonly Of<'event'>[], meters: reado
   return { events: added.count, duplicateEvents: facts.length - added.count }
 }
 
-async function insertAsides(tx: Tx, facts: readonly Of<'aside'>[]) {
+async function insertAsides(tx: Tx, facts: readonly Of<'aside'>[], customerOfEvent: CustomerOfEvent) {
   for (const { aside } of facts) {
     const { what, customerId, vmId, reason, payload } = aside
+    const mapped = what === 'event' ? customerOfEvent({ subject: customerId, data: null }) : customerId
     const digest = createHash('sha256')
       .update(JSON.stringify([what, customerId, vmId, reason, payload]))
       .digest()
     await tx`
       insert into billaged.quarantine (digest, what, customer_id, vm_id, reason, payload, received_at)
-      values (${digest}, ${what}, ${customerId}, ${vmId}, ${reason}, ${payload}::text::jsonb,
+      values (${digest}, ${what}, ${mapped}, ${vmId}, ${reason}, ${payload}::text::jsonb,
         ${new Date(Number(aside.receivedNs / 1_000_000n))})
       on conflict do nothing`
   }

@@ -11,6 +11,8 @@ export interface MeterQuery {
   customerId: string | null
   /** Only of these; empty: of all. */
   subjects: readonly string[]
+  /** Only of these customers; absent or empty: of all. */
+  customers?: readonly string[]
   /** Names of the meter's groups. */
   groupBy: readonly string[]
   /** Group name → values of which one must be there. */
@@ -75,6 +77,7 @@ function countedEvents(sql: Sql, meter: Meter, query: MeterQuery, fromNs: bigint
     where e.type = ${meter.eventType} and e.at_ns >= ${fromNs} and e.at_ns < ${toNs} and e.customer_id is not null
       ${query.customerId === null ? sql`` : sql`and e.customer_id = ${query.customerId}`}
       ${query.subjects.length === 0 ? sql`` : sql`and coalesce(e.subject, e.customer_id) = any (${arrayLiteral(query.subjects)}::text::text[])`}
+      ${query.customers?.length ? sql`and e.customer_id = any (${arrayLiteral(query.customers)}::text::text[])` : sql``}
       ${conditions.reduce((all, one) => sql`${all} ${one}`, sql``)}
       and ${eventValue(sql, meter, 'e')} is not null
       and not exists (
