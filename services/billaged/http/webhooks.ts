@@ -131,6 +131,7 @@ export function webhookRoutes(app: FastifyInstance, o: ReadContext & { webhooks:
       messageId: messageId(message),
       body: messageBody(message),
     })
+    await audit(request, 'webhook.test', endpoint, { delivered: problem === null })
     return { delivered: problem === null, status, problem }
   })
 
