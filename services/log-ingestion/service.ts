@@ -188,6 +188,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     }),
   )
   progress.begin(acceptance.rows, acceptance.committedRowsHint)
+  const begin = { position: journal.end, rows: acceptance.rows }
 
   const visibility = createVisibility(() => clock.now())
   const people = createPeople({
@@ -221,6 +222,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     tenants: [...new Set(staticKeys.map(key => key.tenant))],
     secret,
     journal,
+    begin,
     replica,
     get batchRows() {
       return current.batchRows
@@ -471,7 +473,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
   addReceipts(app, context)
   addIntakeStatus(app, context, registry)
   addStorage(app, context)
-  addLedger(app, { ...context, backlog, imbalanceRows: () => progress.imbalanceRows })
+  addLedger(app, { ...context, backlog, imbalanceRows: () => upkeep.compare().then(() => progress.imbalanceRows) })
   addQuarantine(app, { ...context, acceptance, rules: entryRules, tenancy: () => database.parts?.tenancy })
   addAdmin(app, context)
   rules.addRoutes(app, context, { tenancy: () => database.parts?.tenancy, decoderRedaction: redaction })

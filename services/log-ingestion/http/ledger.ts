@@ -13,8 +13,8 @@ import { parametersOf, timeParameter } from './parameters.ts'
 
 export interface LedgerContext extends QueryContext {
   backlog: Backlog
-  /** Rows that the journal's running total and the database's counts disagree about. */
-  imbalanceRows: () => number
+  /** Rows that the journal's running total and the database's counts disagree about, as of now. */
+  imbalanceRows: () => Promise<number>
 }
 
 const rowsMax = 10_000
@@ -49,7 +49,7 @@ export function addLedger(app: FastifyInstance, context: LedgerContext): void {
     const { totals } = ledger
     const accounted = totals.stored + totals.quarantined + totals.duplicates + totals.damaged
     const missing = ledger.present === undefined ? 0n : totals.stored - totals.deleted - totals.expired - ledger.present
-    const imbalance = isForAll ? BigInt(context.imbalanceRows()) : 0n
+    const imbalance = isForAll ? BigInt(await context.imbalanceRows()) : 0n
     return {
       from: rfc3339(ledger.fromMs ?? fromMs ?? 0),
       to: rfc3339(toMs),

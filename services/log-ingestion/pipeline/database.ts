@@ -16,6 +16,7 @@ import { type Encoder, openEncoder } from '../store/columnar/encoder.ts'
 import { columnarSink } from '../store/columnar/sink.ts'
 import { openStore } from '../store/open-store.ts'
 import { throughPooler } from '../store/pooler.ts'
+import type { JournalBegin } from '../store/rewound.ts'
 import { attachLogsTable } from '../store/rows/logs-table.ts'
 import { openDailyPartitions, openPartitions, type Partitions } from '../store/rows/partitions.ts'
 import { rowsSink } from '../store/rows/sink.ts'
@@ -53,6 +54,7 @@ export interface DatabaseOptions {
   log: Logger
   registry: Registry
   metrics: IntakeMetrics
+  begin: JournalBegin
   onCommitted: WriterOptions['onCommitted']
   onCaughtUp: WriterOptions['onCaughtUp']
   acceptedRows: WriterOptions['acceptedRows']
@@ -113,6 +115,7 @@ export function openDatabase(o: DatabaseOptions): Database {
   let encoder: Encoder | undefined
   let store: (Store & { close(): Promise<void> }) | undefined
   let compactor: Compactor | undefined
+  let writer: Writer | undefined
   let replica: ReadReplica | undefined
   let replicaStore: typeof store
 
@@ -163,8 +166,10 @@ export function openDatabase(o: DatabaseOptions): Database {
     const sink = isColumnar
       ? columnarSink({ encoder, partitions })
       : rowsSink({ sql: writes, partitions, isChained: o.isChained })
-    const writer = await openWriter({
+    // One writer, whatever else of this has to be tried again.
+    writer ??= await openWriter({
       journal: o.journal,
+      begin: o.begin,
       replica: o.replica,
       sql: writes,
       sink,
@@ -281,7 +286,7 @@ export function openDatabase(o: DatabaseOptions): Database {
     async close(drainMs) {
       closing.abort()
       await connecting
-      await parts?.writer.close(drainMs)
+      await writer?.close(drainMs)
       // A database that is away must not keep us from stopping.
       if (parts?.writer.status().isHealthy) {
         const lastWord = o.onDrained(parts).catch(error => log.debug({ err: error }, 'the last word was not written'))

@@ -18,6 +18,8 @@ export interface Upkeep {
   addHealth(health: Health): void
   /** One round at once, for tests and for a stop that wants to leave nothing undone. */
   round(): Promise<void>
+  /** Counts of the journal and of the database, now; they are in `progress`. */
+  compare(): Promise<void>
   close(): Promise<void>
 }
 
@@ -137,6 +139,9 @@ export function startUpkeep(o: {
   return {
     addHealth: health => health.add('usage', usageHealth),
     round: run,
+    async compare() {
+      if (database.parts && !isClosed) await compare(database.parts)
+    },
     async close() {
       clearInterval(timer)
       clearInterval(hourTimer)

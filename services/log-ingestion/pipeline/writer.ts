@@ -24,6 +24,7 @@ import {
   type StoredRange,
   storedRange,
 } from '../store/commits.ts'
+import { type JournalBegin, noteRewound, rowsBeyond } from '../store/rewound.ts'
 import type { PendingRecord, Sink } from '../store/sink.ts'
 import type { IntakeMetrics } from './metrics.ts'
 
@@ -42,6 +43,8 @@ export interface WriterOptions {
   clock: Clock
   log: Logger
   metrics: IntakeMetrics
+  /** Undefined: nobody compares totals. */
+  begin?: JournalBegin
   /** Rows whose acceptance was told to their senders. */
   acceptedRows: () => bigint
   /** All of that many rows are committed, and all before the position; told when nothing is left to do. */
@@ -117,6 +120,7 @@ interface Queued extends PendingRecord {
 export async function openWriter(o: WriterOptions): Promise<Writer> {
   const { journal, sql, replica, clock, log, metrics } = o
   let stored: Map<string, StoredRange[]> = await loadCommitted(sql, replica)
+  if (o.begin) await noteSnapshot(o, stored, o.begin)
   /** What the database accounts for, to measure a hole before the first record that is read. */
   let rowsAccounted = await loadAccountedRows(sql, replica)
   const rowsMax = () => Math.max(o.batchRows, batchRowsMin)
@@ -419,6 +423,25 @@ export async function openWriter(o: WriterOptions): Promise<Writer> {
       await Promise.allSettled(inWork.map(entry => entry.committed))
     },
   }
+}
+
+/** Says so when the journal is older than what the database holds of it. */
+async function noteSnapshot(
+  { journal, sql, replica, log }: WriterOptions,
+  stored: ReadonlyMap<string, StoredRange[]>,
+  begin: JournalBegin,
+): Promise<void> {
+  const beyond = await rowsBeyond(stored, begin, async position => {
+    const [first] = (await journal.read(position, { bytesMax: 1 })).batches
+    return first && readRecord(first.payload).rowsBefore
+  })
+  if (beyond.size === 0) return
+  await noteRewound(sql, replica, beyond)
+  const rows = beyond.values().reduce((sum, count) => sum + count, 0n)
+  log.warn(
+    { rows: String(rows), segments: beyond.size },
+    'the data folder is older than the database: it came back from a snapshot. What was stored since then stays stored',
+  )
 }
 
 /** Before the next attempt, counted from 0: 100 ms, doubled each time, 10 s at most, a quarter more or less by chance so

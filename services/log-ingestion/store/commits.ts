@@ -64,11 +64,12 @@ export async function mergeCommitted(
   })
 }
 
-/** Rows of this replica that the database accounts for, whatever became of them. */
+/** Rows of this replica's journal that the database accounts for, whatever became of them; see rewound.ts. */
 export async function loadAccountedRows(sql: Sql, replica: string): Promise<bigint> {
   const [row] = await sql<{ rows: bigint }[]>`
-    select coalesce(sum(stored + quarantined + duplicates + damaged), 0)::int8 as rows
-    from purser_logs.ledger where replica = ${replica}::uuid`
+    select ((select coalesce(sum(stored + quarantined + duplicates + damaged), 0)
+             from purser_logs.ledger where replica = ${replica}::uuid)
+          - (select coalesce(sum(rows), 0) from purser_logs.rewound where replica = ${replica}::uuid))::int8 as rows`
   return row?.rows ?? 0n
 }
 

@@ -6,11 +6,14 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
 import { createLog } from '#platform/telemetry'
+import { loadSecret } from '#platform/tenancy/secret'
+import { mintToken } from '#platform/tenancy/token'
 import { systemClock } from '#platform/time'
 import { testDatabase } from '../../../test/kit/database.ts'
 import { pollUntil } from '../../../test/kit/poll.ts'
 import type { LedgerAnswer, ReceiptAnswer } from '../api.ts'
 import { drainJournal } from '../pipeline/drain.ts'
+import { startProcess } from './process.ts'
 import { batch, entry, startService, type TestService } from './start.ts'
 import { tcpProxy } from './tcp-proxy.ts'
 
@@ -111,6 +114,63 @@ describe('G33: one owner per journal; what it holds is stored once, whoever stor
     assert.equal(twice.length, 0)
   })
 
+  test('a second process on the same folder is refused, and names the first', async t => {
+    const s = await startService(t)
+    await sendThrees(s, 1, 'before')
+    const second = startProcess(t, {
+      env: {
+        LOG_INGESTION_SERVER_HOST: '127.0.0.1',
+        LOG_INGESTION_SERVER_PORT: '0',
+        LOG_INGESTION_DATA_DIR: s.dir,
+        LOG_INGESTION_DATABASE_URL: 'postgres://nobody@127.0.0.1:9/none',
+      },
+    })
+    assert.equal(await second.exited, 1)
+    const said = second.lines.map(line => JSON.stringify(line)).join()
+    assert.match(said, new RegExp(`has a writer already.*pid ${process.pid}`))
+    await sendThrees(s, 1, 'after')
+    await s.settled()
+    assert.equal(await countOf(s), 6n)
+  })
+
+  for (const [when, isSettled] of [
+    ['taken at rest', true],
+    ['taken under load', false],
+  ] as const)
+    test(`a folder restored from a snapshot ${when} neither loses nor repeats entries, and the counts agree`, async t => {
+      const database = await testDatabase(t)
+      const proxy = await tcpProxy(t, database.url)
+      const s = await startService(t, { databaseUrl: proxy.url })
+      await sendThrees(s, 2, 'stored')
+      await s.settled()
+      if (!isSettled) proxy.down()
+      await sendThrees(s, 3, 'in the snapshot')
+      if (isSettled) await s.settled()
+      const snapshot = await mkdtemp(join(tmpdir(), 'purser-snapshot-'))
+      t.after(() => rm(snapshot, { recursive: true, force: true }))
+      // As the device had it, without a stop: ranges may cross its end.
+      await cp(s.dir, snapshot, { recursive: true })
+      await sendThrees(s, 4, 'after the snapshot')
+      proxy.up()
+      await s.settled()
+      await s.restart()
+      await sendThrees(s, 2, 'in the next life')
+      await s.settled()
+      await s.stop()
+      await rm(s.dir, { recursive: true })
+      await cp(snapshot, s.dir, { recursive: true })
+      for (const name of ['restored', 'and again', 'and once more']) {
+        await s.restart()
+        await sendThrees(s, 2, name)
+        await s.settled()
+        const twice = await database.sql`select message from logs group by 1 having count(*) > 1`
+        assert.equal(twice.length, 0)
+        const ledger = (await (await s.get('/api/v1/ledger?present=true', await operator(s))).json()) as LedgerAnswer
+        assert.deepEqual([ledger.totals.present, ledger.difference], [String(await countOf(database)), '0'], name)
+      }
+      assert.equal(await countOf(database), 51n)
+    })
+
   test('journal drain stores what a lost replica left, once, however often it runs; a running one is refused', async t => {
     const database = await testDatabase(t)
     const s = await startService(t, { databaseUrl: database.url })
@@ -139,7 +199,18 @@ describe('G33: one owner per journal; what it holds is stored once, whoever stor
   })
 })
 
-async function countOf(s: TestService): Promise<bigint> {
+/** Who sees all tenants, and the comparison with the journal. */
+async function operator(s: TestService): Promise<Record<string, string>> {
+  const token = mintToken(await loadSecret({ dataDir: s.dir }), {
+    audience: 'log-ingestion',
+    role: 'operator',
+    subject: 'test',
+    clock: systemClock,
+  })
+  return { authorization: `Bearer ${token}`, 'x-api-key': '' }
+}
+
+async function countOf(s: Pick<TestService, 'sql'>): Promise<bigint> {
   const [row] = await s.sql<{ count: bigint }[]>`select count(*) as count from logs`
   return row?.count ?? 0n
 }
