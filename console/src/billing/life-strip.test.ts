@@ -21,6 +21,13 @@ test('stretches are cut to the span, and a kind we do not know is never shown as
   assert.equal(measuredWithin(stretches)(0, 80), 30)
 })
 
+test('under a plan that estimates, a gap is estimated up to ten minutes and not from there on', () => {
+  const parts = [part(0, 599_999, 'gap'), part(600_000, 1_200_000, 'gap'), part(1_200_000, 1_200_001, 'unmeasured')]
+  const kinds = (isEstimating: boolean) => stretchesOf(parts, 0, 2_000_000, isEstimating).map(({ kind }) => kind)
+  assert.deepEqual(kinds(true), ['estimated', 'unmeasured', 'unmeasured'])
+  assert.deepEqual(kinds(false), ['unmeasured', 'unmeasured', 'unmeasured'])
+})
+
 test('a gap of a second is seen in a strip of a month', () => {
   const month = 30 * 86_400_000
   const stretches = stretchesOf([part(0, 999_000, 'measured'), part(999_000, 1_000_000, 'unmeasured')], 0, month)

@@ -23,12 +23,24 @@ export interface Stretch {
   toMs: number
 }
 
-/** Parts in order, within a span. What this console does not know by name it shows as unmeasured. */
-export function stretchesOf(parts: readonly StripPart[], fromMs: number, toMs: number): Stretch[] {
+/** A plan that estimates does it for gaps shorter than this. Milliseconds. */
+const estimatedMsMax = 10 * 60_000
+
+/** Parts in order, within a span. `isEstimating`: the plan bills short gaps as if they had been measured. What this
+ *  console does not know by name it shows as unmeasured. */
+export function stretchesOf(
+  parts: readonly StripPart[],
+  fromMs: number,
+  toMs: number,
+  isEstimating = false,
+): Stretch[] {
   return parts.flatMap(({ from, to, kind }) => {
-    const [start, end] = [Math.max(fromMs, Date.parse(from)), Math.min(toMs, Date.parse(to))]
+    const [partFrom, partTo] = [Date.parse(from), Date.parse(to)]
+    const [start, end] = [Math.max(fromMs, partFrom), Math.min(toMs, partTo)]
     if (!(start < end)) return []
-    return [{ kind: stripKinds.find(one => one === kind) ?? 'unmeasured', fromMs: start, toMs: end }]
+    const isEstimated = isEstimating && kind === 'gap' && partTo - partFrom < estimatedMsMax
+    const known = stripKinds.find(one => one === kind) ?? 'unmeasured'
+    return [{ kind: isEstimated ? 'estimated' : known, fromMs: start, toMs: end }]
   })
 }
 

@@ -1,6 +1,6 @@
 import { useDeferredValue, useState } from 'react'
 import type { Customer, Spend } from '../../api/billaged.ts'
-import { useCustomers, useSpends } from '../../billing/use-spends.ts'
+import { spendsMax, useCustomers, useSpends } from '../../billing/use-spends.ts'
 import { Empty } from '../../parts/empty.tsx'
 import { Loaded, Panel } from '../../parts/panel.tsx'
 import { Link } from '../../router/navigation.tsx'
@@ -51,14 +51,24 @@ export function CustomersTab() {
                 </tr>
               </thead>
               <tbody>
-                {shown.map(customer => (
-                  <Row key={customer.id} customer={customer} spend={byCustomer.get(customer.id)} />
+                {shown.map((customer, i) => (
+                  <Row
+                    key={customer.id}
+                    customer={customer}
+                    spend={byCustomer.get(customer.id)}
+                    waiting={i < spendsMax ? '…' : '–'}
+                  />
                 ))}
               </tbody>
             </table>
           )
         }
       </Loaded>
+      {shown.length > spendsMax && (
+        <p className="panel-note quiet">
+          Money moves for the first {spendsMax} shown. Type a part of a name to see others.
+        </p>
+      )}
       {customers.data?.nextCursor && (
         <p className="panel-note quiet">
           The first {formatCount(all.length)}. <code>billaged usage CUSTOMER</code> and the address of a customer's page
@@ -69,7 +79,14 @@ export function CustomersTab() {
   )
 }
 
-function Row({ customer, spend }: { customer: Customer; spend: Spend | undefined }) {
+interface RowProps {
+  customer: Customer
+  spend: Spend | undefined
+  /** What stands where nothing is known: on its way, or not asked for. */
+  waiting: string
+}
+
+function Row({ customer, spend, waiting }: RowProps) {
   const money = (nano: string) => (
     <td className="number" title={formatMoneyExact(nanoFrom(nano), customer.currency)}>
       {formatMoney(nanoFrom(nano), customer.currency)}
@@ -93,9 +110,9 @@ function Row({ customer, spend }: { customer: Customer; spend: Spend | undefined
         )}
       </td>
       <td className="number c-lg">{formatCount(customer.vms)}</td>
-      {spend ? money(spend.totalNano) : <td className="number quiet">…</td>}
+      {spend ? money(spend.totalNano) : <td className="number quiet">{waiting}</td>}
       <td className="number c-sm">
-        {spend ? formatMoney(nanoFrom(spend.forecastNano), spend.currency) : <span className="quiet">…</span>}
+        {spend ? formatMoney(nanoFrom(spend.forecastNano), spend.currency) : <span className="quiet">{waiting}</span>}
       </td>
       <td className="c-md budget-cell">
         {spend && <SpendBar spend={spend} />}

@@ -66,7 +66,8 @@ function Arithmetic({
   price: unknown
   plan: Explanation['plan']
 }) {
-  const unit = line.meter ? unitOfMeter(line.meter) : ''
+  // Invoices of an earlier version do not say it.
+  const unit = line.unit ?? (line.meter ? unitOfMeter(line.meter) : '')
   const amount = nanoFrom(line.amountNano)
   const billed = nanoFrom(line.billedNano)
   return (
@@ -150,7 +151,7 @@ function Vms({ explained, invoiceId, zone }: { explained: Explanation; invoiceId
   const [open, setOpen] = useState<string | null>(null)
   const { line, plan } = explained
   const meter = line.meter ?? ''
-  const unit = unitOfMeter(meter)
+  const unit = line.unit ?? unitOfMeter(meter)
   const vms = explained.vms ?? []
   const hours = vms.reduce((sum, vm) => sum + vm.hours, 0)
   return (
@@ -203,14 +204,15 @@ function Vms({ explained, invoiceId, zone }: { explained: Explanation; invoiceId
 
 type ExplainedVm = NonNullable<Explanation['vms']>[number]
 
-function notBilled({ notBilled: left, estimatedNs }: ExplainedVm, policy: string): string {
+function notBilled({ notBilled: left, estimatedNs, rules }: ExplainedVm, policy: string): string {
   const ms = (ns: string) => Number(BigInt(ns) / 1_000_000n)
   const parts = [
     ms(left.unmeasuredNs) > 0 ? `${formatDuration(ms(left.unmeasuredNs))} unmeasured` : '',
     ms(left.hostDownNs) > 0 ? `${formatDuration(ms(left.hostDownNs))} host down` : '',
+    ms(left.disputedNs) > 0 ? `${formatDuration(ms(left.disputedNs))} disputed` : '',
     ms(estimatedNs) > 0 ? `${formatDuration(ms(estimatedNs))} estimated` : '',
   ].filter(part => part !== '')
-  return parts.length === 0 ? '–' : `${parts.join(', ')} (policy ${policy})`
+  return parts.length === 0 ? '–' : `${parts.join(', ')} (${[...rules, `policy ${policy}`].join('; ')})`
 }
 
 /** Hours listed with their digests; the bars above show all. */

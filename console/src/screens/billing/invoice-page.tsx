@@ -207,7 +207,7 @@ function Lines({ invoice, onExplain, open }: { invoice: Invoice; onExplain: (lin
               )}
             </td>
             <td className="number quiet c-sm" title={line.meter ? line.quantity : undefined}>
-              {line.meter && formatQuantity(line.quantity, unitOfMeter(line.meter), line.meter)}
+              {line.meter && formatQuantity(line.quantity, line.unit ?? unitOfMeter(line.meter), line.meter)}
             </td>
             <td className="number" title={formatMoneyExact(nanoFrom(line.amountNano), invoice.currency)}>
               {formatMoney(nanoFrom(line.amountNano), invoice.currency)}

@@ -1,5 +1,5 @@
 import { getCustomer, getTimeline, getUsage, getVm, type VmDetail } from '../../api/billaged.ts'
-import { measuredWithin, type Stretch, stretchesOf } from '../../billing/life-strip.ts'
+import { measuredWithin, stretchesOf } from '../../billing/life-strip.ts'
 import { meterLabel } from '../../billing/meters.ts'
 import { type BillingPeriod, periodOf, recentPeriods, runningPeriod } from '../../billing/periods.ts'
 import { vmTable } from '../../billing/series.ts'
@@ -19,7 +19,7 @@ import { formatClock, formatDayMinute, formatMoment } from '../../units/time.ts'
 import { PeriodSelect } from './customer-page.tsx'
 import { LifeStrip } from './life-strip.tsx'
 
-const utc = { timeZone: 'UTC', anchorDay: 1, intervalMonths: 1, name: null }
+const utc = { timeZone: 'UTC', anchorDay: 1, name: null }
 const totalsShown: readonly (readonly [string, string])[] = [
   ['vm_cpu', 'ns'],
   ['vm_memory', 'byte-ns'],
@@ -37,8 +37,10 @@ export function VmPage({ route }: { route: BillingRoute }) {
   const found = useResource(`customer ${id}`, signal => getCustomer(id, signal))
   const customer = found.data ?? utc
   const nowMs = Date.now()
-  const period = periodOf(customer, route.period, nowMs)
-  const running = runningPeriod(customer, nowMs)
+  // A month at a time, also of longer periods: hour by hour a quarter is more than one answer holds.
+  const cycle = { anchorDay: customer.anchorDay, intervalMonths: 1 }
+  const period = periodOf(cycle, route.period, nowMs)
+  const running = runningPeriod(cycle, nowMs)
   return (
     <>
       <nav className="crumbs" aria-label="Where this is">
@@ -54,7 +56,7 @@ export function VmPage({ route }: { route: BillingRoute }) {
           <span className="quiet">times in {customer.timeZone}</span>
           <div className="screen-actions">
             <PeriodSelect
-              periods={recentPeriods(customer, 12, nowMs)}
+              periods={recentPeriods(cycle, 12, nowMs)}
               period={period}
               onChange={key => navigate({ ...route, period: key === running.key ? '' : key })}
             />
@@ -86,19 +88,14 @@ function Vm({ customerId, vm, period, zone, isRunning }: VmProps) {
   const key = `${customerId} ${vm} ${from}`
   const everyMs = isRunning ? 10_000 : 0
   const detail = useResource(`vm ${key}`, signal => getVm(customerId, vm, { from, to }, signal), everyMs)
-  const timeline = useResource(
-    `timeline ${key}`,
-    async signal => {
-      const { strip, asOf } = await getTimeline(customerId, vm, { from, to }, signal)
-      return { stretches: stretchesOf(strip, Date.parse(from), Date.parse(to)), asOf }
-    },
-    everyMs,
-  )
+  const timeline = useResource(`timeline ${key}`, signal => getTimeline(customerId, vm, { from, to }, signal), everyMs)
   const hours = useResource(
     `vm hours ${key}`,
     signal => getUsage(customerId, { from, to: endOf(period), by: 'hour', vm }, signal),
     isRunning ? 60_000 : 0,
   )
+  const isEstimating = hours.data !== null && hours.data.ledger.estimatedNs !== '0'
+  const stretches = timeline.data && stretchesOf(timeline.data.strip, Date.parse(from), Date.parse(to), isEstimating)
   return (
     <>
       <Panel
@@ -127,17 +124,14 @@ function Vm({ customerId, vm, period, zone, isRunning }: VmProps) {
       </Panel>
       <Panel title="Life" aside="how each moment is known" testId="life">
         <Loaded resource={timeline} skeleton={<SkeletonRows rows={3} />}>
-          {({ stretches, asOf }) => <LifeStrip stretches={stretches} period={period} asOf={asOf} zone={zone} />}
+          {({ asOf }) => <LifeStrip stretches={stretches ?? []} period={period} asOf={asOf} zone={zone} />}
         </Loaded>
       </Panel>
       <div className="vm-charts">
         <Loaded resource={hours} skeleton={<SkeletonRows rows={6} />}>
-          {({ rows }) => (
-            <Charts
-              table={vmTable(rows, measuredWithin(timeline.data?.stretches ?? []))}
-              stretches={timeline.data?.stretches}
-            />
-          )}
+          {({ rows }) =>
+            stretches ? <Charts table={vmTable(rows, measuredWithin(stretches))} /> : <SkeletonRows rows={6} />
+          }
         </Loaded>
       </div>
       <div className="customer-pair">
@@ -169,8 +163,7 @@ const networkSeries: readonly ChartSeries[] = [
   { key: 'sent', label: 'Sent', color: 'var(--chart-4)', isMirrored: true },
 ]
 
-function Charts({ table, stretches }: { table: SeriesTable; stretches: readonly Stretch[] | undefined }) {
-  if (stretches === undefined) return <SkeletonRows rows={6} />
+function Charts({ table }: { table: SeriesTable }) {
   if (table.times.length < 2)
     return (
       <section className="panel">
