@@ -74,7 +74,6 @@ import { type SyslogListeners, startSyslog } from './syslog/listeners.ts'
 const headerBytesMax = 16 * 1024
 /** Longer than the idle time of usual load balancers, so that it is they who close. */
 const keepAliveMs = 75_000
-const heartbeatEveryMs = 15_000
 /** A start is useful before the database is: after this long it is reported ready as it is. */
 const databaseWaitMs = 10_000
 
@@ -147,7 +146,13 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
   const progress = createProgress({ clock })
   const hub = createTailHub({
     journal,
+    replica,
+    placeKey: deriveKey(secret, 'tail place'),
     log,
+    end: () => ({ ...journal.end, rows: acceptance.rows }),
+    stored: () =>
+      rules.isReady && database.parts ? { sql: database.parts.reads, store: database.parts.store } : undefined,
+    redis,
     view: tenant => visibility.view(tenant),
     onDropped: rows => metrics.tailDropped(rows),
   })
@@ -183,7 +188,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
       onAccepted(accepted, header) {
         progress.accepted(accepted.rows, accepted.receivedUs)
         backlog.accepted(accepted, header)
-        if (header.isSetAside !== true) hub.publish(accepted, header.tenant)
+        hub.publish(accepted, header.tenant)
       },
     }),
   )
@@ -489,9 +494,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
   addNotices(app, { access, clock, redaction, faults: () => people.open?.faults })
   addSignIn(app, { clock, people: () => people.open, isRegistrationOpen: () => current.registration === 'open' })
 
-  const heartbeat = setInterval(() => hub.heartbeat(), heartbeatEveryMs)
-  heartbeat.unref()
-  parts.onClose('heartbeat', async () => clearInterval(heartbeat))
+  parts.onClose('tails', async () => hub.close())
   const url = await listen(app, {
     host: config.serverHost,
     port: config.serverPort,

@@ -75,10 +75,13 @@ export async function streamTail(
   buffered.flowInto(responseSink(response))
 }
 
+/** Longer than any id of ours. */
+const lastSeenMax = 4_096
+
 function lastSeen(request: FastifyRequest, parameter: string | undefined): string | undefined {
   const header = request.headers['last-event-id']
   const id = typeof header === 'string' && header !== '' ? header : parameter
-  return id === undefined || id === '' ? undefined : id.slice(0, 200)
+  return id === undefined || id === '' ? undefined : id.slice(0, lastSeenMax)
 }
 
 /** Holds the first words until the answer's head is out: a refusal must still be possible until then. */
@@ -134,13 +137,13 @@ function socketSink(socket: WebSocket): TailSink {
 }
 
 const sseFormat: TailFormat = {
-  entry: item => `id: ${item.place}\nevent: log\ndata: ${dataOf(item)}\n\n`,
+  entry: (item, id) => `id: ${id}\nevent: log\ndata: ${dataOf(item)}\n\n`,
   gap: dropped => `event: gap\ndata: {"dropped":${dropped}}\n\n`,
   heartbeat: () => 'event: heartbeat\ndata: {}\n\n',
 }
 
 const socketFormat: TailFormat = {
-  entry: item => `{"event":"log","id":"${item.place}","data":${dataOf(item)}}`,
+  entry: (item, id) => `{"event":"log","id":"${id}","data":${dataOf(item)}}`,
   gap: dropped => `{"event":"gap","data":{"dropped":${dropped}}}`,
   heartbeat: () => '{"event":"heartbeat","data":{}}',
 }

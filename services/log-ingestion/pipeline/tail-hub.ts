@@ -1,36 +1,53 @@
 // Live tails: entries go to whoever listens right after their disk ack, in the order of acceptance.
 //
-//   resuming ──▶ live ──▶ ended      resuming: read from the journal behind the last entry seen, at the reader's own pace
-//       └───────────────▶ ended      live: a reader slower than the log fills its buffer and then loses entries; it is told
+//   resuming ──▶ live ──▶ ended      resuming: read behind the last entry seen, at the reader's own pace: from the journal, or
+//       └───────────────▶ ended      where it has let go from the store up to where the journal begins
+//                                    live: a reader slower than the log fills its buffer and then loses entries; it is told
 //                                    how many, at the place where they are missing; nobody else waits for it
 //
 // From resuming to live nothing is lost or repeated: what is accepted while the journal is read is read there as well, and
 // what was read there is recognised by its position when it is published.
+//
+// Entries of other replicas come from the store after their commit, at the reader's pace; by Redis before it, where they
+// join on to what the reader has seen (tail-relay.ts). Each event's id says how much of every replica was seen.
 
 import { comparePositions, type Journal, type JournalPosition } from '#platform/journal'
 import type { Logger } from '#platform/telemetry'
 import { type Level, levelAt } from '../level.ts'
 import { type Candidate, compile } from '../query/evaluate.ts'
 import type { Query } from '../query/query.ts'
-import { RowWalk, readRecord } from '../record.ts'
+import { type LogRecord, RowWalk, readRecord } from '../record.ts'
+import type { SharedRedis } from '../redis.ts'
+import { compareRowPlaces, loadHeads, loadOffset, type RowPlace } from '../store/batches.ts'
 import { idMin, type StoredEntry } from '../store/store.ts'
 import type { View } from '../store/visibility.ts'
 import type { Accepted } from './acceptance.ts'
+import {
+  formatOthers,
+  formatOwn,
+  type OwnPlace,
+  openPlaces,
+  othersMax,
+  type SeenPlaces,
+  sealPlaces,
+} from './tail-place.ts'
+import { createTailRelay, type Relayed } from './tail-relay.ts'
+import { readStored, type Stored } from './tail-stored.ts'
 
-/** One entry as tails see it, with its place in the journal: the table's id is drawn at the commit. */
+/** One entry as tails see it: the table's id is drawn at the commit. */
 export interface TailItem {
-  place: string
   seconds: number
   nanos: number
   service: string
-  level: Level
+  level: Level | string
   message: string
   metadata: string | null
 }
 
 /** How a kind of reader is told. */
 export interface TailFormat {
-  entry(item: TailItem): string
+  /** `id`: what to come back with. */
+  entry(item: TailItem, id: string): string
   /** Null: nobody can say how many. */
   gap(dropped: number | null): string
   heartbeat(): string
@@ -45,8 +62,8 @@ export interface TailSink {
 }
 
 export interface TailHub {
-  /** The function ends it. Undefined when this key, or the replica, has too many. `after` is the place of the last entry
-   *  the reader has seen. */
+  /** The function ends it. Undefined when this key, or the replica, has too many. `after` is the id of the last event the
+   *  reader has seen. */
   subscribe(o: {
     tenant: string
     key: string
@@ -55,34 +72,58 @@ export interface TailHub {
     sink: TailSink
     after?: string
   }): (() => void) | undefined
+  /** Each record, in order; those whose rows are no entries too. */
   publish(accepted: Accepted, tenant: string): void
-  heartbeat(): void
   readonly count: number
+  close(): void
 }
 
 const tailsMax = 100
 const tailsPerKeyMax = 10
 const bufferBytesMax = 1024 * 1024
-/** While resuming, the reader is waited for instead of being left behind. */
+/** While it is read for, the reader is waited for instead of being left behind. */
 const resumeBufferBytes = 256 * 1024
+const heartbeatEveryMs = 15_000
+/** How long after its commit an entry of another replica may take without Redis. */
+const followEveryMs = 500
+/** Records of other replicas that may still be needed: by tails that read from the store just now. */
+const ringBytesMax = 8 * 1024 * 1024
 
 interface Subscriber {
   tenant: string
   key: string
+  query: Query
   matches: (entry: Candidate) => boolean
   format: TailFormat
   sink: TailSink
   dropped: number
-  isEnded: boolean
+  ended: AbortController
   /** Undefined: live. */
   resuming: { isBehind: boolean } | undefined
   /** Published records before it were read from the journal already. */
   from: JournalPosition | undefined
+  /** Behind what it has seen, of this replica and of each other. */
+  own: OwnPlace
+  others: Map<string, RowPlace>
+  othersText: string
+  /** False: from now on, once it is known how far others are. */
+  areOthersKnown: boolean
+  /** It may have missed something of the others by then. */
+  cameBack: boolean
+  isFollowing: boolean
 }
 
 export function createTailHub(o: {
   journal: Journal
+  replica: string
+  /** Seals the ids of events; the same on all replicas. */
+  placeKey: Buffer
   log: Logger
+  /** Behind the last row accepted. */
+  end: () => OwnPlace
+  /** Undefined until the database was there once. */
+  stored: () => Stored | undefined
+  redis?: SharedRedis | undefined
   /** What deletions and retention leave to be seen, now. */
   view: (tenant: string) => View
   onDropped: (rows: number) => void
@@ -95,6 +136,8 @@ export function createTailHub(o: {
     subscriber.dropped = 0
   }
 
+  const tellUnknownGap = ({ sink, format }: Subscriber) => sink.write(format.gap(null))
+
   const send = (subscriber: Subscriber, event: string) => {
     if (subscriber.sink.bufferedBytes() + event.length > bufferBytesMax) {
       subscriber.dropped++
@@ -105,44 +148,252 @@ export function createTailHub(o: {
     subscriber.sink.write(event)
   }
 
-  /** From the journal until nothing is left there; then live, in the same turn of the event loop. */
-  const resume = async (subscriber: Subscriber, state: { isBehind: boolean }, after: Place) => {
-    let at: JournalPosition = { segment: after.segment, offset: after.offset }
-    let rowsBefore: bigint | undefined
-    for (let isFirst = true; !subscriber.isEnded; isFirst = false) {
+  /** The reader is waited for: this entry can be read again, it need not be dropped. */
+  const sendPatiently = async (subscriber: Subscriber, event: string) => {
+    tellGap(subscriber)
+    subscriber.sink.write(event)
+    if (subscriber.sink.bufferedBytes() > resumeBufferBytes) await subscriber.sink.drained()
+  }
+
+  const isEnded = (subscriber: Subscriber) => subscriber.ended.signal.aborted
+  const idOf = (own: OwnPlace, others: string) => sealPlaces(o.placeKey, formatOwn(o.replica, own) + others)
+
+  /** Behind the last row that was published; journal and count agree here, whatever is on its way. */
+  let published: OwnPlace | undefined
+  const end = (): OwnPlace => published ?? o.end()
+
+  const sawOther = (subscriber: Subscriber, replica: string, place: RowPlace) => {
+    subscriber.others.set(replica, place)
+    subscriber.othersText = formatOthers(subscriber.others)
+  }
+
+  // Coming back
+
+  const resume = async (subscriber: Subscriber, state: { isBehind: boolean }, seen: SeenPlaces) => {
+    let at = await takeUp(subscriber, seen)
+    if (!at) tellUnknownGap(subscriber)
+    // What this replica accepts from now on can be shown.
+    at ??= subscriber.own
+    while (!isEnded(subscriber)) {
+      const missing = await resumeFromJournal(subscriber, state, at)
+      if (!missing || isEnded(subscriber)) return
+      const reached = await resumeFromStore(subscriber, at)
+      if (!reached) {
+        // Neither journal nor store: damaged.
+        tellUnknownGap(subscriber)
+        at = missing
+      } else at = reached
+    }
+  }
+
+  /** Answers this replica's place; undefined when something is missing that nobody can count. */
+  const takeUp = async (subscriber: Subscriber, seen: SeenPlaces): Promise<OwnPlace | undefined> => {
+    if (seen.others && seen.others.size < othersMax) {
+      for (const [replica, place] of seen.others) if (replica !== o.replica) sawOther(subscriber, replica, place)
+      if (seen.replica !== o.replica) sawOther(subscriber, seen.replica, seen.own)
+      // Those that are not named had stored nothing: all of theirs is new.
+      subscriber.areOthersKnown = true
+      subscriber.othersText = formatOthers(subscriber.others)
+    }
+    if (seen.replica === o.replica) return seen.own
+    const stored = o.stored()
+    if (!seen.others || !stored) return undefined
+    const mine = seen.others.get(o.replica)
+    if (!mine) return { segment: firstSegment, rows: 0n, offset: 0 }
+    return { ...mine, offset: (await loadOffset(stored.sql, o.replica, mine)) ?? 0 }
+  }
+
+  /** Until nothing is left there; then live, in the same turn of the event loop. Answers where it goes on when what comes
+   *  next is not there. */
+  const resumeFromJournal = async (
+    subscriber: Subscriber,
+    state: { isBehind: boolean },
+    from: OwnPlace,
+  ): Promise<OwnPlace | undefined> => {
+    let at: JournalPosition = { segment: from.segment, offset: from.offset }
+    let { rows } = from
+    for (let isFirst = true; !isEnded(subscriber); isFirst = false) {
       state.isBehind = false
-      const { batches, next } = await o.journal.read(at)
-      if (subscriber.isEnded) return
-      const [first] = batches
-      // The place itself must still be there to be sure that nothing is missing behind it.
-      const isThere = first?.segment === after.segment && first.from === after.offset
-      if (isFirst && !isThere) subscriber.sink.write(subscriber.format.gap(null))
-      if (!first && !state.isBehind) {
-        subscriber.from = at
+      const read = await o.journal.read(at).catch(error => {
+        // The folder was replaced by an older one.
+        if (error instanceof RangeError) return undefined
+        throw error
+      })
+      if (isEnded(subscriber)) return undefined
+      if (!read) return end()
+      const { batches, next } = read
+      if (batches.length === 0 && !state.isBehind) {
+        // All that was accepted has been read, or has gone.
+        if (rows < end().rows) return { segment: next.segment, offset: next.offset, rows: end().rows }
+        subscriber.own = { segment: next.segment, offset: next.offset, rows }
+        subscriber.from = next
         subscriber.resuming = undefined
-        return
+        return undefined
       }
       for (const batch of batches) {
         const record = readRecord(batch.payload)
-        if (rowsBefore !== undefined && record.rowsBefore !== rowsBefore)
-          subscriber.sink.write(subscriber.format.gap(null))
-        rowsBefore = record.rowsBefore + BigInt(record.rows)
-        if (record.tenant !== subscriber.tenant || record.isSetAside) continue
-        const seen = isFirst && isThere && batch === first ? after.row : -1
-        const walk = new RowWalk(record)
-        const view = o.view(subscriber.tenant)
-        for (let row = 0; walk.next(); row++) {
-          if (row <= seen) continue
-          const item = itemOf(walk, `${batch.segment}:${batch.from}:${row}`)
-          if (!subscriber.matches(item) || !isVisible(view, item, record.receivedUs)) continue
-          subscriber.sink.write(subscriber.format.entry(item))
-          if (subscriber.sink.bufferedBytes() > resumeBufferBytes) await subscriber.sink.drained()
-          if (subscriber.isEnded) return
+        // What is missing before it may be in the store.
+        if (record.rowsBefore > rows) {
+          if (isFirst) return { segment: batch.segment, rows: record.rowsBefore, offset: batch.from }
+          tellUnknownGap(subscriber)
         }
+        const behind = record.rowsBefore + BigInt(record.rows)
+        if (record.tenant === subscriber.tenant && !record.isSetAside) {
+          const walk = new RowWalk(record)
+          const view = o.view(subscriber.tenant)
+          for (let row = record.rowsBefore + 1n; walk.next(); row++) {
+            if (row <= rows) continue
+            const item = itemOf(walk)
+            if (!subscriber.matches(item) || !isVisible(view, item, record.receivedUs)) continue
+            subscriber.own = { segment: batch.segment, rows: row, offset: batch.from }
+            await sendPatiently(subscriber, subscriber.format.entry(item, idOf(subscriber.own, subscriber.othersText)))
+            if (isEnded(subscriber)) return undefined
+          }
+        }
+        if (behind > rows) rows = behind
+        subscriber.own = { segment: batch.segment, rows, offset: batch.to }
       }
       at = next
     }
+    return undefined
   }
+
+  /** Up to the end of what is stored; undefined when nothing there comes behind the place. */
+  const resumeFromStore = async (subscriber: Subscriber, after: OwnPlace): Promise<OwnPlace | undefined> => {
+    const stored = o.stored()
+    if (!stored) return undefined
+    let reached: OwnPlace | undefined
+    const { tenant, query, ended } = subscriber
+    for await (const piece of readStored(stored, { replica: o.replica, tenant, query, after, signal: ended.signal })) {
+      for (const { entry, rows } of piece.entries) {
+        subscriber.own = { ...piece.behind, rows }
+        await sendPatiently(
+          subscriber,
+          subscriber.format.entry(itemOfStored(entry), idOf(subscriber.own, subscriber.othersText)),
+        )
+        if (isEnded(subscriber)) return undefined
+      }
+      reached = piece.behind
+      subscriber.own = reached
+    }
+    return reached
+  }
+
+  // Others
+
+  /** Records by Redis, newest last. */
+  let ring: Relayed[] = []
+  let ringBytes = 0
+
+  /** Shows it when it joins on exactly to what the reader has seen of that replica. */
+  const take = (subscriber: Subscriber, { replica, segment, before, record }: Relayed) => {
+    const seen = subscriber.others.get(replica)
+    const behind = { segment, rows: record.rowsBefore + BigInt(record.rows) }
+    if (!seen || compareRowPlaces(seen, behind) >= 0) return
+    // Totals run on from segment to segment; a place in a later one is behind this record, which was ruled out above.
+    const joinsOn = (before && compareRowPlaces(seen, before) >= 0) || seen.rows >= record.rowsBefore
+    if (!joinsOn) return
+    if (!record.isSetAside) showRecord(subscriber, replica, record, segment, seen)
+    sawOther(subscriber, replica, behind)
+  }
+
+  const showRecord = (subscriber: Subscriber, replica: string, record: LogRecord, segment: string, seen: RowPlace) => {
+    const walk = new RowWalk(record)
+    const view = o.view(subscriber.tenant)
+    for (let rows = record.rowsBefore + 1n; walk.next(); rows++) {
+      if (compareRowPlaces({ segment, rows }, seen) <= 0) continue
+      const item = itemOf(walk)
+      if (!subscriber.matches(item) || !isVisible(view, item, record.receivedUs)) continue
+      sawOther(subscriber, replica, { segment, rows })
+      send(subscriber, subscriber.format.entry(item, idOf(subscriber.own, subscriber.othersText)))
+    }
+  }
+
+  const relay = o.redis
+    ? createTailRelay({
+        redis: o.redis,
+        replica: o.replica,
+        now: () => performance.now(),
+        onRecord(relayed) {
+          ring.push(relayed)
+          ringBytes += relayed.bytes
+          if (ringBytes > ringBytesMax) {
+            const half = ring.slice(Math.ceil(ring.length / 2))
+            ringBytes = half.reduce((sum, { bytes }) => sum + bytes, 0)
+            ring = half
+          }
+          for (const subscriber of subscribers)
+            if (!subscriber.isFollowing && subscriber.tenant === relayed.record.tenant) take(subscriber, relayed)
+        },
+      })
+    : undefined
+
+  /** What the others have stored since, one replica after the other. */
+  const follow = async (subscriber: Subscriber, stored: Stored, heads: ReadonlyMap<string, RowPlace>) => {
+    const { tenant, query, ended } = subscriber
+    for (const [replica, head] of heads) {
+      const after = subscriber.others.get(replica)
+      if (after && compareRowPlaces(after, head) >= 0) continue
+      for await (const piece of readStored(stored, { replica, tenant, query, after, signal: ended.signal })) {
+        for (const { entry, rows } of piece.entries) {
+          sawOther(subscriber, replica, { segment: piece.behind.segment, rows })
+          await sendPatiently(
+            subscriber,
+            subscriber.format.entry(itemOfStored(entry), idOf(subscriber.own, subscriber.othersText)),
+          )
+          if (isEnded(subscriber)) return
+        }
+        sawOther(subscriber, replica, { segment: piece.behind.segment, rows: piece.behind.rows })
+      }
+    }
+  }
+
+  let isPolling = false
+  const poll = async () => {
+    const stored = o.stored()
+    if (!stored || subscribers.size === 0 || isPolling) return
+    isPolling = true
+    try {
+      const heads = await loadHeads(stored.sql)
+      heads.delete(o.replica)
+      for (const subscriber of subscribers) {
+        if (subscriber.isFollowing) continue
+        if (!subscriber.areOthersKnown) {
+          subscriber.areOthersKnown = true
+          if (subscriber.cameBack && heads.size > 0) tellUnknownGap(subscriber)
+          subscriber.others = new Map(heads)
+          subscriber.othersText = formatOthers(heads)
+          continue
+        }
+        subscriber.isFollowing = true
+        void follow(subscriber, stored, heads)
+          .catch(error => {
+            if (!isEnded(subscriber))
+              o.log.debug({ err: error }, 'a tail does not see other replicas yet; trying again')
+          })
+          .finally(() => {
+            subscriber.isFollowing = false
+            for (const relayed of ring)
+              if (!isEnded(subscriber) && relayed.record.tenant === subscriber.tenant) take(subscriber, relayed)
+          })
+      }
+    } catch (error) {
+      o.log.debug({ err: error }, 'tails do not see other replicas yet; trying again')
+    } finally {
+      isPolling = false
+    }
+  }
+  const polling = setInterval(() => void poll(), followEveryMs)
+  polling.unref()
+
+  const heartbeats = setInterval(() => {
+    for (const subscriber of subscribers) {
+      if (subscriber.sink.bufferedBytes() >= bufferBytesMax) continue
+      tellGap(subscriber)
+      subscriber.sink.write(subscriber.format.heartbeat())
+    }
+  }, heartbeatEveryMs)
+  heartbeats.unref()
 
   return {
     subscribe({ tenant, key, query, format, sink, after }) {
@@ -151,90 +402,114 @@ export function createTailHub(o: {
       const subscriber: Subscriber = {
         tenant,
         key,
+        query,
         matches: compile(query),
         format,
         sink,
         dropped: 0,
-        isEnded: false,
+        ended: new AbortController(),
         resuming: undefined,
         from: undefined,
+        own: end(),
+        others: new Map(),
+        othersText: '',
+        areOthersKnown: false,
+        cameBack: after !== undefined,
+        isFollowing: false,
       }
       subscribers.add(subscriber)
-      const place = after === undefined ? undefined : placeOf(after)
-      if (after !== undefined && !place) sink.write(format.gap(null))
-      if (place) {
+      const seen = after === undefined ? undefined : openPlaces(o.placeKey, after)
+      if (after !== undefined && !seen) tellUnknownGap(subscriber)
+      if (seen) {
         const state = { isBehind: false }
         subscriber.resuming = state
-        resume(subscriber, state, place).catch(error => {
-          if (subscriber.isEnded) return
-          // A RangeError: the place is of a journal that was replaced.
-          if (!(error instanceof RangeError)) o.log.warn({ err: error }, 'a tail could not be resumed; it goes on live')
-          sink.write(format.gap(null))
-          subscriber.resuming = undefined
-        })
-      }
+        // Until it is known whose places these are, nobody else may say where the others are.
+        subscriber.isFollowing = true
+        resume(subscriber, state, seen)
+          .catch(error => {
+            if (isEnded(subscriber)) return
+            o.log.warn({ err: error }, 'a tail could not be resumed; it goes on live')
+            tellUnknownGap(subscriber)
+            subscriber.own = end()
+            subscriber.resuming = undefined
+          })
+          .finally(() => {
+            subscriber.isFollowing = false
+            void poll()
+          })
+      } else void poll()
+      const stopListening = relay?.listen(tenant)
       return () => {
-        subscriber.isEnded = true
+        subscriber.ended.abort()
         subscribers.delete(subscriber)
+        stopListening?.()
+        if (subscribers.size === 0) {
+          ring = []
+          ringBytes = 0
+        }
       }
     },
 
     publish(accepted, tenant) {
+      relay?.accepted(accepted, tenant)
+      published = placeBehind(accepted)
       if (subscribers.size === 0) return
       const position = { segment: accepted.segment, offset: accepted.from }
       const listening: Subscriber[] = []
       for (const subscriber of subscribers) {
         if (subscriber.resuming) subscriber.resuming.isBehind = true
-        else if (subscriber.tenant === tenant) {
+        else {
           if (subscriber.from && comparePositions(position, subscriber.from) < 0) continue
           subscriber.from = undefined
           listening.push(subscriber)
         }
       }
       if (listening.length === 0) return
-      const walk = new RowWalk(readRecord(accepted.payload))
-      const texts = new Map<TailFormat, string>()
-      const view = o.view(tenant)
-      for (let row = 0; walk.next(); row++) {
-        const item = itemOf(walk, `${accepted.segment}:${accepted.from}:${row}`)
-        if (!isVisible(view, item, accepted.receivedUs)) continue
-        texts.clear()
-        for (const subscriber of listening) {
-          if (!subscriber.matches(item)) continue
-          const { format } = subscriber
-          const text = texts.get(format) ?? format.entry(item)
-          texts.set(format, text)
-          send(subscriber, text)
+      const record = readRecord(accepted.payload)
+      const ours = record.isSetAside ? [] : listening.filter(subscriber => subscriber.tenant === tenant)
+      const { segment, from: offset } = accepted
+      if (ours.length > 0) {
+        const walk = new RowWalk(record)
+        /** Of one format, and one state of the others: what most readers share. */
+        const texts = new Map<TailFormat, { others: string; text: string }>()
+        const view = o.view(tenant)
+        for (let rows = record.rowsBefore + 1n; walk.next(); rows++) {
+          const item = itemOf(walk)
+          if (!isVisible(view, item, accepted.receivedUs)) continue
+          texts.clear()
+          for (const subscriber of ours) {
+            if (!subscriber.matches(item)) continue
+            const { format, othersText: others } = subscriber
+            const known = texts.get(format)
+            const text =
+              known?.others === others ? known.text : format.entry(item, idOf({ segment, rows, offset }, others))
+            texts.set(format, { others, text })
+            send(subscriber, text)
+          }
         }
       }
-    },
-
-    heartbeat() {
-      for (const subscriber of subscribers) {
-        if (subscriber.sink.bufferedBytes() >= bufferBytesMax) continue
-        tellGap(subscriber)
-        subscriber.sink.write(subscriber.format.heartbeat())
-      }
+      for (const subscriber of listening) subscriber.own = published
     },
 
     get count() {
       return subscribers.size
     },
+
+    close() {
+      clearInterval(polling)
+      clearInterval(heartbeats)
+      relay?.close()
+    },
   }
 }
 
-/** A row of a record of the journal. */
-interface Place {
-  segment: string
-  offset: number
-  row: number
+function placeBehind({ segment, to, payload }: Accepted): OwnPlace {
+  const { rowsBefore, rows } = readRecord(payload)
+  return { segment, rows: rowsBefore + BigInt(rows), offset: to }
 }
 
-function placeOf(id: string): Place | undefined {
-  const match = /^([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}):(\d{1,15}):(\d{1,9})$/.exec(id)
-  const [, segment, offset, row] = match ?? []
-  return segment === undefined ? undefined : { segment, offset: Number(offset), row: Number(row) }
-}
+/** Before every segment. */
+const firstSegment = '00000000-0000-7000-8000-000000000000'
 
 /** Tails see no more than searches do. The id is not known here yet, so a deletion by id takes it for the lowest. */
 function isVisible({ fromNs, isVisible }: View, item: TailItem & Candidate, createdUs: bigint): boolean {
@@ -246,13 +521,12 @@ function isVisible({ fromNs, isVisible }: View, item: TailItem & Candidate, crea
 }
 
 /** Texts are made when a query or a format asks for them, and then kept for the next one that does. */
-function itemOf(walk: RowWalk, place: string): TailItem & Candidate {
+function itemOf(walk: RowWalk): TailItem & Candidate {
   let message: string | undefined
   let metadata: string | null | undefined
   const { seconds, nanos } = walk
   return {
     id: undefined,
-    place,
     seconds,
     nanos,
     timestampNs: BigInt(seconds) * 1_000_000_000n + BigInt(nanos),
@@ -266,5 +540,17 @@ function itemOf(walk: RowWalk, place: string): TailItem & Candidate {
       if (metadata === undefined) metadata = walk.metadata
       return metadata
     },
+  }
+}
+
+function itemOfStored({ timestampNs, service, level, message, metadata }: StoredEntry): TailItem {
+  const nanos = ((timestampNs % 1_000_000_000n) + 1_000_000_000n) % 1_000_000_000n
+  return {
+    seconds: Number((timestampNs - nanos) / 1_000_000_000n),
+    nanos: Number(nanos),
+    service,
+    level,
+    message,
+    metadata,
   }
 }

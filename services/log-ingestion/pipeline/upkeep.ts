@@ -4,6 +4,7 @@ import type { Health, HealthCheck } from '#platform/http'
 import type { Logger, Registry } from '#platform/telemetry'
 import type { Clock } from '#platform/time'
 import { type Outbox, openOutbox } from '#platform/usage/outbox'
+import { mergeBatches } from '../store/batches.ts'
 import { loadAccountedRows } from '../store/commits.ts'
 import { sweepKeys } from '../store/idempotency.ts'
 import { exportOldest } from '../store/quarantine.ts'
@@ -31,6 +32,9 @@ const daysAhead = 2
 /** A request received just before the hour ends may still be on its way to the journal. Later ones make another part. */
 const hourGraceMs = 5_000
 const hourMs = 3_600_000
+/** Rounds between two merges of what tails go on by, and how much of it is left alone. */
+const mergeEvery = 60
+const batchesAsTheyAre = 1_000
 /** Whether an hour is over is asked of the clock alone. */
 const lookForHourEveryMs = 1_000
 
@@ -65,7 +69,9 @@ export function startUpkeep(o: {
     await exportQuarantine(parts)
     progress.quarantinedRows = await countQuarantined(parts.reads)
     await reportUsage(parts)
+    if (rounds++ % mergeEvery === 0) await mergeBatches(parts.reads, replica, batchesAsTheyAre)
   }
+  let rounds = 0
 
   /** Only a count during which nothing was committed says anything. */
   const compare = async ({ reads, writer }: ReadyDatabase) => {

@@ -7,6 +7,7 @@ import { arrayLiteral, isDataError, type Sql, type Tx } from '#platform/postgres
 import { levelAt } from '../level.ts'
 import type { LogRecord, RowWalk } from '../record.ts'
 import { formatMoment } from '../rfc3339.ts'
+import { insertPlaces } from './batches.ts'
 import { claimMarked, type Losers, settleLosers, withoutLosers } from './idempotency.ts'
 import { eachRow, type PendingRecord, type PreparedRows, type Sink, type TotalRows, totalsOf } from './sink.ts'
 
@@ -62,6 +63,7 @@ export async function commitBatch(sql: Sql, sink: Sink, batch: Batch, o: CommitO
     await o.myTurn()
     // From here on rows are locked that other batches touch too: keep it short, and the order the same for all.
     for (const part of written) await part.link(tx)
+    await insertPlaces(tx, batch)
     await addToLedger(tx, kept, refused)
     await addDamaged(tx, batch)
     await addToTotals(tx, whole ? written[0]?.totals : undefined, kept, refused)

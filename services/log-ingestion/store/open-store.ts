@@ -2,6 +2,7 @@
 
 import type { Sql, Tx } from '#platform/postgres'
 import type { EvidenceKey } from '../evidence-key.ts'
+import { dropBatches } from './batches.ts'
 import { compactOnce } from './columnar/compact.ts'
 import { type Encoder, openEncoder } from './columnar/encoder.ts'
 import { eraseBlocks, expireBlocks } from './columnar/erase.ts'
@@ -170,6 +171,8 @@ export function openStore(o: StoreOptions): Store & { close(): Promise<void> } {
       await expireRows(rowsEraser, rules, atMs, onErased, signal)
       if (rules.every(rule => rule.keepMs === null)) return
       await expireBlocks({ sql: writes, encoder, evidence, nowMs }, rules, atMs, onErased, signal)
+      const longestMs = Math.max(...rules.map(rule => rule.keepMs ?? Number.POSITIVE_INFINITY))
+      if (Number.isFinite(longestMs)) await dropBatches(writes, BigInt(atMs - longestMs) * 1_000n)
       // When blocks have gone too: what is left of a day without a chunk went with the chunk.
       if (table.kind === 'hypertable') await settleDropped(rowsEraser, onErased)
     },

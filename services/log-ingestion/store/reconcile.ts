@@ -47,13 +47,16 @@ export async function reconcile(sql: Sql, plan: LedgerPlan): Promise<Ledger> {
   return await sql.begin('isolation level repeatable read read only', async tx => {
     const { tenant, key, toMs } = plan
     const hasBlocks = plan.countsPresent && (await holdsBlocks(tx))
-    // Blocks do not say when their entries were accepted: all of them are counted, against the whole ledger.
-    const fromMs = hasBlocks || plan.fromMs === undefined ? undefined : Math.floor(plan.fromMs / hourMs) * hourMs
+    const firstMs = plan.fromMs === undefined ? undefined : Math.floor(plan.fromMs / hourMs) * hourMs
+    // Blocks do not say when their entries were accepted, nor does the ledger of what left the store: then all is counted,
+    // against the whole ledger.
+    const isWhole = hasBlocks || (plan.countsPresent && firstMs !== undefined && (await hasLeft(tx, firstMs)))
+    const fromMs = isWhole ? undefined : firstMs
     const where = tx`
       (${tenant ?? null}::text is null or tenant = ${tenant ?? null})
       and (${key ?? null}::text is null or key_id = ${key ?? null})
       and (${fromMs ?? null}::float8 is null or hour >= to_timestamp(${fromMs ?? null}::float8 / 1000))
-      and (${hasBlocks} or hour < to_timestamp(${toMs}::float8 / 1000))`
+      and (${isWhole} or hour < to_timestamp(${toMs}::float8 / 1000))`
     const rows = await tx<(Omit<LedgerRow, 'hourMs'> & { hour: bigint })[]>`
       select replica, key_id as key, tenant, (extract(epoch from hour) * 1000)::int8 as hour,
              accepted, stored, quarantined, duplicates, damaged, deleted, expired, bytes
@@ -67,7 +70,7 @@ export async function reconcile(sql: Sql, plan: LedgerPlan): Promise<Ledger> {
     if (!totals) throw new Error('BUG: sums of nothing')
     const { first, ...counts } = totals
     const since = fromMs ?? (first === null ? undefined : Number(first))
-    const present = plan.countsPresent ? await countPresent(tx, { tenant, since, toMs, hasBlocks }) : undefined
+    const present = plan.countsPresent ? await countPresent(tx, { tenant, since, toMs, isWhole, hasBlocks }) : undefined
     return {
       rows: rows.map(({ hour, ...row }) => ({ ...row, hourMs: Number(hour) })),
       totals: counts,
@@ -90,14 +93,29 @@ async function holdsBlocks(tx: Tx): Promise<boolean> {
   return row?.holds ?? false
 }
 
+/** Since then: what was accepted in these hours left in these hours or later. */
+async function hasLeft(tx: Tx, sinceMs: number): Promise<boolean> {
+  const [row] = await tx<{ left: boolean }[]>`
+    select exists(select from purser_logs.ledger
+                  where hour >= to_timestamp(${sinceMs}::float8 / 1000) and (deleted > 0 or expired > 0)) as "left"`
+  return row?.left ?? false
+}
+
 async function countPresent(
   tx: Tx,
   {
     tenant,
     since,
     toMs,
+    isWhole,
     hasBlocks,
-  }: { tenant: string | undefined; since: number | undefined; toMs: number; hasBlocks: boolean },
+  }: {
+    tenant: string | undefined
+    since: number | undefined
+    toMs: number
+    isWhole: boolean
+    hasBlocks: boolean
+  },
 ): Promise<bigint> {
   if (since === undefined) return 0n
   await tx`select set_config('statement_timeout', ${String(presentTimeoutMs)}, true)`
@@ -109,7 +127,7 @@ async function countPresent(
   const [rows] = await tx<{ count: bigint }[]>`
     select count(*) from public.logs
     where created_at >= to_timestamp(${since}::float8 / 1000)
-      and (${hasBlocks} or created_at < to_timestamp(${toMs}::float8 / 1000)) and ${ofTenant}`
+      and (${isWhole} or created_at < to_timestamp(${toMs}::float8 / 1000)) and ${ofTenant}`
   if (!hasBlocks) return rows?.count ?? 0n
   const [blocks] = await tx<{ rows: bigint }[]>`
     select coalesce(sum(rows), 0)::int8 as rows from purser_logs.blocks

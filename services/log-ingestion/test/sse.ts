@@ -7,6 +7,8 @@ export interface SseEvent {
 }
 
 export interface SseReader {
+  /** So far. */
+  readonly events: readonly SseEvent[]
   /** Resolves with all events so far as soon as `isEnough`. */
   until(isEnough: (events: readonly SseEvent[]) => boolean, timeoutMs?: number): Promise<SseEvent[]>
   close(): void
@@ -35,6 +37,7 @@ export async function openSse(url: string, headers: Record<string, string>): Pro
   }
   read().catch(() => {})
   return {
+    events,
     until: (isEnough, timeoutMs = 10_000) =>
       new Promise((resolve, reject) => {
         const timer = setTimeout(

@@ -7,6 +7,7 @@ import { levels, rankOf } from '../../level.ts'
 import { isJsonNumber } from '../../query/decimal.ts'
 import { type Comparison, holds, type Query } from '../../query/query.ts'
 import { formatMicros } from '../../rfc3339.ts'
+import { idMax } from '../store.ts'
 
 type Fragment = PendingQuery<Row[]>
 
@@ -61,6 +62,7 @@ export function narrow(sql: Queryable, query: Query): Narrowing | null {
       return exact(sql`upper(l.level collate "C") = any(${names}::text[])`)
     }
     case 'id':
+      if (query.id <= idMax) return exact(sql`l.id ${comparison(sql, query.op)} ${query.id}::int8`)
       // Ids of the table end where int8 ends; larger ones in a query are compared as what they are.
       return exact(sql`l.id::numeric ${comparison(sql, query.op)} ${String(query.id)}::numeric`)
     case 'timestamp': {
