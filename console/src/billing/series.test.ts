@@ -28,6 +28,14 @@ test('meters share their spans, a span without a row is zero, a meter never used
   assert.deepEqual(spansByMeter([]), [])
 })
 
+test('days without a row are there, too', () => {
+  const [from, to] = ['2026-11-01T00:00:00.000Z', '2026-11-04T00:00:00.000Z']
+  const second = { from: '2026-11-02T00:00:00.000Z', to: '2026-11-03T00:00:00.000Z' }
+  const [spans] = spansByMeter([{ meter: 'log_bytes', quantity: '9', unit: 'bytes', ...second }], { from, to })
+  assert.deepEqual(spans?.quantities, ['0', '9', '0'])
+  assert.equal(spans?.edgesMs.at(-1), Date.parse(to))
+})
+
 test('a quantity far above 2⁵³ is drawn at its right height', () => {
   const core = drawnFormat('ns', 'vm_cpu')
   assert.equal(drawnQuantity('444444440436000000', core.unit), 123456.78901)

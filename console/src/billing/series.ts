@@ -18,10 +18,11 @@ export interface MeterSpans {
   quantities: string[]
 }
 
-/** Rows of `by=day` or `by=hour`, meter by meter, those that were never used left out. */
-export function spansByMeter(rows: readonly UsageRow[]): MeterSpans[] {
+/** Rows of `by=day` or `by=hour`, meter by meter, those that were never used left out. `days`: a span of time whose UTC
+ *  days are all there, also those without a row, so that charts of one page stand on the same days. */
+export function spansByMeter(rows: readonly UsageRow[], days?: { from: string; to: string }): MeterSpans[] {
   const meters = new Map<string, { unit: string; spans: Map<number, { endMs: number; quantity: string }> }>()
-  const starts = new Map<number, number>()
+  const starts = new Map<number, number>(days === undefined ? [] : daysOf(days))
   for (const { meter, unit, quantity, from, to } of rows) {
     if (from === undefined || to === undefined) continue
     const [startMs, endMs] = [Date.parse(from), Date.parse(to)]
@@ -86,6 +87,21 @@ export function vmTable(rows: readonly UsageRow[], measuredMs: (fromMs: number, 
       sent: column('vm_net_tx', 1n),
     },
   }
+}
+
+const dayMs = 86_400_000
+/** Days drawn; a year is the longest period. */
+const daysMax = 366
+
+function daysOf({ from, to }: { from: string; to: string }): [startMs: number, endMs: number][] {
+  const [fromMs, toMs] = [Date.parse(from), Date.parse(to)]
+  const days: [number, number][] = []
+  for (let at = fromMs; at < toMs && days.length < daysMax; ) {
+    const end = Math.min(toMs, (Math.floor(at / dayMs) + 1) * dayMs)
+    days.push([at, end])
+    at = end
+  }
+  return days
 }
 
 function isNothing(quantity: string): boolean {

@@ -87,7 +87,7 @@ function Budgets({ budgets }: { budgets: Resource<{ budgets: Budget[] }> }) {
                     <td className="number" title={formatMoneyExact(nanoFrom(budget.budgetNano), budget.currency)}>
                       {formatMoney(nanoFrom(budget.budgetNano), budget.currency)}
                     </td>
-                    <td className="c-sm">
+                    <td className="c-sm nowrap">
                       <Thresholds budget={budget} />
                     </td>
                     <td className="row-actions">

@@ -18,6 +18,7 @@ import { CustomerSettings } from './customer-settings.tsx'
 import { DayCharts } from './day-charts.tsx'
 import { ForecastBand } from './forecast-band.tsx'
 import { Amount } from './overview-tab.tsx'
+import { PortalLinks } from './portal-links.tsx'
 import { PricedLines } from './priced-lines.tsx'
 import { Subscriptions } from './subscriptions.tsx'
 import { VmTable } from './vm-table.tsx'
@@ -88,8 +89,9 @@ function Page({ customer, route, reload }: { customer: Customer; route: BillingR
       <div className="customer-pair">
         <Subscriptions customer={customer} onChanged={changed} />
         <Credits customer={customer} />
+        <CustomerInvoices customer={customer} />
+        <PortalLinks customer={customer} />
       </div>
-      <CustomerInvoices customer={customer} />
       {isEditing && <CustomerSettings customer={customer} onClose={() => setIsEditing(false)} onDone={changed} />}
     </div>
   )
@@ -205,7 +207,7 @@ function SpendFacts({
           </p>
         ))}
       </div>
-      {spend && <ForecastBand spend={spend} />}
+      {spend && spend.forecastNano !== '0' && <ForecastBand spend={spend} />}
       <dl className="facts">
         {spend && (
           <div>

@@ -9,7 +9,7 @@ import { Bars } from './bars.tsx'
 /** A small chart per meter, all on the same days. */
 export function DayCharts({ usage }: { usage: Usage }) {
   // A peak is no sum; beside sums it would be read as one.
-  const meters = spansByMeter(usage.rows).filter(({ meter }) => meter !== 'vm_memory_peak')
+  const meters = spansByMeter(usage.rows, usage).filter(({ meter }) => meter !== 'vm_memory_peak')
   if (meters.length === 0)
     return (
       <Empty title="Nothing was used in this period">
