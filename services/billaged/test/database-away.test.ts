@@ -1,5 +1,9 @@
 import assert from 'node:assert/strict'
+import { randomBytes } from 'node:crypto'
 import test from 'node:test'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
+import { openSql } from '#platform/postgres'
 import { testDatabase } from '../../../test/kit/database.ts'
 import { startGate } from './gate.ts'
 import { metric, minuteNs, minutesAgo, quantityOf, startBilling } from './kit.ts'
@@ -49,7 +53,7 @@ test('while the database is away intake goes on, up to the journal’s bound; th
   assert.equal((await billing.rpc('SendMetricsBatch', batch(minute - 1))).status, 200)
 })
 
-test('with ACK=database a reply waits for the commit, and there is none while the database is away', async t => {
+test('G1: with ACK=database a reply waits for the commit, and there is none while the database is away', async t => {
   const { url, sql } = await testDatabase(t)
   const gate = await startGate(t, url)
   const billing = await startBilling(t, { databaseUrl: gate.url, env: { BILLAGED_ACK: 'database' } })
@@ -61,4 +65,62 @@ test('with ACK=database a reply waits for the commit, and there is none while th
   await gate.comeBack()
   assert.equal((await pending).status, 200)
   assert.equal((await sql`select coalesce(sum(n), 0)::int4 as n from billaged.sample_part`)[0]?.n, 2)
+})
+
+test('G5: with the database away the journal takes what comes, memory does not grow with it, beyond JOURNAL_MAX_BYTES there is 503 with Retry-After, and all of it is there by itself afterwards', async t => {
+  const { url } = await testDatabase(t)
+  const gate = await startGate(t, url)
+  const bytesMax = 18 * 1024 * 1024
+  const env = { BILLAGED_JOURNAL_MAX_BYTES: `${bytesMax}` }
+  const billing = await startBilling(t, { databaseUrl: gate.url, env })
+  setFlagsFromString('--expose-gc')
+  const gc = runInNewContext('gc') as () => void
+  const held = () => {
+    gc()
+    const { heapUsed, external } = process.memoryUsage()
+    return heapUsed + external
+  }
+  // Values that no codec makes small.
+  const noisy = (n: number) => {
+    const metrics = Array.from({ length: 600 }, (_, i) => {
+      const bytes = randomBytes(48)
+      const value = (at: number) => `${bytes.readBigUInt64BE(at) >> 1n}`
+      const rest = { memoryUsageBytes: value(8), diskReadBytes: value(16), diskWriteBytes: value(24) }
+      return metric(baseNs + BigInt(n * 600 + i), 1n, { ...rest, networkRxBytes: value(32), networkTxBytes: value(40) })
+    })
+    return { vmId: `vm-${n}`, customerId: 'globex', metrics }
+  }
+  for (let n = 0; n < 20; n++) assert.equal((await billing.rpc('SendMetricsBatch', noisy(n))).status, 200)
+  await billing.usage('globex')
+  await gate.goAway()
+  const journalBytes = async () =>
+    Number(/^billaged_journal_bytes (\S+)/m.exec(await billing.base.registry.metrics())?.[1])
+  // What is tried again and again is one bounded piece of the backlog; from there on nothing may grow.
+  let pieceHeld: { inMemory: number; inJournal: number } | undefined
+  let acknowledged = 20
+  for (;;) {
+    const reply = await billing.rpc('SendMetricsBatch', noisy(acknowledged))
+    if (reply.status !== 200) {
+      assert.equal(reply.status, 503)
+      assert.ok(Number(reply.headers.get('retry-after')) > 0)
+      break
+    }
+    acknowledged++
+    if (pieceHeld === undefined && (await journalBytes()) > bytesMax / 2)
+      pieceHeld = { inMemory: held(), inJournal: await journalBytes() }
+  }
+  const full = await journalBytes()
+  assert.ok(full > 0.9 * bytesMax && full <= bytesMax, `${full} bytes in the journal`)
+  if (pieceHeld === undefined) throw new Error('BUG: a full journal was half full once')
+  const grown = held() - pieceHeld.inMemory
+  const more = full - pieceHeld.inJournal
+  assert.ok(grown < more / 2, `${grown} bytes more in memory for ${more} more in the journal`)
+  await gate.comeBack()
+  const { complete } = await billing.usage('globex')
+  assert.equal(complete, true)
+  const sql = openSql({ url, max: 1, applicationName: 'test', log: billing.base.log })
+  t.after(() => sql.end({ timeout: 1 }))
+  const [row] = await sql<{ vms: number; samples: bigint }[]>`
+    select count(distinct series_id)::int4 as vms, sum(n)::int8 as samples from billaged.sample_part`
+  assert.deepEqual({ ...row }, { vms: acknowledged, samples: BigInt(acknowledged * 600) })
 })

@@ -1,13 +1,27 @@
 import assert from 'node:assert/strict'
+import { appendFileSync, readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import test from 'node:test'
 import { testDatabase } from '../../../test/kit/database.ts'
 import { startChild } from './child.ts'
 import { metric, minuteNs, minutesAgo, temporaryFolder } from './kit.ts'
+import { isLong } from './long.ts'
 
 // Each request is its own VM, so that what became of it can be read off: a whole request is worth `use`, in two
 // readings an hour apart (two parts), a half one would be worth nothing.
 
 const baseNs = minutesAgo(180)
+
+/** As if the power had gone while the next record was written: a part of one at the end. */
+function tearTail(dir: string) {
+  const segment = readdirSync(dir)
+    .filter(name => name.endsWith('.journal'))
+    .toSorted()
+    .at(-1)
+  if (segment === undefined) return
+  const bytes = readFileSync(join(dir, segment))
+  appendFileSync(join(dir, segment), bytes.subarray(bytes.length - 77, bytes.length - 30))
+}
 
 function request(i: number) {
   const use = BigInt(i + 1) * 1_000n
@@ -15,15 +29,25 @@ function request(i: number) {
   return { vmId: `vm-${i}`, customerId: 'acme', metrics }
 }
 
-test('G2: a request is one unit: acknowledged whole, or after kill -9 whole or not at all, and sending it again is right', async t => {
+test('G1, G2: a reply waits for its sync, and a request is one unit: acknowledged whole; after kill -9 and a torn tail whole or not at all, and sending it again is right', async t => {
   const { url: databaseUrl } = await testDatabase(t)
   const dataDir = temporaryFolder(t)
   const acknowledged = new Set<number>()
   const sent = new Set<number>()
   let next = 0
 
-  for (const killAfter of [3, 25]) {
+  for (const killAfter of isLong ? [3, 25, 1, 60, 200, 8, 400] : [3, 25]) {
     const billing = await startChild(t, { databaseUrl, dataDir })
+    // One after the other, each reply has a sync of its own before it.
+    const syncs = async () =>
+      Number(
+        /^billaged_journal_fsync_seconds_count (\d+)/m.exec(String((await billing.api('GET', '/metrics')).body))?.[1],
+      )
+    for (let i = 0; i < 5; i++) {
+      const before = await syncs()
+      assert.equal((await billing.rpc('SendHeartbeat', { instanceId: 'h1', activeVms: ['vm-0'] })).status, 200)
+      assert.ok((await syncs()) > before, 'a reply without a sync')
+    }
     let isDead = false
     const sender = async () => {
       while (!isDead) {
@@ -43,6 +67,7 @@ test('G2: a request is one unit: acknowledged whole, or after kill -9 whole or n
     await billing.kill()
     isDead = true
     await Promise.all(senders)
+    tearTail(join(dataDir, 'billaged', 'journal'))
   }
 
   const billing = await startChild(t, { databaseUrl, dataDir })
