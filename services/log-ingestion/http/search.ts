@@ -10,7 +10,8 @@ import { parametersOf, searchParameters, writeCursor } from './parameters.ts'
 
 /** Of texts in one page; larger pages end early and go on from their cursor. */
 const pageBytesMax = 8 * 1024 * 1024
-const rowsScannedMax = 50_000_000
+/** Then the page ends, partial, with a cursor. */
+export const rowsScannedMax = 50_000_000
 
 export function addSearch(app: FastifyInstance, context: QueryContext): void {
   const { clock, metrics } = context
