@@ -60,9 +60,14 @@ export function addLedger(app: FastifyInstance, context: LedgerContext): void {
         ...(ledger.present === undefined ? {} : { present: String(ledger.present) }),
       },
       quarantine_reasons: ledger.reasons,
-      difference: String(totals.accepted - accounted + missing + imbalance),
+      difference: String(differenceOf([totals.accepted - accounted, missing, imbalance])),
     }
   })
+}
+
+/** Errors that cancel each other are still errors. */
+function differenceOf(parts: readonly bigint[]): bigint {
+  return parts.reduce((sum, part) => sum + part, 0n) || (parts.find(part => part !== 0n) ?? 0n)
 }
 
 function withPending(
