@@ -359,6 +359,27 @@ export interface VmDetail {
   gaps: { from: string; to: string; kind: string; rule: string }[]
 }
 
+/** What was said twice and differently: all kept, billed at what charges least. */
+export interface Conflicts {
+  customerId: string
+  from: string
+  to: string
+  asOf: string
+  complete: boolean
+  events: {
+    source: string
+    id: string
+    type: string
+    /** Different contents under this identity. */
+    variants: number
+    at: string
+    receivedAt: string
+    voided: boolean
+  }[]
+  /** VMs with different readings of one instant; `at` names the newest twenty. */
+  vms: { vmId: string; conflicts: number; at: string[] }[]
+}
+
 export interface VmTimeline {
   customerId: string
   vmId: string

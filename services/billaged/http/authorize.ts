@@ -107,6 +107,7 @@ export const routeScopes: Readonly<Record<string, Scope | 'open' | 'portal'>> = 
   'GET /v1/receipts/key': 'billaged:read',
   'GET /v1/close/:period': 'billaged:bill',
   'POST /v1/close/:period': 'billaged:bill',
+  'GET /v1/conflicts': 'billaged:bill',
   'GET /v1/quarantine': 'billaged:bill',
   'POST /v1/quarantine/:id/release': 'billaged:bill',
   'POST /v1/quarantine/:id/discard': 'billaged:bill',

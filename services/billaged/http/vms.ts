@@ -7,6 +7,7 @@ import { hourMs, periodAt } from '../rating/periods.ts'
 import { loadVmReport, type VmReport } from '../store/vm-report.ts'
 import { quantity, vmMeterNames } from '../usage/quantity.ts'
 import { mustActFor } from './authorize.ts'
+import { conflictRoutes } from './conflicts.ts'
 import type { ReadContext } from './context.ts'
 import { mustLoad } from './customers.ts'
 import { timeOf } from './meters.ts'
@@ -20,6 +21,8 @@ const spanMsMax = 93 * 86_400_000
 
 /** One VM: totals, lives, and each thing that lowered its bill; and the strip of how its time is known. */
 export function vmRoutes(app: FastifyInstance, o: ReadContext) {
+  conflictRoutes(app, o)
+
   app.get('/v1/vms/:customer/:vm', async (request): Promise<VmDetail> => {
     const { report, head } = await load(request)
     const of = (kind: string) => report.notes.filter(note => note.kind === kind)

@@ -2,8 +2,9 @@
 
 import assert from 'node:assert/strict'
 import test from 'node:test'
+import { rfc3339 } from '#platform/time'
 import { pollUntil } from '../../../test/kit/poll.ts'
-import type { Spend, Usage } from '../api.ts'
+import type { Conflicts, Spend, Usage } from '../api.ts'
 import { metric, minuteNs, minutesAgo, startBilling } from './kit.ts'
 
 test('the hours of one VM add up to its share of the customer, and nobody else is in them', async t => {
@@ -70,4 +71,39 @@ test('a forecast has a band once two days are over, and spend and forecast lie w
   assert.equal(spend.forecastHighNano, `${10_800_000_000n + 275n * 480_000_000n}`)
   assert.ok(BigInt(spend.forecastNano) > BigInt(spend.forecastLowNano ?? '0'))
   assert.equal((await read('')).forecastLowNano, undefined)
+})
+
+test('conflicts of a customer name the event and the instant, and nothing that was only said twice', async t => {
+  const billing = await startBilling(t)
+  const base = minutesAgo(60)
+  const metrics = [
+    metric(base, 1n),
+    metric(base + minuteNs, 5n),
+    metric(base + minuteNs, 7n),
+    metric(base + 2n * minuteNs, 9n),
+    metric(base + 2n * minuteNs, 9n),
+  ]
+  await billing.rpc('SendMetricsBatch', { vmId: 'vm-1', customerId: 'acme', metrics })
+  const event = (id: string, runningMs: string) => ({
+    specversion: '1.0',
+    id,
+    source: 'test',
+    type: 'builderd.build_time',
+    subject: 'acme',
+    time: rfc3339(Date.now() - 60_000),
+    data: { running_ms: runningMs },
+  })
+  const time = rfc3339(Date.now() - 60_000)
+  const events = [event('one', '1'), event('one', '2'), event('two', '3'), event('two', '3')]
+  for (const one of events) assert.equal((await billing.api('POST', '/api/v1/events', { ...one, time })).status, 204)
+  const from = Temporal.Instant.fromEpochNanoseconds(base).toString()
+  const reply = await billing.api('GET', `/v1/conflicts?customer=acme&from=${from}&wait=20s`)
+  const { events: conflicting, vms } = reply.body as Conflicts
+  assert.deepEqual(
+    conflicting.map(({ source, id, variants, voided }) => [source, id, variants, voided]),
+    [['test', 'one', 2, false]],
+  )
+  const instant = Temporal.Instant.fromEpochNanoseconds(base + minuteNs).toString()
+  assert.deepEqual(vms, [{ vmId: 'vm-1', conflicts: 1, at: [instant] }])
+  assert.match(JSON.stringify((await billing.api('GET', '/v1/conflicts')).body), /customer: is required/)
 })
