@@ -3,7 +3,6 @@
 import { symbols } from 'pino'
 import type { Logger } from '#platform/telemetry'
 import type { Clock } from '#platform/time'
-import { createBuckets } from '../access/buckets.ts'
 import { cleanMetadata, newTally, type Redaction } from '../json/metadata.ts'
 import { levelIndex, levelOfWord } from '../level.ts'
 import { noDedupe, RecordBuilder } from '../record.ts'
@@ -27,9 +26,14 @@ export function captureSelfLogs(o: {
   const { log, acceptance, clock } = o
   const before: unknown = Reflect.get(log, symbols.streamSym)
   if (!isStream(before)) return () => {}
-  const buckets = createBuckets({ rps: linesPerSecondMax, burst: linesPerSecondMax, clock })
+  /** When the last so many were stored: a bucket would let twice as many through in its first second. */
+  const storedMs = new Float64Array(linesPerSecondMax).fill(Number.NEGATIVE_INFINITY)
+  let oldest = 0
   const store = (line: string) => {
-    if (!buckets.take('self').allowed) return
+    const nowMs = clock.monotonicMs()
+    if (nowMs - (storedMs[oldest] ?? 0) < 1_000) return
+    storedMs[oldest] = nowMs
+    oldest = (oldest + 1) % linesPerSecondMax
     const builder = new RecordBuilder()
     if (!addLine(builder, line, clock.now(), o.redaction)) return
     const patterns = o.patterns()

@@ -346,3 +346,37 @@ test('own lines are stored without a loop, and hold no secret', async t => {
   assert.equal(logs.length, 1)
   assert.deepEqual(logs[0]?.metadata, { port: 1 })
 })
+
+test('of own lines at most a hundred are stored in any second, later ones come again, and requests make none', async t => {
+  const s = await startService(t, { env: { LOG_INGESTION_SELF_LOGS: 'true' }, base: testBase(t, { lines: [] }) })
+  const own = async (q: string) => {
+    const seen: LogEntry[] = []
+    for (let cursor: string | null = ''; cursor !== null; ) {
+      const page: SearchAnswer = await search(s, { q, order: 'asc', limit: '1000', ...(cursor ? { cursor } : {}) })
+      seen.push(...page.logs)
+      cursor = page.cursor
+    }
+    return seen
+  }
+  for (let n = 0; n < 5_000; n++) s.base.log.info({ n }, 'storm')
+  // A storm is no reason to be silent for ever.
+  await pollUntil(
+    async () => {
+      s.base.log.info('after the storm')
+      return (await own('"after the storm"')).length > 0
+    },
+    { what: 'a later line', everyMs: 50 },
+  )
+  const times = (await own('storm')).map(log => Date.parse(log.timestamp))
+  assert.ok(times.length >= 50)
+  // Lines are dated in milliseconds, a moment before they are counted.
+  for (let i = 100; i < times.length; i++) assert.ok((times[i] ?? 0) - (times[i - 100] ?? 0) >= 998)
+
+  await s.settled()
+  const before = (await own('service:*')).length
+  for (let n = 0; n < 30; n++) assert.equal((await s.get('/api/v1/logs/search?q=nothing')).status, 200)
+  const { logs } = await search(s, { limit: '1000' })
+  assert.equal(logs.filter(log => /request|search/i.test(log.message)).length, 0)
+  // Each look and each stored line would have made another if this were a loop.
+  assert.ok((await own('service:*')).length - before < 10)
+})

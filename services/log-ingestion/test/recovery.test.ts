@@ -1,7 +1,8 @@
 // What a journal survives: bytes that rot, a database that comes back older, an owner that never comes back.
 
 import assert from 'node:assert/strict'
-import { cp, mkdtemp, open, readdir, rm } from 'node:fs/promises'
+import { randomBytes } from 'node:crypto'
+import { appendFile, cp, mkdtemp, open, readdir, rm, stat, truncate, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
@@ -43,45 +44,132 @@ async function flipByte(path: string, at: number): Promise<void> {
   }
 }
 
-test('G4: a damaged record is set aside, the later ones are recovered, and its rows are counted exactly', async t => {
-  const database = await testDatabase(t)
-  const proxy = await tcpProxy(t, database.url)
-  const s = await startService(t, { databaseUrl: proxy.url })
-  await sendThrees(s, 2, 'stored')
-  await s.settled()
-  proxy.down()
-  const receipts = await sendThrees(s, 6, 'pending')
-  await s.stop()
-  // The third of the six: its place is in its receipt.
-  const bytes = Buffer.from((receipts[2] ?? '').slice(4), 'base64url')
-  const [name = ''] = (await readdir(join(s.dir, 'journal')))
-    .filter(file => file.endsWith('.journal'))
-    .sort()
-    .slice(-1)
-  await flipByte(join(s.dir, 'journal', name), bytes.readUIntLE(17, 6) + 100)
-  proxy.up()
-  await s.restart()
-  await s.settled()
-  const rows = await database.sql<{ message: string }[]>`select message from logs where message like 'pending%'`
-  assert.deepEqual(
-    rows.map(({ message }) => message.replace(/\..*/, '')).sort(),
-    [0, 1, 3, 4, 5].flatMap(i => Array.from({ length: 3 }, () => `pending ${i}`)),
-  )
-  assert.ok((await readdir(join(s.dir, 'journal', 'damaged'))).length > 0, 'a person can still look at the bytes')
-  const [ledger] = await database.sql<{ damaged: bigint; accepted: bigint; stored: bigint }[]>`
+describe('G4: a torn tail is cut, damaged records are set aside and counted, later ones recovered, and no start fails', () => {
+  test('a damaged record is set aside, the later ones are recovered, and its rows are counted exactly', async t => {
+    const database = await testDatabase(t)
+    const proxy = await tcpProxy(t, database.url)
+    const s = await startService(t, { databaseUrl: proxy.url })
+    await sendThrees(s, 2, 'stored')
+    await s.settled()
+    proxy.down()
+    const receipts = await sendThrees(s, 6, 'pending')
+    await s.stop()
+    // The third of the six: its place is in its receipt.
+    const bytes = Buffer.from((receipts[2] ?? '').slice(4), 'base64url')
+    const [name = ''] = (await readdir(join(s.dir, 'journal')))
+      .filter(file => file.endsWith('.journal'))
+      .sort()
+      .slice(-1)
+    await flipByte(join(s.dir, 'journal', name), bytes.readUIntLE(17, 6) + 100)
+    proxy.up()
+    await s.restart()
+    await s.settled()
+    const rows = await database.sql<{ message: string }[]>`select message from logs where message like 'pending%'`
+    assert.deepEqual(
+      rows.map(({ message }) => message.replace(/\..*/, '')).sort(),
+      [0, 1, 3, 4, 5].flatMap(i => Array.from({ length: 3 }, () => `pending ${i}`)),
+    )
+    assert.ok((await readdir(join(s.dir, 'journal', 'damaged'))).length > 0, 'a person can still look at the bytes')
+    const [ledger] = await database.sql<{ damaged: bigint; accepted: bigint; stored: bigint }[]>`
     select sum(damaged)::int8 as damaged, sum(accepted)::int8 as accepted, sum(stored)::int8 as stored
     from purser_logs.ledger`
-  assert.deepEqual({ ...ledger }, { damaged: 3n, accepted: 24n, stored: 21n })
-  const fate = (await (await s.get(`/api/v1/receipts/${receipts[2]}`)).json()) as ReceiptAnswer
-  assert.deepEqual([fate.state, fate.stored, fate.pending], ['damaged', 0, 0])
-  const after = (await (await s.get(`/api/v1/receipts/${receipts[3]}`)).json()) as ReceiptAnswer
-  assert.equal(after.state, 'stored')
-  // Totals go on from there: nothing else is taken for damage.
-  await sendThrees(s, 1, 'after')
-  await s.settled()
+    assert.deepEqual({ ...ledger }, { damaged: 3n, accepted: 24n, stored: 21n })
+    const fate = (await (await s.get(`/api/v1/receipts/${receipts[2]}`)).json()) as ReceiptAnswer
+    assert.deepEqual([fate.state, fate.stored, fate.pending], ['damaged', 0, 0])
+    const after = (await (await s.get(`/api/v1/receipts/${receipts[3]}`)).json()) as ReceiptAnswer
+    assert.equal(after.state, 'stored')
+    // Totals go on from there: nothing else is taken for damage.
+    await sendThrees(s, 1, 'after')
+    await s.settled()
+    const metrics = await (await fetch(`${s.url}/metrics`)).text()
+    assert.equal(/^log_ingestion_ledger_imbalance_rows (\S+)/m.exec(metrics)?.[1], '0')
+  })
+
+  test('a torn tail is cut and said so; nothing that was acknowledged is lost', async t => {
+    const s = await startService(t)
+    await sendThrees(s, 2, 'before')
+    await s.settled()
+    await s.stop()
+    // The beginning of one more record, as a write that a power cut ended.
+    await appendFile(join(s.dir, 'journal', (await segmentsOf(s)).at(-1) ?? ''), Buffer.alloc(77, 1))
+    const lines: string[] = []
+    await s.restart({}, lines)
+    await sendThrees(s, 1, 'after')
+    await s.settled()
+    assert.equal(await countOf(s), 9n)
+    assert.ok(lines.some(line => line.includes('a torn tail was cut')))
+    await balanced(s)
+  })
+
+  test('a start never fails for what is in the journal: what is intact is stored, and the books balance', async t => {
+    const database = await testDatabase(t)
+    const proxy = await tcpProxy(t, database.url)
+    const s = await startService(t, { databaseUrl: proxy.url })
+    const random = seeded(7)
+    const ruins: [string, (path: string) => Promise<unknown>][] = [
+      [
+        'bytes changed here and there',
+        async path => {
+          const { size } = await stat(path)
+          for (let n = 0; n < 5; n++) await flipByte(path, Math.floor(random() * Math.min(size, 4_000)))
+        },
+      ],
+      ['the head of the file overwritten', async path => overwrite(path, 0, randomBytes(200))],
+      ['cut in the middle', path => truncate(path, 700)],
+      ['empty', path => truncate(path, 0)],
+      ['other bytes altogether', path => writeFile(path, randomBytes(5_000))],
+      ['zeros', path => writeFile(path, Buffer.alloc(3_000))],
+      ['gone', path => rm(path)],
+    ]
+    let sent = 0
+    for (const [what, ruin] of ruins) {
+      proxy.down()
+      await sendThrees(s, 4, what)
+      sent += 12
+      await s.stop()
+      await ruin(join(s.dir, 'journal', (await segmentsOf(s)).at(-1) ?? ''))
+      await writeFile(join(s.dir, 'journal', 'notes.txt'), 'somebody else’s file')
+      await writeFile(join(s.dir, 'accepted.json'), what)
+      proxy.up()
+      await s.restart()
+      await sendThrees(s, 1, `after ${what}`)
+      sent += 3
+      await s.settled()
+      const rows = await database.sql<{ message: string }[]>`select message from logs`
+      const texts = rows.map(({ message }) => message)
+      assert.equal(new Set(texts).size, texts.length, `${what}: nothing twice`)
+      assert.ok(texts.includes(`after ${what} 0.2`), what)
+      assert.ok(texts.length <= sent)
+      await balanced(s)
+    }
+  })
+})
+
+async function balanced(s: TestService): Promise<void> {
   const metrics = await (await fetch(`${s.url}/metrics`)).text()
   assert.equal(/^log_ingestion_ledger_imbalance_rows (\S+)/m.exec(metrics)?.[1], '0')
-})
+}
+
+async function segmentsOf(s: TestService): Promise<string[]> {
+  return (await readdir(join(s.dir, 'journal'))).filter(file => file.endsWith('.journal')).sort()
+}
+
+async function overwrite(path: string, at: number, bytes: Buffer): Promise<void> {
+  const file = await open(path, 'r+')
+  try {
+    await file.write(bytes, 0, bytes.length, at)
+  } finally {
+    await file.close()
+  }
+}
+
+function seeded(seed: number): () => number {
+  let state = seed
+  return () => {
+    state = (Math.imul(state, 1_103_515_245) + 12_345) >>> 0
+    return state / 2 ** 32
+  }
+}
 
 describe('G33: one owner per journal; what it holds is stored once, whoever stores it and whatever was restored', () => {
   test('a database restored from an older backup gets back what the journal still keeps, once', async t => {

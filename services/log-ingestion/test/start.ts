@@ -29,8 +29,8 @@ export interface TestService {
   /** Resolves when nothing accepted is still on its way to the database. */
   settled(): Promise<void>
   stop(): Promise<void>
-  /** Stops and starts again on the same folder and database, with these settings on top. */
-  restart(env?: Record<string, string>): Promise<void>
+  /** Stops and starts again on the same folder and database, with these settings on top; its log goes to `lines`. */
+  restart(env?: Record<string, string>, lines?: string[]): Promise<void>
 }
 
 export async function startService(
@@ -94,10 +94,10 @@ export async function startService(
       await running?.close()
       running = undefined
     },
-    async restart(more) {
+    async restart(more, lines) {
       await running?.close()
       // Metrics of one life must not meet those of the next.
-      base = testBase(t, { clock: base.clock })
+      base = testBase(t, { clock: base.clock, ...(lines ? { lines } : {}) })
       await run(more)
     },
   }
