@@ -24,6 +24,7 @@ import {
   type StoredRange,
   storedRange,
 } from '../store/commits.ts'
+import { grantFor } from '../store/missing-right.ts'
 import { type JournalBegin, noteRewound, rowsBeyond } from '../store/rewound.ts'
 import type { PendingRecord, Sink } from '../store/sink.ts'
 import type { IntakeMetrics } from './metrics.ts'
@@ -235,6 +236,11 @@ export async function openWriter(o: WriterOptions): Promise<Writer> {
     status.problem = problem
   }
 
+  const mendOf = (error: unknown) => {
+    const grant = grantFor(error, String(sql.options.user))
+    return grant === undefined ? '' : `. Let an administrator run: ${grant};`
+  }
+
   const recover = () => {
     if (!status.isHealthy) log.info({ since: status.since }, 'storing entries again')
     status.isHealthy = true
@@ -313,7 +319,7 @@ export async function openWriter(o: WriterOptions): Promise<Writer> {
           quarantines = true
           if (attempt < 2) continue
         }
-        fail(isUnavailable(error) ? `the database is away: ${messageOf(error)}` : messageOf(error))
+        fail(isUnavailable(error) ? `the database is away: ${messageOf(error)}` : messageOf(error) + mendOf(error))
         if (!isUnavailable(error)) log.debug({ err: error }, 'commit failed')
         // Often it is our own end that took the database with it; what is left is safe in the journal, and the next
         // process waits for our lock on it.

@@ -111,16 +111,6 @@ describe('G11: nothing is lost between the journal, the commits and the tables w
       await send(5, { message: 'next hour' })
       await s.settled()
 
-      // Damage: a byte of a record that was not stored yet.
-      proxy.down()
-      const { response: lost } = await send(6, { message: 'damaged' })
-      await send(1, { message: 'behind it' })
-      await s.stop()
-      await flipIn(s.dir, lost)
-      proxy.up()
-      await s.restart()
-      await s.settled()
-
       // Deleted, and expired.
       const filter = JSON.stringify({ q: '"next hour 3"', from: '-2h', to: 'now', reason: 'a test' })
       const headers = { 'x-api-key': 'test-admin-key', 'content-type': 'application/json' }
@@ -130,6 +120,16 @@ describe('G11: nothing is lost between the journal, the commits and the tables w
       const keep = JSON.stringify({ keep: '1m' })
       assert.equal((await s.post('/api/v1/retention', keep, { ...headers, 'x-api-key': 'acme-admin-key' })).status, 201)
       await pollUntil(async () => (await counted(sql, 'expired')) === 3, { what: 'the expiry', timeoutMs: 60_000 })
+
+      // Damage: a byte of a record that was not stored yet.
+      proxy.down()
+      const { response: lost } = await send(6, { message: 'damaged' })
+      await send(1, { message: 'behind it' })
+      await s.stop()
+      await flipIn(s.dir, lost)
+      proxy.up()
+      await s.restart()
+      await s.settled()
 
       for (const since of ['1h', '24h']) {
         const { code, answer, out } = await doctor(s, '--since', since)

@@ -1,9 +1,11 @@
 // Entries that cannot be stored: seen, mended, replayed exactly once, discarded, and gone into a file when they are old.
 
 import assert from 'node:assert/strict'
+import { randomBytes } from 'node:crypto'
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
+import { testDatabase } from '../../../test/kit/database.ts'
 import { pollUntil } from '../../../test/kit/poll.ts'
 import type { LedgerAnswer, QuarantineAnswer, QuarantinedEntry } from '../api.ts'
 import { writeExport } from '../pipeline/quarantine-file.ts'
@@ -148,10 +150,20 @@ describe('G12: what the database refuses is kept apart, whole, until somebody de
     await assertEven(s, { accepted: '5', quarantined: '5' })
   })
 
-  test('a missing right is named and waited for; nothing is quarantined', async t => {
-    const s = await startService(t)
-    await s.sql`create or replace function refuse() returns trigger language plpgsql as $$ begin raise insufficient_privilege using message = 'permission denied for table logs'; end $$`
-    await s.sql`create trigger refuse before insert on logs for each row execute function refuse()`
+  test('a missing right is waited for, and the GRANT that mends it is named; nothing is quarantined', async t => {
+    const { sql, url } = await testDatabase(t)
+    const role = `writer_${process.pid}_${randomBytes(3).toString('hex')}`
+    await sql.unsafe(`create role ${role} login`)
+    t.after(async () => {
+      await sql.unsafe(`reassign owned by ${role} to current_user; drop owned by ${role}; drop role ${role}`)
+    })
+    await sql.unsafe(`grant usage, create on schema public to ${role}`)
+    const [database] = await sql<{ name: string }[]>`select quote_ident(current_database()) as name`
+    await sql.unsafe(`grant create on database ${database?.name} to ${role}`)
+    const s = await startService(t, { databaseUrl: url.replace(/(user=|\/\/)[a-z]+(?=[@&]|$)/, `$1${role}`) })
+    await s.post('/api/v1/logs', JSON.stringify({ log: entry({ message: 'before' }) }))
+    await s.settled()
+    await sql.unsafe(`revoke insert on public.logs from ${role}`)
     await s.post('/api/v1/logs', JSON.stringify({ log: entry({ message: 'patient' }) }))
     const detail = await pollUntil(
       async () =>
@@ -159,9 +171,60 @@ describe('G12: what the database refuses is kept apart, whole, until somebody de
           ?.database?.detail,
       { what: 'health to name the right' },
     )
-    assert.match(detail, /permission denied for table logs/)
-    await s.sql`drop trigger refuse on logs`
-    await s.settled()
-    await assertEven(s, { accepted: '1', stored: '1', quarantined: '0' })
+    const grant = /run: (GRANT [^;]* ON public\.logs TO [^;]*);/.exec(detail)?.[1]
+    assert.ok(grant, detail)
+    await sql.unsafe(grant)
+    await assertEven(s, { accepted: '2', stored: '2', quarantined: '0' })
   })
+
+  test('a database without room, or one that goes away, quarantines nothing', async t => {
+    const s = await startService(t)
+    for (const [state, what] of [
+      ['53100', 'could not extend file: No space left on device'],
+      ['53200', 'out of memory'],
+      ['53300', 'too many connections'],
+      ['57P01', 'terminating connection'],
+      ['58030', 'could not read block'],
+      ['40P01', 'deadlock detected'],
+      ['57014', 'canceling statement due to statement timeout'],
+    ]) {
+      await s.sql.unsafe(`create or replace function refuse() returns trigger language plpgsql as
+        $$ begin raise exception using errcode = '${state}', message = '${what}'; end $$`)
+      await s.sql`create trigger refuse before insert on logs for each row execute function refuse()`
+      await s.post('/api/v1/logs', JSON.stringify({ log: entry({ message: what ?? '' }) }))
+      await pollUntil(async () => (await (await fetch(`${s.url}/health`)).text()).includes(what ?? ''), {
+        what: `health to say ${what}`,
+        everyMs: 5,
+      })
+      await s.sql`drop trigger refuse on logs`
+      await s.settled()
+    }
+    await assertEven(s, { accepted: '7', stored: '7', quarantined: '0' })
+  })
+
+  for (const sink of ['rows', 'columnar'] as const)
+    test(`${sink}: neighbours are stored in the transaction that sets the bad entries aside, each of them alone`, async t => {
+      const s = await startService(t, { env: { LOG_INGESTION_STORAGE: sink } })
+      await s.settled()
+      const table = sink === 'rows' ? 'public.logs' : 'purser_logs.blocks'
+      const condition = sink === 'rows' ? `service <> 'poison'` : `not services @> array['poison']`
+      await s.sql.unsafe(`alter table ${table} add constraint no_poison check (${condition})`)
+      await s.sql`create table seen (what text, xid text)`
+      await s.sql`create function note() returns trigger language plpgsql as
+        $$ begin insert into public.seen values (tg_table_name, txid_current()::text); return null; end $$`
+      for (const each of [table, 'purser_logs.quarantine'])
+        await s.sql.unsafe(`create trigger note after insert on ${each} for each statement execute function note()`)
+      const many = Array.from({ length: 60 }, (_, i) =>
+        entry({ message: `m${i}`, service: [0, 7, 8, 59].includes(i) ? 'poison' : 'shop' }),
+      )
+      await s.post('/api/v1/logs/batch', batch(...many))
+      await assertEven(s, { accepted: '60', stored: '56', quarantined: '4' })
+      const { entries } = await list(s)
+      assert.deepEqual(
+        entries.map(({ entry: kept }) => (kept as { message: string }).message),
+        ['m59', 'm8', 'm7', 'm0'],
+      )
+      const seen = await s.sql<{ what: string }[]>`select xid, array_agg(distinct what) as what from seen group by xid`
+      assert.equal(seen.length, 1, 'one transaction')
+    })
 })

@@ -11,6 +11,7 @@ import { testBase } from '../../../test/kit/base.ts'
 import { testDatabase } from '../../../test/kit/database.ts'
 import { pollUntil } from '../../../test/kit/poll.ts'
 import type { LedgerAnswer, ReceiptAnswer } from '../api.ts'
+import { ackLevelOf } from '../http/ack-level.ts'
 import { dedupeMax } from '../pipeline/admission.ts'
 import { createRemembered } from '../pipeline/remembered.ts'
 import { startProcess } from './process.ts'
@@ -312,43 +313,90 @@ describe('G10: an unmarked resend within DEDUPE_WINDOW is answered like the firs
   })
 })
 
-test('G8: X-Ack: stored waits for the commit, or says disk when the time is up; receipts tell the rest to whom they belong', async t => {
-  const database = await testDatabase(t)
-  const proxy = await tcpProxy(t, database.url)
-  const s = await startService(t, { databaseUrl: proxy.url, env: shared })
-  const stored = await s.post('/api/v1/logs', JSON.stringify({ log: entry({ message: 'a' }) }), { 'x-ack': 'stored' })
-  assert.deepEqual([stored.status, stored.headers.get('x-ack')], [202, 'stored'])
-  assert.deepEqual(await messages(database), ['a'], 'it is there when the sender hears of it')
-  const { id, received_at, ...counts } = await receiptOf(s, stored)
-  assert.equal(id, stored.headers.get('x-receipt'))
-  assert.ok(Math.abs(Date.parse(received_at) - Date.now()) < 600_000)
-  assert.deepEqual(counts, { accepted: 1, pending: 0, stored: 1, quarantined: 0, duplicates: 0, state: 'stored' })
+describe('G8: a sender chooses what is true when it hears, and its receipt tells the rest', () => {
+  test('X-Ack: stored waits for the commit, or says disk when the time is up; receipts tell the rest to whom they belong', async t => {
+    const database = await testDatabase(t)
+    const proxy = await tcpProxy(t, database.url)
+    const s = await startService(t, { databaseUrl: proxy.url, env: shared })
+    const stored = await s.post('/api/v1/logs', JSON.stringify({ log: entry({ message: 'a' }) }), { 'x-ack': 'stored' })
+    assert.deepEqual([stored.status, stored.headers.get('x-ack')], [202, 'stored'])
+    assert.deepEqual(await messages(database), ['a'], 'it is there when the sender hears of it')
+    const { id, received_at, ...counts } = await receiptOf(s, stored)
+    assert.equal(id, stored.headers.get('x-receipt'))
+    assert.ok(Math.abs(Date.parse(received_at) - Date.now()) < 600_000)
+    assert.deepEqual(counts, { accepted: 1, pending: 0, stored: 1, quarantined: 0, duplicates: 0, state: 'stored' })
 
-  proxy.down()
-  const late = await s.post('/api/v1/logs', JSON.stringify({ log: entry({ message: 'b' }) }), {
-    'x-ack': 'stored',
-    'x-ack-timeout': '50ms',
+    proxy.down()
+    const late = await s.post('/api/v1/logs', JSON.stringify({ log: entry({ message: 'b' }) }), {
+      'x-ack': 'stored',
+      'x-ack-timeout': '50ms',
+    })
+    assert.deepEqual(
+      [late.status, await late.text(), late.headers.get('x-ack')],
+      [202, '{"message":"Log accepted"}', 'disk'],
+    )
+    proxy.up()
+    await s.settled()
+    assert.equal((await receiptOf(s, late)).state, 'stored')
+
+    for (const [name, value] of [
+      ['x-ack', 'memory'],
+      ['x-ack-timeout', '61s'],
+      ['x-ack-timeout', '5'],
+    ] as const) {
+      const refused = await s.post('/api/v1/logs', JSON.stringify({ log: entry() }), {
+        'x-ack': 'stored',
+        [name]: value,
+      })
+      assert.equal(refused.status, 400, `${name}: ${value}`)
+    }
+    const foreign = await s.get(`/api/v1/receipts/${stored.headers.get('x-receipt')}`, {
+      'x-api-key': 'acme-admin-key',
+    })
+    assert.equal(foreign.status, 404)
+    const forged = `${stored.headers.get('x-receipt')?.slice(0, -2)}AA`
+    assert.equal((await s.get(`/api/v1/receipts/${forged}`)).status, 404)
   })
-  assert.deepEqual(
-    [late.status, await late.text(), late.headers.get('x-ack')],
-    [202, '{"message":"Log accepted"}', 'disk'],
-  )
-  proxy.up()
-  await s.settled()
-  assert.equal((await receiptOf(s, late)).state, 'stored')
 
-  for (const [name, value] of [
-    ['x-ack', 'memory'],
-    ['x-ack-timeout', '61s'],
-    ['x-ack-timeout', '5'],
-  ] as const) {
-    const refused = await s.post('/api/v1/logs', JSON.stringify({ log: entry() }), { 'x-ack': 'stored', [name]: value })
-    assert.equal(refused.status, 400, `${name}: ${value}`)
-  }
-  const foreign = await s.get(`/api/v1/receipts/${stored.headers.get('x-receipt')}`, { 'x-api-key': 'acme-admin-key' })
-  assert.equal(foreign.status, 404)
-  const forged = `${stored.headers.get('x-receipt')?.slice(0, -2)}AA`
-  assert.equal((await s.get(`/api/v1/receipts/${forged}`)).status, 404)
+  test('the wait is 30 s unless said otherwise, 60 s at most', () => {
+    assert.deepEqual(ackLevelOf({}), { isStored: false, timeoutMs: 0 })
+    assert.deepEqual(ackLevelOf({ 'x-ack': 'stored' }), { isStored: true, timeoutMs: 30_000 })
+    assert.deepEqual(ackLevelOf({ 'x-ack': 'stored', 'x-ack-timeout': '1m' }), { isStored: true, timeoutMs: 60_000 })
+    assert.throws(() => ackLevelOf({ 'x-ack': 'stored', 'x-ack-timeout': '60001ms' }), /up to 1m0s/)
+  })
+
+  test('a resend of what an earlier life stored is stored already', async t => {
+    const s = await startService(t)
+    const body = batch(entry({ message: 'a' }))
+    await s.post('/api/v1/logs/batch', body)
+    await s.settled()
+    await s.restart()
+    const again = await s.post('/api/v1/logs/batch', body, { 'x-ack': 'stored', 'x-ack-timeout': '20s' })
+    assert.deepEqual([again.headers.get('x-duplicate'), again.headers.get('x-ack')], ['true', 'stored'])
+  })
+
+  test('receipts: pending, then what became of each row; in any replica that shares the secret', async t => {
+    const database = await testDatabase(t)
+    const s = await startService(t, { databaseUrl: database.url, env: shared })
+    await s.settled()
+    await database.sql`alter table logs add constraint no_poison check (message <> 'poison')`
+    await database.sql`create function refuse() returns trigger language plpgsql as $$ begin raise insufficient_privilege; end $$`
+    await database.sql`create trigger refuse before insert on logs for each row execute function refuse()`
+    const sent = await s.post(
+      '/api/v1/logs/batch',
+      batch(entry(), entry({ message: 'poison' }), entry({ message: 'c' })),
+    )
+    const waiting = await receiptOf(s, sent)
+    assert.deepEqual([waiting.accepted, waiting.pending, waiting.stored, waiting.state], [3, 3, 0, 'pending'])
+    await database.sql`drop trigger refuse on logs`
+    await s.settled()
+    const other = await startService(t, { databaseUrl: database.url, env: shared })
+    await other.settled()
+    for (const replica of [s, other]) {
+      const { accepted, pending, stored, quarantined, duplicates, state } = await receiptOf(replica, sent)
+      assert.deepEqual([accepted, pending, stored, quarantined, duplicates, state], [3, 0, 2, 1, 0, 'settled'])
+    }
+  })
 })
 
 function at<T>(list: readonly T[], index: number): T {
