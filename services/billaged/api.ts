@@ -177,6 +177,7 @@ export type BlockerCode =
   | 'unrated_usage'
   | 'earlier_period_open'
   | 'mixed_currencies'
+  | 'push_failed'
   | 'failed'
 
 /** As it is printed on an invoice. */

@@ -38,7 +38,9 @@ test('a setting whose promise is not kept yet is refused, never ignored', () => 
   for (const [name, value] of [
     ['BILLAGED_TLS_MODE', 'spiffe'],
     ['BILLAGED_TLS_MODE', 'file'],
-    ['BILLAGED_STRIPE_API_KEY', 'sk_test_1'],
+    ['BILLAGED_STRIPE_API_BASE', 'http://127.0.0.1:12111'],
+    ['BILLAGED_STRIPE_MODE', 'meters'],
+    ['BILLAGED_WEBHOOK_DENY', 'everywhere'],
     ['BILLAGED_AGGREGATION_INTERVAL', '0s'],
     ['BILLAGED_MAX_GAP_CAP', '1m'],
   ] as const)

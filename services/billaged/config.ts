@@ -176,8 +176,22 @@ export const spec = defineConfig({
       default: '169.254.0.0/16,fe80::/10,fd00:ec2::254,100.100.100.200',
       doc: 'Networks that webhooks may never reach: link-local ones and the metadata services of clouds.',
     }),
-    stripeApiKey: setting(secret, { env: 'STRIPE_API_KEY', doc: 'Not available yet: a key is refused.' }),
-    stripeApiBase: setting(url, { env: 'STRIPE_API_BASE', doc: 'Stripe: not available yet.' }),
+    stripeApiKey: setting(secret, {
+      env: 'STRIPE_API_KEY',
+      doc: 'Brings closed invoices, or usage, of customers with a Stripe id to Stripe. Unset: off.',
+    }),
+    stripeApiBase: setting(url, {
+      env: 'STRIPE_API_BASE',
+      doc: 'Where Stripe’s API is, when not at https://api.stripe.com.',
+    }),
+    stripeMode: setting(oneOf('invoices', 'meters'), {
+      env: 'STRIPE_MODE',
+      doc: '`invoices` brings each invoice as it is (the default); `meters` posts totals to Stripe meters named like ours, which must take the last value.',
+    }),
+    stripeWebhookSecret: setting(secret, {
+      env: 'STRIPE_WEBHOOK_SECRET',
+      doc: 'Checks the notices that Stripe posts to /v1/stripe/webhook. Unset: none are taken.',
+    }),
   },
   check(values) {
     const problems = []
@@ -196,16 +210,18 @@ export const spec = defineConfig({
         values.tlsMode === 'spiffe',
         'spiffe is not available yet; use file, or disabled behind a mesh',
       ],
-      [
-        'BILLAGED_STRIPE_API_KEY',
-        values.stripeApiKey !== undefined,
-        'the Stripe adapter is not available yet; unset it',
-      ],
       ['BILLAGED_AGGREGATION_INTERVAL', values.aggregationIntervalMs <= 0, 'must be longer than 0, such as 60s'],
       ['BILLAGED_HEARTBEAT_LEASE', values.heartbeatLeaseMs <= 0, 'must be longer than 0, such as 2m'],
       ['BILLAGED_MAX_VCPUS', values.maxVcpus < 1, 'must be at least 1'],
       ['BILLAGED_MAX_GAP_CAP', values.maxGapCapMs < values.minGapMs, 'must not be shorter than BILLAGED_MIN_GAP'],
     ]
+    for (const [name, value] of [
+      ['BILLAGED_STRIPE_API_BASE', values.stripeApiBase],
+      ['BILLAGED_STRIPE_MODE', values.stripeMode],
+      ['BILLAGED_STRIPE_WEBHOOK_SECRET', values.stripeWebhookSecret],
+    ] as const)
+      if (value !== undefined && values.stripeApiKey === undefined)
+        problems.push({ name, problem: 'does nothing without BILLAGED_STRIPE_API_KEY; set that, or unset this' })
     for (const network of values.webhookDeny) {
       const problem = networkProblem(network)
       if (problem !== undefined) problems.push({ name: 'BILLAGED_WEBHOOK_DENY', value: network, problem })

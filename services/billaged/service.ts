@@ -35,6 +35,7 @@ import { receiptRoutes } from './http/receipts.ts'
 import { reconcileRoutes } from './http/reconcile.ts'
 import { spendRoutes } from './http/spend.ts'
 import { streamRoutes } from './http/stream.ts'
+import { stripeRoutes } from './http/stripe.ts'
 import { subjectRoutes } from './http/subjects.ts'
 import { unratedRoutes } from './http/unrated.ts'
 import { vmRoutes } from './http/vms.ts'
@@ -65,6 +66,8 @@ import { type PartReader, TooManySeries } from './store/series.ts'
 import { customersOfSubjects } from './store/subjects.ts'
 import { webhooksChannel } from './store/webhooks.ts'
 import { createCostHub } from './stream/costs.ts'
+import { createStripeAdapter, openStripe } from './stripe/adapter.ts'
+import { startFollowing } from './stripe/follow.ts'
 import { createActivity } from './usage/activity.ts'
 import type { FoldRules } from './usage/fold.ts'
 import { startDelivering } from './webhooks/deliver.ts'
@@ -242,7 +245,21 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     isComplete: async () => folder.isCaughtUp() && !(await othersAreBehind(sql, replica)),
     audit: tenancy.audit,
   }
+  const stripe =
+    config.stripeApiKey === undefined
+      ? null
+      : createStripeAdapter({
+          sql,
+          base,
+          stripe: await openStripe({ apiKey: config.stripeApiKey, apiBase: config.stripeApiBase }),
+          mode: config.stripeMode ?? 'invoices',
+          reader,
+          meters,
+          rules: rulesOf(config),
+        })
+  if (stripe !== null) parts.onClose('Stripe', startFollowing(stripe, config.aggregationIntervalMs))
   const closing: CloseContext = {
+    ...(stripe === null ? {} : { push: stripe.push }),
     sql,
     reader,
     rules: rulesOf(config),
@@ -292,6 +309,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     portalTokenRoutes(scope, reads)
     portalRoutes(scope, { ...reads, secret, publicKey: closing.signingKey.publicKey, costs, isTls })
     budgetRoutes(scope, reads)
+    stripeRoutes(scope, { ...reads, stripe, webhookSecret: config.stripeWebhookSecret })
     webhookRoutes(scope, { ...reads, webhooks })
     customerRoutes(scope, reads)
     spendRoutes(scope, reads)

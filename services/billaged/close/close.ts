@@ -9,7 +9,7 @@ import { firstHash, receiptBody, sealReceipt } from '../invoices/receipt.ts'
 import { formats, render } from '../invoices/render.ts'
 import type { Attached, Proof } from '../invoices/sheet.ts'
 import { invoiceView } from '../invoices/view.ts'
-import { hourMs, periodStartingIn } from '../rating/periods.ts'
+import { hourMs, monthOf, periodStartingIn } from '../rating/periods.ts'
 import type { Hours } from '../rating/rate.ts'
 import { insertEntry, insertGrant, returnCredits } from '../store/credits.ts'
 import { type CustomerRow, listCustomers, loadCustomer } from '../store/customers.ts'
@@ -124,6 +124,13 @@ export async function closePeriod(o: CloseContext, request: CloseRequest): Promi
       return { kind: 'blocked', id: draft.id, reasons: hindering }
     }
     if (dryRun) return { kind: 'ready', draft }
+    const failure = (await o.push?.(draft)) ?? null
+    if (failure !== null) {
+      const fix = `mend it, then billaged close ${monthOf(period)} --customer ${customer.id}`
+      const reasons: Blocker[] = [{ code: 'push_failed', detail: failure, fix }]
+      await saveDraft(o.sql, draft, reasons)
+      return { kind: 'blocked', id: draft.id, reasons }
+    }
     if (proof?.proven === undefined) throw new Error('BUG: an invoice without evidence')
     const written = await finalise(o, { prepared, proven: proof.proven, revision: nextRevision, blockers, by })
     if (written !== 'changed') return { kind: 'finalised', id: written }

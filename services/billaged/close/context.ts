@@ -5,6 +5,7 @@ import type { Actor, AuditEntry } from '#platform/tenancy/tenancy'
 import type { Clock } from '#platform/time'
 import type { Party } from '../api.ts'
 import type { Meter } from '../events/meter.ts'
+import type { Draft } from '../invoices/invoice.ts'
 import type { SigningKey } from '../invoices/receipt.ts'
 import type { PartReader } from '../store/series.ts'
 import type { FoldRules } from '../usage/fold.ts'
@@ -26,6 +27,8 @@ export interface CloseContext {
   damage(): Promise<string[]>
   waitUntilFolded(position: JournalPosition, timeoutMs: number): Promise<boolean>
   audit(entry: AuditEntry, tx?: Queryable): Promise<void>
+  /** Brings what is about to be finalised to another system. A sentence says why it is not there: then it stays a draft. */
+  push?: (draft: Draft) => Promise<string | null>
 }
 
 /** Who issues the invoices, and on what terms. */

@@ -95,6 +95,9 @@ export const routeScopes: Readonly<Record<string, Scope | 'open' | 'portal'>> = 
   'GET /v1/webhooks/deliveries/:id': 'billaged:read',
   'POST /v1/webhooks/deliveries/:id/replay': 'billaged:admin',
   'GET /v1/stream/costs': 'billaged:read',
+  'PUT /v1/customers/:id/stripe': 'billaged:bill',
+  'GET /v1/stripe/pushes': 'billaged:bill',
+  'POST /v1/stripe/webhook': 'open', // signed by Stripe
   'GET /v1/invoices': 'billaged:read',
   'GET /v1/invoices/draft': 'billaged:read',
   'GET /v1/invoices/:id': 'billaged:read',

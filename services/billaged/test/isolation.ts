@@ -122,6 +122,7 @@ export async function audited(t: TestContext) {
     ['POST /v1/credits', '/v1/credits', { customerId: 'acme', kind: 'prepaid', amountNano: '1' }],
     ['POST /v1/budgets', '/v1/budgets', { customerId: 'acme', budgetNano: '1' }],
     ['DELETE /v1/budgets/:id', '/v1/budgets/acme'],
+    ['PUT /v1/customers/:id/stripe', '/v1/customers/acme/stripe', { stripeCustomerId: 'cus_1' }],
     ['POST /v1/webhooks', '/v1/webhooks', { url: 'http://127.0.0.1:9/' }],
     ['PUT /v1/webhooks/:id', `/v1/webhooks/${names.webhook}`, { enabled: true }],
     ['POST /v1/webhooks/:id/test', `/v1/webhooks/${names.webhook}/test`],

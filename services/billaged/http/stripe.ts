@@ -1,0 +1,79 @@
+import type { FastifyInstance } from 'fastify'
+import { z } from 'zod'
+import { Problem } from '#platform/http'
+import { badRequest, notFound } from '../errors.ts'
+import { listPushes, setStripeCustomer } from '../store/stripe.ts'
+import type { StripeAdapter } from '../stripe/adapter.ts'
+import { mirror } from '../stripe/follow.ts'
+import { callerOf, mustBeOperator } from './authorize.ts'
+import type { ReadContext } from './context.ts'
+import { mustLoad } from './customers.ts'
+import { limit, paramId, parseInput } from './query.ts'
+
+const noticeBytesMax = 256 * 1024
+const customerBody = z.strictObject({
+  /** Null: no longer brought to Stripe. */
+  stripeCustomerId: z
+    .string()
+    .regex(/^cus_[A-Za-z0-9]{1,255}$/, 'is not the id of a Stripe customer such as cus_abc')
+    .nullable(),
+})
+
+/** Who is who at Stripe, what was brought there, and its notices. */
+export function stripeRoutes(
+  app: FastifyInstance,
+  o: ReadContext & { stripe: StripeAdapter | null; webhookSecret: string | undefined },
+) {
+  app.put('/v1/customers/:id/stripe', async request => {
+    mustBeOperator(request)
+    const id = paramId(request)
+    const { stripeCustomerId } = parseInput(customerBody, request.body)
+    await mustLoad(o, id)
+    await setStripeCustomer(o.sql, id, stripeCustomerId)
+    const actor = { kind: 'key' as const, name: callerOf(request).name }
+    await o.audit({ actor, action: 'customer.stripe', object: `customer ${id}`, after: { stripeCustomerId } })
+    return { customerId: id, stripeCustomerId }
+  })
+
+  app.get('/v1/stripe/pushes', async request => {
+    mustBeOperator(request)
+    const query = parseInput(z.object({ customer: z.string().min(1).max(255).optional(), limit }), request.query)
+    return { isOn: o.stripe !== null, pushes: await listPushes(o.sql, query.customer ?? null, query.limit) }
+  })
+
+  app.register(async scope => {
+    // The signature is over the bytes.
+    scope.removeAllContentTypeParsers()
+    scope.addContentTypeParser('*', { parseAs: 'buffer', bodyLimit: noticeBytesMax }, (_, body, done) =>
+      done(null, body),
+    )
+    scope.post('/v1/stripe/webhook', { bodyLimit: noticeBytesMax }, async (request, reply) => {
+      const { stripe, webhookSecret } = o
+      if (stripe === null || webhookSecret === undefined) throw notFound('Stripe webhook here')
+      const signature = request.headers['stripe-signature']
+      if (typeof signature !== 'string' || !Buffer.isBuffer(request.body))
+        throw badRequest('INVALID_SIGNATURE', 'A notice of Stripe has a body and the header Stripe-Signature.')
+      const event = await verified(stripe, request.body, signature, webhookSecret)
+      if (event.type.startsWith('invoice.')) {
+        const subject: unknown = event.data.object
+        const id = typeof subject === 'object' && subject !== null && 'id' in subject ? subject.id : undefined
+        if (typeof id === 'string') await mirror(stripe, id)
+      }
+      return reply.code(204).send()
+    })
+  })
+}
+
+async function verified(o: StripeAdapter, body: Buffer, signature: string, secret: string) {
+  try {
+    return await o.stripe.webhooks.constructEventAsync(body, signature, secret)
+  } catch (cause) {
+    throw new Problem({
+      status: 400,
+      reason: 'INVALID_SIGNATURE',
+      detail:
+        'The signature is not one of BILLAGED_STRIPE_WEBHOOK_SECRET over this body, or is older than five minutes.',
+      cause,
+    })
+  }
+}
