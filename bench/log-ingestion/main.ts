@@ -13,6 +13,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { Pool } from 'undici'
+import { benchIdle, benchMemory } from './memory.ts'
 import { benchNoisy } from './noisy.ts'
 import { createBodies, isWhole, numberOf, numbers, type Row } from './rows.ts'
 import { adminKey, type Subject, startSubject, writeKey } from './service.ts'
@@ -47,6 +48,8 @@ const sinks: Record<string, Record<string, string>> = {
 
 const behaviours: Record<string, (subject: Subject) => Promise<void>> = {
   noisy: subject => benchNoisy(subject, args.quick ? 5 : 30),
+  memory: subject => benchMemory(subject, args.quick ? 10 : 120),
+  idle: subject => benchIdle(subject, 10_000),
 }
 
 const columns = [

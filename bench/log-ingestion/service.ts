@@ -53,28 +53,21 @@ export async function startSubject(dir: string, env: Record<string, string>): Pr
 async function startService(
   env: Record<string, string>,
 ): Promise<{ url: string; child: ChildProcess; exited: Promise<void> }> {
-  const child = spawn(
-    process.execPath,
-    [
-      '--disable-warning=ExperimentalWarning',
-      fileURLToPath(new URL('../../services/log-ingestion/main.ts', import.meta.url)),
-    ],
-    {
-      env: {
-        PATH: process.env.PATH,
-        LOG_FORMAT: 'json',
-        LOG_INGESTION_SERVER_HOST: '127.0.0.1',
-        LOG_INGESTION_SERVER_PORT: '0',
-        LOG_INGESTION_API_KEYS: `${writeKey},${quietKey}`,
-        LOG_INGESTION_ADMIN_API_KEYS: adminKey,
-        LOG_INGESTION_RATELIMIT_ENABLED: 'false',
-        LOG_INGESTION_SELF_LOGS: 'false',
-        LOG_INGESTION_DEDUPE_WINDOW: '0s',
-        ...env,
-      },
-      stdio: ['ignore', 'pipe', 'inherit'],
+  const child = spawn(fileURLToPath(new URL('../../bin/log-ingestion', import.meta.url)), [], {
+    env: {
+      PATH: process.env.PATH,
+      LOG_FORMAT: 'json',
+      LOG_INGESTION_SERVER_HOST: '127.0.0.1',
+      LOG_INGESTION_SERVER_PORT: '0',
+      LOG_INGESTION_API_KEYS: `${writeKey},${quietKey}`,
+      LOG_INGESTION_ADMIN_API_KEYS: adminKey,
+      LOG_INGESTION_RATELIMIT_ENABLED: 'false',
+      LOG_INGESTION_SELF_LOGS: 'false',
+      LOG_INGESTION_DEDUPE_WINDOW: '0s',
+      ...env,
     },
-  )
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
   const exited = new Promise<void>(resolve => child.once('exit', () => resolve()))
   const url = await new Promise<string>((resolve, reject) => {
     let text = ''
