@@ -286,7 +286,10 @@ test('billing: a demo month is rehearsed and closed, an invoice explains itself 
   await page.getByRole('link', { name: 'Acme Robotics' }).click()
   await page.getByTestId('vm-row').first().waitFor()
   await page.getByTestId('customer-invoices').getByRole('link', { name: /^INV-/ }).click()
-  await page.getByTestId('receipt-badge').getByText('Receipt holds').waitFor()
+  await page.getByTestId('receipt-badge').getByText('Receipt holds').click()
+  await page.getByTestId('check-evidence-now').click()
+  await page.locator('[data-testid=check-evidence][data-holds=true]').waitFor()
+  await page.keyboard.press('Escape')
   await page.getByTestId('invoice-line').filter({ hasText: 'VM CPU' }).getByRole('button').click()
   const drawer = page.getByTestId('drawer')
   await drawer

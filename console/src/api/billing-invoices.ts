@@ -4,6 +4,7 @@ import type {
   Blocker,
   BlockerCode,
   CloseReport,
+  Conflicts,
   Explanation,
   Invoice,
   InvoiceLineView,
@@ -12,7 +13,17 @@ import type {
 import type { Receipt } from '../../../services/billaged/invoices/receipt.ts'
 import { addressOf, call, send } from './http.ts'
 
-export type { Blocker, BlockerCode, CloseReport, Explanation, Invoice, InvoiceLineView, InvoiceSummary, Receipt }
+export type {
+  Blocker,
+  BlockerCode,
+  CloseReport,
+  Conflicts,
+  Explanation,
+  Invoice,
+  InvoiceLineView,
+  InvoiceSummary,
+  Receipt,
+}
 
 type Signal = AbortSignal | undefined
 const service = 'billaged'
@@ -55,6 +66,15 @@ export const explainLine = (invoice: string, line: string, vm: string, signal: S
   })
 export const getReceipt = (invoice: string, signal: Signal) =>
   call<Receipt>({ service, path: `${invoicePath(invoice)}/receipt`, signal })
+/** What the root of the receipt is over: a line an hour of a VM, a line a type of event. */
+export const fetchEvidence = async (invoice: string) => {
+  const response = await send({
+    service,
+    path: `${invoicePath(invoice)}/evidence`,
+    headers: { accept: 'application/x-ndjson' },
+  })
+  return (await response.text()).split('\n').filter(line => line !== '')
+}
 export const getIssuerKey = (signal: Signal) =>
   call<{ algorithm: string; publicKey: string }>({ service, path: '/v1/receipts/key', signal })
 
@@ -131,3 +151,6 @@ export const decideQuarantined = (id: string, how: 'release' | 'discard', reason
     path: `/v1/quarantine/${encodeURIComponent(id)}/${how}`,
     body: reason === undefined ? {} : { reason },
   })
+
+export const listConflicts = (customer: string, from: string, signal: Signal) =>
+  call<Conflicts>({ service, path: '/v1/conflicts', params: { customer, from, limit: 200 }, signal })

@@ -4,8 +4,9 @@ import { test } from 'node:test'
 import fc from 'fast-check'
 import type { Invoice, InvoiceLineView } from '../../../services/billaged/api.ts'
 import { canonicalJson as theirs } from '../../../services/billaged/invoices/canonical.ts'
+import { leafHash, merkleRoot } from '../../../services/billaged/invoices/merkle.ts'
 import { type Receipt, type ReceiptBody, sealReceipt } from '../../../services/billaged/invoices/receipt.ts'
-import { canonicalJson, checkReceipt } from './receipt.ts'
+import { canonicalJson, checkEvidence, checkReceipt } from './receipt.ts'
 
 const { privateKey } = generateKeyPairSync('ed25519')
 const publicKey = createPublicKey(privateKey).export({ format: 'der', type: 'spki' }).subarray(-32).toString('base64')
@@ -113,6 +114,15 @@ test('a receipt signed over wrong arithmetic is found out', async () => {
 
 test('a key that is not the one of this platform is not called a forgery, nor proof', async () => {
   assert.equal((await verdict(seal([cpu, line(rounding)], '12.34'), 'another')).signature, null)
+})
+
+test('evidence is held against the signed root, line by line', async () => {
+  const lines = ['{"hour":1}', '{"hour":2}', '{"hour":3}']
+  const receipt = seal([cpu, line(rounding)], '12.34')
+  receipt.receipt.evidence = { leaves: 3, root: merkleRoot(lines.map(leafHash)).toString('hex') }
+  assert.equal((await checkEvidence(receipt, lines)).holds, true)
+  assert.equal((await checkEvidence(receipt, lines.slice(1))).holds, false)
+  assert.equal((await checkEvidence(receipt, lines.toReversed())).holds, false)
 })
 
 test('canonical JSON is that of the service', () => {

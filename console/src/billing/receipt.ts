@@ -1,12 +1,13 @@
 import { nanoPerUsd } from '#platform/money'
 import type { Receipt } from '../api/billing-invoices.ts'
+import { hexOf, leavesMax, merkleRoot } from './merkle.ts'
 
 // Checks a receipt here, in the browser, with nothing of the service that made it but its public key: the content against
 // the hash, the hash against the signature, and every amount against its own division. Prices and readings are done again
 // by `billaged-cli verify`, which has the rating code.
 
 export interface ReceiptCheck {
-  name: 'content' | 'signature' | 'arithmetic'
+  name: 'content' | 'signature' | 'arithmetic' | 'evidence'
   /** Null: this browser cannot tell. */
   holds: boolean | null
   detail: string
@@ -16,11 +17,30 @@ export async function checkReceipt(receipt: Receipt, issuerKey: string): Promise
   return [...(await checkSeal(receipt, issuerKey)), checkArithmetic(receipt)]
 }
 
+/** The lines of evidence, as the service gives them out, against the root that was signed. */
+export async function checkEvidence(
+  { receipt: { evidence } }: Receipt,
+  lines: readonly string[],
+): Promise<ReceiptCheck> {
+  const subtle: SubtleCrypto | undefined = globalThis.crypto?.subtle
+  const check = (holds: boolean | null, detail: string): ReceiptCheck => ({ name: 'evidence', holds, detail })
+  if (subtle === undefined) return check(null, withoutCryptography)
+  if (lines.length > leavesMax) return check(null, `${lines.length} lines are too many for a page.`)
+  if (lines.length !== evidence.leaves)
+    return check(false, `There are ${lines.length} lines, and ${evidence.leaves} were signed.`)
+  const root = await merkleRoot(lines, subtle)
+  return root === evidence.root
+    ? check(true, `${lines.length} lines, root ${root}`)
+    : check(false, `The lines have the root ${root}, and ${evidence.root} was signed.`)
+}
+
+const withoutCryptography = 'This page is not served over https or from localhost, where browsers have no cryptography.'
+
 async function checkSeal({ receipt, hash, signature, publicKey }: Receipt, issuerKey: string): Promise<ReceiptCheck[]> {
   // Absent on plain http from another machine: browsers keep it for secure pages.
   const subtle: SubtleCrypto | undefined = globalThis.crypto?.subtle
   if (subtle === undefined) {
-    const detail = 'This page is not served over https or from localhost, where browsers have no cryptography.'
+    const detail = withoutCryptography
     return [
       { name: 'content', holds: null, detail },
       { name: 'signature', holds: null, detail },
@@ -104,10 +124,6 @@ export function canonicalJson(value: unknown): string {
   if (typeof value !== 'object' || value === null) return JSON.stringify(value)
   const members = Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1))
   return `{${members.map(([name, member]) => `${JSON.stringify(name)}:${canonicalJson(member)}`).join()}}`
-}
-
-function hexOf(bytes: Uint8Array): string {
-  return Array.from(bytes, byte => byte.toString(16).padStart(2, '0')).join('')
 }
 
 function bytesOf(base64: string): Uint8Array<ArrayBuffer> {

@@ -15,6 +15,7 @@ import { Link } from '../../router/navigation.tsx'
 import { billingRoute } from '../../router/route.ts'
 import { formatCount } from '../../units/counts.ts'
 import { formatMoment, formatRelative } from '../../units/time.ts'
+import { Conflicts } from './conflicts.tsx'
 
 const pageRows = 100
 const states: readonly { value: QuarantineState; label: string }[] = [
@@ -75,12 +76,7 @@ export function QuarantineTab() {
           />
         )}
       </Panel>
-      <section className="panel">
-        <Empty title="Conflicts are on the VM's own page">
-          Two different readings of one instant are both kept and billed at the value that charges less; each VM's page
-          lists them under “What lowered the bill”, beside its gaps and unproven restarts.
-        </Empty>
-      </section>
+      <Conflicts />
     </>
   )
 }

@@ -1,21 +1,25 @@
 import { useState } from 'react'
-import { getIssuerKey, getReceipt } from '../../api/billing-invoices.ts'
+import { fetchEvidence, getIssuerKey, getReceipt } from '../../api/billing-invoices.ts'
 import { serviceUrl } from '../../api/service-url.ts'
-import { checkReceipt, type ReceiptCheck } from '../../billing/receipt.ts'
-import { useResource } from '../../live/use-resource.ts'
+import { leavesMax } from '../../billing/merkle.ts'
+import { checkEvidence, checkReceipt, type ReceiptCheck } from '../../billing/receipt.ts'
+import { asApiError, useResource } from '../../live/use-resource.ts'
 import { Command, CopyButton } from '../../parts/copy.tsx'
 import { Dialog } from '../../parts/dialog.tsx'
 import { Icon } from '../../parts/icon.tsx'
+import { formatCount } from '../../units/counts.ts'
 
 const checkWords: Record<ReceiptCheck['name'], string> = {
   content: 'Its content is what was hashed',
   signature: 'The hash is signed by this platform',
+  evidence: 'Its hours are those that were signed',
   arithmetic: 'Every amount is its division, and the lines sum to what is due',
 }
 
 /** The receipt of an invoice, checked here in the browser. */
 export function ReceiptBadge({ invoiceId }: { invoiceId: string }) {
   const [isOpen, setIsOpen] = useState(false)
+  const [evidence, setEvidence] = useState<ReceiptCheck | 'checking' | string | null>(null)
   const receipt = useResource(`receipt ${invoiceId}`, async signal => {
     const [found, { publicKey }] = await Promise.all([getReceipt(invoiceId, signal), getIssuerKey(signal)])
     return { found, checks: await checkReceipt(found, publicKey) }
@@ -27,7 +31,16 @@ export function ReceiptBadge({ invoiceId }: { invoiceId: string }) {
       </span>
     )
   if (receipt.data === null) return <span className="chip">checking the receipt…</span>
-  const { found, checks } = receipt.data
+  const { found } = receipt.data
+  const hasEvidence = evidence !== null && typeof evidence === 'object'
+  const checks = hasEvidence ? [...receipt.data.checks, evidence] : receipt.data.checks
+  const lookAtEvidence = () => {
+    setEvidence('checking')
+    fetchEvidence(invoiceId)
+      .then(lines => checkEvidence(found, lines))
+      .then(setEvidence)
+      .catch(cause => setEvidence(asApiError(cause).message))
+  }
   const verdict = checks.some(({ holds }) => holds === false)
     ? { tone: 'bad', word: 'Receipt does not hold' }
     : checks.every(({ holds }) => holds === true)
@@ -63,9 +76,25 @@ export function ReceiptBadge({ invoiceId }: { invoiceId: string }) {
               </li>
             ))}
           </ul>
+          {!hasEvidence && body.evidence.leaves <= leavesMax && (
+            <p>
+              <button
+                type="button"
+                className="button small"
+                onClick={lookAtEvidence}
+                disabled={evidence === 'checking'}
+                data-testid="check-evidence-now"
+              >
+                {evidence === 'checking'
+                  ? 'Hashing…'
+                  : `Check the ${formatCount(body.evidence.leaves)} lines of evidence, too`}
+              </button>
+              {typeof evidence === 'string' && evidence !== 'checking' && <span className="quiet"> {evidence}</span>}
+            </p>
+          )}
           <dl className="facts receipt-facts">
             <Hash name="Chained to" value={body.prevHash} />
-            <Hash name={`Evidence, ${body.evidence.leaves} leaves`} value={body.evidence.root} />
+            <Hash name={`Evidence, ${formatCount(body.evidence.leaves)} lines`} value={body.evidence.root} />
             <Hash name="Signed by" value={body.publicKey} />
           </dl>
           <p className="quiet">Prices and readings are done again, without this platform, by:</p>
