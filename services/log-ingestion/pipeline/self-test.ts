@@ -36,6 +36,7 @@ const key = 'self-test-key'
 const adminKey = 'self-test-admin-key'
 const settleTimeoutMs = 120_000
 const readyTimeoutMs = 60_000
+const awayMs = 2_000
 
 export async function selfTest(o: SelfTestOptions): Promise<SelfTestResult> {
   const folder = await mkdtemp(join(tmpdir(), 'purser-selftest-'))
@@ -46,42 +47,73 @@ export async function selfTest(o: SelfTestOptions): Promise<SelfTestResult> {
     return database.url
   }
   try {
+    o.tell(`a copy of the service and a database of its own, in ${folder}`)
     const url = await startDatabase()
+    const requests = Math.ceil(o.rows / o.rowsPerRequest)
     const acknowledged = new Set<number>()
+    /** Requests that may be sent in this life of the service; a kill must find some on their way. */
+    let allowed = 0
     let isOver = false
     service = await startService(folder, url, 0)
     const port = new URL(service.url).port
-    const requests = Math.ceil(o.rows / o.rowsPerRequest)
     let next = 0
     const sending = Array.from({ length: senders }, async () => {
-      for (let request = next++; request < requests && !isOver; request = next++) {
+      for (let request = next++; request < requests; request = next++) {
+        while (request >= allowed && !isOver) await sleep(1)
         // The same key until it is acknowledged: whatever was kept of a killed attempt is not stored twice.
-        while (!(await post(`http://127.0.0.1:${port}`, request, o.rowsPerRequest))) await sleep(20)
+        while (!isOver && !(await post(`http://127.0.0.1:${port}`, request, o.rowsPerRequest))) await sleep(20)
+        if (isOver) return
         acknowledged.add(request)
       }
     })
-    for (let kill = 0; kill < o.kills; kill++) {
-      const wanted = Math.floor(((kill + 0.5) * requests) / (o.kills + 1)) + randomInt(3)
-      while (acknowledged.size < Math.min(wanted, requests - 1)) await sleep(1)
-      service.process.kill('SIGKILL')
-      await service.exited
-      o.tell(`killed (${kill + 1} of ${o.kills}) after ${acknowledged.size * o.rowsPerRequest} acknowledged rows`)
-      if (o.isDatabaseCut && kill === Math.floor(o.kills / 2)) await cutDatabase()
-      service = await startService(folder, url, Number(port))
+    const reached = async (count: number) => {
+      while (acknowledged.size < Math.min(count, requests)) await sleep(1)
     }
-    if (o.isDatabaseCut && o.kills === 0) await cutDatabase()
-    await Promise.all(sending)
-    isOver = true
+    try {
+      const cutAt = Math.floor(o.kills / 2)
+      for (let kill = 0; kill < o.kills; kill++) {
+        const wanted = Math.floor(((kill + 0.5) * requests) / (o.kills + 1)) + randomInt(3)
+        allowed = wanted + 2 * senders
+        await reached(wanted)
+        const isCut = o.isDatabaseCut && kill === cutAt
+        if (isCut) await cutDatabase(wanted)
+        service.process.kill('SIGKILL')
+        await service.exited
+        o.tell(`killed (${kill + 1} of ${o.kills}) after ${acknowledged.size * o.rowsPerRequest} acknowledged rows`)
+        const restarting = startService(folder, url, Number(port))
+        if (isCut) await bringBack()
+        service = await restarting
+      }
+      if (o.isDatabaseCut && o.kills === 0) {
+        const half = Math.floor(requests / 2)
+        allowed = half + 2 * senders
+        await reached(half)
+        await cutDatabase(half)
+        await bringBack()
+      }
+      allowed = requests
+      await Promise.all(sending)
+    } finally {
+      isOver = true
+    }
     await settled(service.url)
     service.process.kill('SIGTERM')
     await service.exited
     return { ...(await count(url, requests * o.rowsPerRequest, o.log)), kills: o.kills }
 
-    async function cutDatabase() {
-      o.tell('the database goes away for two seconds')
+    /** While the service runs: what is acknowledged from now on waits on the disk. */
+    async function cutDatabase(acknowledgedBefore: number) {
       await database?.close()
-      await sleep(2_000)
+      const before = acknowledged.size
+      allowed = acknowledgedBefore + 4 * senders
+      await reached(before + senders)
+      o.tell(`the database is gone; ${(acknowledged.size - before) * o.rowsPerRequest} rows acknowledged without it`)
+    }
+
+    async function bringBack() {
+      await sleep(awayMs)
       if ((await startDatabase()) !== url) throw new Error('BUG: the scratch database came back elsewhere')
+      o.tell('the database is back')
     }
   } finally {
     service?.process.kill('SIGKILL')
