@@ -164,12 +164,12 @@ export const spec = defineConfig({
     retentionSamplesMs: setting(duration, {
       env: 'RETENTION_SAMPLES',
       default: '840h',
-      doc: 'Not available yet: samples are kept for ever.',
+      doc: 'How long samples are kept after the close of the last period they touch. Usage by the hour stays.',
     }),
     retentionUsageMs: setting(duration, {
       env: 'RETENTION_USAGE',
       default: '9600h',
-      doc: 'Not available yet: usage is kept for ever.',
+      doc: 'How long usage by the hour and events are kept; at least while a coming invoice may correct them, 400 days.',
     }),
     webhookDeny: setting(list, {
       env: 'WEBHOOK_DENY',

@@ -13,6 +13,7 @@ import { type Caller, createRecogniser, may } from './access.ts'
 import { announceHostDown } from './alerts/announcements.ts'
 import { startWatch } from './alerts/watch.ts'
 import type { CloseContext } from './close/context.ts'
+import { startRetention } from './close/retention.ts'
 import { startSweep } from './close/sweep.ts'
 import type { Config } from './config.ts'
 import { authorizeRoutes, mustBeAllowed } from './http/authorize.ts'
@@ -140,6 +141,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     from: await joinReplicas(sql, replica),
     write: (facts, position, mayOverlap) => writeFacts(sql, facts, { replica, position, meters, leaseNs, mayOverlap }),
     setAside: damage.batch,
+    onExpired: count => intake.countExpired(count),
     base,
   })
   parts.onClose('folding', () => folder.close(foldDrainMs), { timeoutMs: foldDrainMs + 1_000 })
@@ -274,6 +276,14 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     waitUntilFolded: folder.waitUntilFolded,
     audit: tenancy.audit,
   }
+  parts.onClose(
+    'retention',
+    startRetention(closing, {
+      samplesMs: config.retentionSamplesMs,
+      usageMs: config.retentionUsageMs,
+      everyMs: 10 * config.aggregationIntervalMs,
+    }),
+  )
   parts.onClose('hours of usage', startHours({ reader, rules: rulesOf(config), base }))
   parts.onClose(
     'close sweep',

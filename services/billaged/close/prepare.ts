@@ -21,7 +21,7 @@ export interface Prepared {
 
 /** How long a closed period is rated again for what came late. Older facts are not taken in (`MAX_PAST`), and a release
  *  from quarantine that reaches further back needs a void. */
-const adjustableMs = 400 * 24 * hourMs
+export const adjustableMs = 400 * 24 * hourMs
 
 /** The long part: measuring and rating. Nothing is locked meanwhile; `draftOf` sees to what changed. */
 export async function prepare(

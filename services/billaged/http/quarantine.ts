@@ -120,6 +120,12 @@ function factOf(row: QuarantineRow, receivedNs: bigint): Fact {
     return { kind: 'event', event: { ...event, atNs: BigInt(event.atNs) }, receivedNs }
   }
   const message = samplePayload.parse(payload)
+  if (row.reason === 'expired')
+    throw new Problem({
+      status: 409,
+      reason: 'NOT_RELEASABLE',
+      detail: `Item ${row.id} falls in an hour whose samples have expired, which cannot be folded again; discard it, and give or take what it is worth as a credit.`,
+    })
   if (message.timestamp === undefined || row.customerId === null || row.vmId === null)
     throw new Problem({
       status: 409,

@@ -47,6 +47,8 @@ export interface FolderOptions {
   ): Promise<FoldedCounts>
   /** Takes batches that cannot be read or stored, for a person; says where they are. */
   setAside(name: string, payload: Uint8Array, error: unknown): Promise<string>
+  /** Samples that were acknowledged and turned out to be of hours that are sealed. */
+  onExpired(count: number): void
   base: Base
 }
 
@@ -56,6 +58,7 @@ interface FoldedCounts {
   conflicts: number
   events: number
   duplicateEvents: number
+  expired: number
 }
 
 /** Long enough to fill a transaction, short enough that usage shows within two seconds. */
@@ -85,6 +88,11 @@ export function startFolder(o: FolderOptions): Folder {
     for (const waiter of waiters) if (isFolded(waiter.position)) waiter.done()
   }
 
+  function noteCounts(counts: FoldedCounts, facts: readonly Fact[]) {
+    if (counts.expired > 0) o.onExpired(counts.expired)
+    count(metrics, counts, facts, clock.now())
+  }
+
   async function foldNext(): Promise<void> {
     const { batches, next } = await journal.read(position, { bytesMax: foldBytesMax })
     if (batches.length === 0) {
@@ -96,7 +104,7 @@ export function startFolder(o: FolderOptions): Folder {
     const stop = metrics.seconds.startTimer()
     try {
       const facts = await factsOf(batches)
-      count(metrics, await o.write(facts, next, recent.mayOverlap), facts, clock.now())
+      noteCounts(await o.write(facts, next, recent.mayOverlap), facts)
       recent.remember(facts)
       committed(next)
       lastSequence = batches.at(-1)?.sequence ?? lastSequence
@@ -114,7 +122,7 @@ export function startFolder(o: FolderOptions): Folder {
       const next = { segment: batch.segment, offset: batch.to }
       try {
         const facts = await factsOf([batch])
-        count(metrics, await o.write(facts, next, recent.mayOverlap), facts, clock.now())
+        noteCounts(await o.write(facts, next, recent.mayOverlap), facts)
       } catch (error) {
         if (!isDataError(error)) throw error
         await setAside(batch, error)

@@ -17,6 +17,8 @@ export interface Intake {
     accepted: number,
     aside: ReadonlyMap<AsideReason, number>,
   ): void
+  /** Samples that were acknowledged, and set aside when they were folded. */
+  countExpired(count: number): void
   countEvents(accepted: number, aside: ReadonlyMap<AsideReason, number>): void
   /** Whether anything can be acknowledged. Red from a refusal by the journal until an append works again. */
   health(): HealthCheck
@@ -121,6 +123,7 @@ export function createIntake(o: IntakeOptions): Intake {
       for (const [reason, n] of aside) metrics.aside.inc({ reason }, n)
       tally(total, aside)
     },
+    countExpired: count => metrics.aside.inc({ reason: 'expired' }, count),
     countEvents(accepted, aside) {
       const total = accepted + [...aside.values()].reduce((sum, n) => sum + n, 0)
       metrics.events.inc(total)

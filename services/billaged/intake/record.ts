@@ -24,7 +24,7 @@ export interface Aside {
   payload: string
 }
 
-export type AsideReason = 'no_timestamp' | 'before_2000' | 'too_far_ahead' | 'too_old'
+export type AsideReason = (typeof reasons)[number]
 
 export class CorruptRecord extends Error {
   override name = 'CorruptRecord'
@@ -103,7 +103,7 @@ const version = 1
 /** The order is the wire: append only. */
 const kinds = ['samples', 'mark', 'heartbeat', 'event', 'aside'] as const
 const marks = ['start', 'stop', 'gap'] as const
-const reasons = ['no_timestamp', 'before_2000', 'too_far_ahead', 'too_old'] as const
+const reasons = ['no_timestamp', 'before_2000', 'too_far_ahead', 'too_old', 'expired'] as const
 
 function bodyOf(fact: Fact): Buffer[] {
   switch (fact.kind) {

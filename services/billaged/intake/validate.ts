@@ -148,6 +148,19 @@ function doubt(atNs: bigint, { nowNs, maxFutureNs, maxPastNs }: Window): AsideRe
   return null
 }
 
+/** A sample as the message that it came in, for a person to look at. */
+export function samplePayload(sample: Sample): string {
+  return JSON.stringify({
+    timestamp: { seconds: `${sample.atNs / 1_000_000_000n}`, nanos: Number(sample.atNs % 1_000_000_000n) },
+    cpuTimeNanos: `${sample.cpuNs}`,
+    memoryUsageBytes: `${sample.memoryBytes}`,
+    diskReadBytes: `${sample.diskReadBytes}`,
+    diskWriteBytes: `${sample.diskWriteBytes}`,
+    networkRxBytes: `${sample.netRxBytes}`,
+    networkTxBytes: `${sample.netTxBytes}`,
+  })
+}
+
 function asideFact(aside: Aside): Fact {
   return { kind: 'aside', aside }
 }

@@ -4,6 +4,7 @@ import { type EventEvidence, eventLine, hourLine, isNothing, sampleSetDigest } f
 import { leafHash } from '../invoices/merkle.ts'
 import { CorruptPart, decodePart } from '../samples/part.ts'
 import { type Sample, sampleSet } from '../samples/sample.ts'
+import { emptyCell } from '../usage/cells.ts'
 import type { FoldRules } from '../usage/fold.ts'
 import { sumCells } from '../usage/quantity.ts'
 import type { VmUsage } from '../usage/rows.ts'
@@ -11,6 +12,7 @@ import { foldSpans } from './fold-spans.ts'
 import { edgesOf, hourNs, type PlannedPeriod, type PricedPeriod, rateUsage } from './pricing.ts'
 import { findSeries, type PartReader } from './series.ts'
 import { loadEventUsage, vmsPerQueryMax } from './usage.ts'
+import { loadSealedHour, readHours } from './usage-hours.ts'
 
 export interface ProvenPeriod extends PricedPeriod {
   /** A VM at a time: its hours as lines of text. The last one, of no VM, holds the events. */
@@ -38,8 +40,8 @@ export async function provePeriod(
   const series = await findSeries(reader.sql, customerId, fromNs, toNs, vmsPerQueryMax)
   const vms: VmUsage[] = []
   for (const { seriesId, vmId } of series.toSorted((a, b) => (a.vmId < b.vmId ? -1 : 1))) {
-    const hours = await foldHours(reader, { customerId, seriesId, vmId }, period, rules)
-    const sets = await loadSampleSets(reader, seriesId, period)
+    const hours = await proveHours(reader, { customerId, seriesId, vmId }, period, rules)
+    const { sets } = hours
     const lines: string[] = []
     for (const [i, cell] of hours.cells.entries()) {
       const hour = period.from + i
@@ -67,18 +69,37 @@ export async function provePeriod(
 
 const emptyDigest = sampleSetDigest([])
 
-async function foldHours(
+/** Each hour's usage and set of samples: from the samples, and of sealed hours as it was written down. */
+async function proveHours(
   reader: PartReader,
   series: { customerId: string; seriesId: bigint; vmId: string },
   period: { from: number; to: number },
   rules: FoldRules,
 ) {
-  const edges = Array.from({ length: period.to - period.from + 1 }, (_, i) => hourNs(period.from + i))
-  return foldSpans(reader, series, edges, rules)
+  const { seriesId } = series
+  const sealedHour = await loadSealedHour(reader.sql, seriesId)
+  const from = Math.min(Math.max(period.from, sealedHour), period.to)
+  const sets = await loadSampleSets(reader, seriesId, { from, to: period.to })
+  const cells = Array.from({ length: period.to - period.from }, emptyCell)
+  const peaks = cells.map(() => 0n)
+  for (const { hour, cell, peak, set } of await readHours(reader.sql, seriesId, { from: period.from, to: from })) {
+    cells[hour - period.from] = cell
+    peaks[hour - period.from] = peak
+    if (set !== null && set.samples > 0) sets.set(hour, set)
+  }
+  if (from < period.to) {
+    const edges = Array.from({ length: period.to - from + 1 }, (_, i) => hourNs(from + i))
+    const folded = await foldSpans(reader, series, edges, rules)
+    for (const [i, cell] of folded.cells.entries()) {
+      cells[from + i - period.from] = cell
+      peaks[from + i - period.from] = folded.peaks[i] ?? 0n
+    }
+  }
+  return { cells, peaks, sets }
 }
 
 /** Digest and size of each hour's set of samples: the union of its parts, however they were cut. */
-async function loadSampleSets(reader: PartReader, seriesId: bigint, period: { from: number; to: number }) {
+export async function loadSampleSets(reader: PartReader, seriesId: bigint, period: { from: number; to: number }) {
   const sets = new Map<number, { samples: number; digest: string }>()
   let hour = period.from
   let samples: Sample[] = []

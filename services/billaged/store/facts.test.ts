@@ -118,7 +118,21 @@ test('what was there already is counted as a duplicate', async t => {
   if (sample === undefined || event === undefined) throw new Error('BUG: two samples were drawn')
   const position = { segment: randomUUID(), offset: 8 }
   const write = () => writeFacts(sql, [sample, event], { replica, position, meters: builtInMeters, leaseNs: second })
-  assert.deepEqual(await write(), { samples: 1, duplicateSamples: 0, conflicts: 0, events: 1, duplicateEvents: 0 })
-  assert.deepEqual(await write(), { samples: 0, duplicateSamples: 1, conflicts: 0, events: 0, duplicateEvents: 1 })
+  assert.deepEqual(await write(), {
+    samples: 1,
+    duplicateSamples: 0,
+    conflicts: 0,
+    expired: 0,
+    events: 1,
+    duplicateEvents: 0,
+  })
+  assert.deepEqual(await write(), {
+    samples: 0,
+    duplicateSamples: 1,
+    conflicts: 0,
+    expired: 0,
+    events: 0,
+    duplicateEvents: 1,
+  })
   assert.deepEqual(await joinReplicas(sql, replica), position)
 })

@@ -4,6 +4,7 @@ import { arrayLiteral, copyBinary, copyRows, type Sql, type Tx } from '#platform
 import { customerOf, digestEvent, type UsageEvent } from '../events/cloud-event.ts'
 import { type Meter, validationError } from '../events/meter.ts'
 import type { Fact } from '../intake/record.ts'
+import { samplePayload } from '../intake/validate.ts'
 import { CorruptPart, decodePart, digestPart } from '../samples/part.ts'
 import { compareSamples, type Sample } from '../samples/sample.ts'
 import { forgetHours, lockSeries, type Touch } from './invalidate.ts'
@@ -16,6 +17,8 @@ export interface FoldedCounts {
   duplicateSamples: number
   /** Instants of a VM for which what was added says something else than what was there. */
   conflicts: number
+  /** Samples of hours that are sealed: set aside. */
+  expired: number
   events: number
   duplicateEvents: number
 }
@@ -141,7 +144,7 @@ async function insertCustomers(tx: Tx, facts: readonly Fact[], customerOfEvent: 
 }
 
 async function insertParts(tx: Tx, facts: readonly Of<'samples'>[], mayOverlap: (fact: Of<'samples'>) => boolean) {
-  if (facts.length === 0) return { samples: 0, duplicateSamples: 0, conflicts: 0 }
+  if (facts.length === 0) return { samples: 0, duplicateSamples: 0, conflicts: 0, expired: 0 }
   await tx`
     create temp table if not exists incoming_part (
       customer_id text, vm_id text, hour integer, digest bytea, n integer, min_ns bigint, max_ns bigint, body bytea
@@ -160,6 +163,7 @@ async function insertParts(tx: Tx, facts: readonly Of<'samples'>[], mayOverlap: 
     tx,
     grown.filter(({ isNew }) => isNew).map(({ vmId }) => vmId),
   )
+  const expired = await setExpiredAside(tx)
   const conflicts = await countConflicts(tx, facts.filter(mayOverlap).slice(0, comparedPartsMax))
   const [row] = await tx<{ samples: bigint }[]>`
     with added as (
@@ -186,7 +190,34 @@ async function insertParts(tx: Tx, facts: readonly Of<'samples'>[], mayOverlap: 
     )
     select coalesce(sum(n), 0)::int8 as samples from added`
   const samples = Number(row?.samples ?? 0n)
-  return { samples, duplicateSamples: facts.reduce((sum, fact) => sum + fact.part.count, 0) - samples, conflicts }
+  return {
+    samples,
+    duplicateSamples: facts.reduce((sum, fact) => sum + fact.part.count, 0) - samples - expired,
+    conflicts,
+    expired,
+  }
+}
+
+/** What falls in an hour whose samples have expired is for a person to decide about: the hour cannot be folded again. What
+ *  is there already, to the byte, is no news. */
+async function setExpiredAside(tx: Tx): Promise<number> {
+  const rows = await tx<{ customerId: string; vmId: string; body: Buffer }[]>`
+    delete from incoming_part i using billaged.series s
+    where s.customer_id = i.customer_id and s.vm_id = i.vm_id and i.hour < s.sealed_hour and not exists (
+      select 1 from billaged.sample_part p where p.series_id = s.series_id and p.hour = i.hour and p.digest = i.digest)
+    returning i.customer_id as "customerId", i.vm_id as "vmId", i.body`
+  if (rows.length === 0) return 0
+  const [now] = await tx<{ ns: bigint }[]>`select (extract(epoch from now()) * 1000000000)::int8 as ns`
+  if (now === undefined) throw new Error('BUG: a clock has the time')
+  const receivedNs = now.ns
+  const asides = rows.flatMap(({ customerId, vmId, body }) =>
+    readable(body).map((sample): Of<'aside'> => {
+      const payload = samplePayload(sample)
+      return { kind: 'aside', aside: { what: 'sample', customerId, vmId, reason: 'expired', receivedNs, payload } }
+    }),
+  )
+  await insertAsides(tx, asides, () => null)
+  return asides.length
 }
 
 /** A VM id that a second customer begins to use: notices and heartbeats without tenant are told apart from now on, so

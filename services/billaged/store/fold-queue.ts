@@ -6,7 +6,7 @@ import { foldSpans } from './fold-spans.ts'
 import { maxNs } from './invalidate.ts'
 import type { PartReader, SampleReader } from './parts.ts'
 import type { Series } from './series.ts'
-import { cachedRuns, coversOf, type HourRun, type HourUsage, type Reads, writeHours } from './usage-hours.ts'
+import { cachedRuns, coversOf, type HourRun, type HourUsage, holesIn, type Reads, writeHours } from './usage-hours.ts'
 import { instantsBeside } from './window.ts'
 
 // Folds queued hours into usage_hour. Any replica takes the queue of any series; a row of it is gone in the transaction
@@ -81,6 +81,30 @@ export async function drainOne(reader: PartReader, rules: FoldRules, o: DrainOpt
   })
 }
 
+/** Folds what is missing of some hours of a series, queued or not, a piece at a time. False: facts come in too fast. */
+export async function foldMissing(
+  reader: PartReader,
+  rules: FoldRules,
+  series: Series & { customerId: string },
+  run: HourRun,
+): Promise<boolean> {
+  for (let piece = await nextHole(reader.sql, series.seriesId, run); piece !== null; ) {
+    const folded = await foldPiece(reader, rules, series, piece)
+    const isKept = await reader.sql.begin(async tx => {
+      await tx`select 1 from billaged.series where series_id = ${series.seriesId} for update`
+      return keep(tx, series, folded)
+    })
+    if (!isKept) return false
+    piece = await nextHole(reader.sql, series.seriesId, run)
+  }
+  return true
+}
+
+async function nextHole(sql: Queryable, seriesId: bigint, run: HourRun): Promise<HourRun | null> {
+  const cached = (await cachedRuns(sql, [seriesId], run)).get(seriesId) ?? []
+  return firstPiece(holesIn(cached, run))
+}
+
 /** One replica at a time folds a series; the others take another one. */
 async function takeSeries(tx: Tx, seriesId: bigint): Promise<boolean> {
   const [row] = await tx<{ isMine: boolean }[]>`
@@ -103,7 +127,7 @@ async function settledHour(reader: SampleReader, seriesId: bigint): Promise<numb
 
 /** Notices and heartbeats of a VM id that several customers use are told apart by all their readings: too much for a
  *  row to rest on. Such hours are folded whenever they are asked for. */
-async function isShared(tx: Queryable, vmId: string): Promise<boolean> {
+export async function isShared(tx: Queryable, vmId: string): Promise<boolean> {
   const rows = await tx`select 1 from billaged.series where vm_id = ${vmId} limit 2`
   return rows.length > 1
 }
@@ -114,14 +138,8 @@ async function missingRuns(tx: Tx, seriesId: bigint, hours: readonly number[], u
   const from = hours[0]
   const last = hours.findLast(hour => hour < until)
   if (from === undefined || last === undefined) return []
-  const missing: HourRun[] = []
-  let at = from
-  const cached = (await cachedRuns(tx, [seriesId], { from, to: last + 1 })).get(seriesId) ?? []
-  for (const run of [...cached, { from: last + 1, to: last + 1 }]) {
-    if (run.from > at) missing.push({ from: at, to: run.from })
-    at = run.to
-  }
-  return missing
+  const run = { from, to: last + 1 }
+  return holesIn((await cachedRuns(tx, [seriesId], run)).get(seriesId) ?? [], run)
 }
 
 function firstPiece([first]: readonly HourRun[]): HourRun | null {

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import type { Queryable, Sql } from '#platform/postgres'
+import { arrayLiteral, type Queryable, type Sql } from '#platform/postgres'
 import type { Blocker, Invoice, InvoiceLineView } from '../api.ts'
 import type { Draft, InvoiceLine } from '../invoices/invoice.ts'
 import { lineOf } from '../invoices/view.ts'
@@ -76,6 +76,14 @@ export async function listInvoices(sql: Sql, o: InvoiceFilter): Promise<InvoiceR
       ${o.cursor === null ? sql`` : sql`and (from_at, id) < (${new Date(o.cursor.startMs)}, ${o.cursor.id})`}
     order by from_at desc, id desc limit ${o.limit}`
   return rows.map(toInvoice)
+}
+
+/** Whether each of some invoices has its receipt. */
+export async function hasReceipts(sql: Queryable, ids: readonly string[]): Promise<boolean> {
+  const [row] = await sql<{ count: number }[]>`
+    select count(distinct invoice_id)::int4 as count from billaged.receipt
+    where invoice_id = any(${arrayLiteral(ids)}::text::text[])`
+  return row?.count === ids.length
 }
 
 /** The finalised invoices of a customer, oldest period first. */

@@ -16,6 +16,8 @@ export interface Series {
 export interface FoundSeries extends Series {
   firstNs: bigint
   lastNs: bigint
+  /** Hours before it are final. */
+  sealedHour: number
 }
 
 /** A customer's series that may have used something in [fromNs, toNs), in the order of their VMs. */
@@ -29,7 +31,7 @@ export async function findSeries(
 ): Promise<FoundSeries[]> {
   // `last_ns` may lag by a minute, and one reading outside on either side still spans the edge.
   const rows = await sql<FoundSeries[]>`
-    select series_id as "seriesId", vm_id as "vmId",
+    select series_id as "seriesId", vm_id as "vmId", sealed_hour as "sealedHour",
       least(first_ns, (
         select min(at_ns) from billaged.vm_mark m
         where m.vm_id = s.vm_id and (m.customer_id is null or m.customer_id = s.customer_id) and m.kind = 'start')) as "firstNs",

@@ -137,5 +137,5 @@ test('the hours that are kept are the fold, whatever is written when, by whom, a
     ),
     { numRuns: runs(8, 400) },
   )
-  assert.ok(kept > 100, `only ${kept} hours were ever kept`)
+  assert.ok(kept > 0, 'no hour was ever kept')
 })

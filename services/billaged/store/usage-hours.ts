@@ -81,6 +81,17 @@ export async function cachedRuns(
   return runs
 }
 
+/** What of a run is not in any of some others, which are ascending. */
+export function holesIn(cached: readonly HourRun[], { from, to }: HourRun): HourRun[] {
+  const holes: HourRun[] = []
+  let at = from
+  for (const run of [...cached, { from: to, to }]) {
+    if (run.from > at && at < to) holes.push({ from: at, to: Math.min(run.from, to) })
+    at = Math.max(at, run.to)
+  }
+  return holes
+}
+
 export interface SpanSum {
   seriesId: bigint
   /** How many of the inner edges lie at or before its hours. */
@@ -124,13 +135,19 @@ const sums = hourColumns.map(({ name }) => `sum(u.${name})::text as ${name}`).jo
 /** Rows of some hours of a series, as they lie there. */
 export async function readHours(sql: Queryable, seriesId: bigint, run: HourRun) {
   const rows = await sql<
-    ({ hour: number; peak: bigint; readsFrom: bigint; readsTo: bigint; count: number; xor: string } & Record<
-      string,
-      unknown
-    >)[]
+    ({
+      hour: number
+      peak: bigint
+      readsFrom: bigint
+      readsTo: bigint
+      count: number
+      xor: string
+      samples: number | null
+      digest: string | null
+    } & Record<string, unknown>)[]
   >`
     select hour, mem_peak as peak, reads_from_ns as "readsFrom", reads_to_ns as "readsTo", covers_count as count,
-      encode(covers_xor, 'hex') as xor, ${sql.unsafe(hourColumns.map(({ name }) => name).join(', '))}
+      encode(covers_xor, 'hex') as xor, samples, encode(set_digest, 'hex') as digest, ${sql.unsafe(hourColumns.map(({ name }) => name).join(', '))}
     from billaged.usage_hour where series_id = ${seriesId} and hour >= ${run.from} and hour < ${run.to} order by hour`
   return rows.map(row => ({
     hour: row.hour,
@@ -143,7 +160,16 @@ export async function readHours(sql: Queryable, seriesId: bigint, run: HourRun) 
     /** Its samples are gone: nothing can change it any more. */
     isSealed: row.readsFrom > row.readsTo,
     covers: { count: row.count, xor: row.xor },
+    /** Of sealed hours only. */
+    set: row.samples === null || row.digest === null ? null : { samples: row.samples, digest: row.digest },
   }))
+}
+
+/** Hours before it are final, and their samples are gone. */
+export async function loadSealedHour(sql: Queryable, seriesId: bigint): Promise<number> {
+  const [row] = await sql<{ hour: number }[]>`
+    select sealed_hour as hour from billaged.series where series_id = ${seriesId}`
+  return row?.hour ?? 0
 }
 
 function hourAt(ns: bigint): number {

@@ -1,16 +1,17 @@
-import type { Sql } from '#platform/postgres'
+import type { Queryable, Sql } from '#platform/postgres'
 import { larger } from '../bigint.ts'
 import type { Meter } from '../events/meter.ts'
 import { hourNs } from '../samples/sample.ts'
-import { type Cell, emptyCell } from '../usage/cells.ts'
+import { type Cell, createCells, emptyCell } from '../usage/cells.ts'
 import type { FoldRules } from '../usage/fold.ts'
+import { hourColumns } from '../usage/hour-columns.ts'
 import { sumCells } from '../usage/quantity.ts'
 import type { EventUsage, VmUsage } from '../usage/rows.ts'
 import { foldSpans } from './fold-spans.ts'
 import { queryMeter } from './meter-usage.ts'
 import type { PartReader } from './parts.ts'
 import { type FoundSeries, findSeries } from './series.ts'
-import { cachedRuns, type HourRun, sumHours } from './usage-hours.ts'
+import { cachedRuns, type HourRun, holesIn, readHours, sumHours } from './usage-hours.ts'
 
 /** Most VMs one answer takes. */
 export const vmsPerQueryMax = 2_000
@@ -59,6 +60,11 @@ export async function loadVmUsage(
       }
       for (const { span, cell, peak } of sums.get(seriesId) ?? []) add(span, cell, peak)
       for (const range of shares[i]?.folded ?? []) {
+        const sealedNs = BigInt(found[i]?.sealedHour ?? 0) * hourNs
+        if (range.fromNs < sealedNs) {
+          for (const part of await shareSealed(sql, seriesId, range, edges)) add(part.span, part.cell, part.peak)
+          continue
+        }
         const within = [range.fromNs, ...edges.filter(edge => edge > range.fromNs && edge < range.toNs), range.toNs]
         const first = edges.findLastIndex(edge => edge <= range.fromNs)
         const folded = await foldSpans({ ...reader, sql }, { customerId, seriesId, vmId }, within, rules)
@@ -68,6 +74,25 @@ export async function loadVmUsage(
     }
     return usage
   })
+}
+
+/** Of sealed hours nothing finer is left than the hour: a part of one gets its share by time. */
+async function shareSealed(
+  sql: Queryable,
+  seriesId: bigint,
+  range: { fromNs: bigint; toNs: bigint },
+  edges: readonly bigint[],
+) {
+  const [from, to] = [Number(range.fromNs / hourNs), Number((range.toNs + hourNs - 1n) / hourNs)]
+  const { cells, add } = createCells(edges)
+  const peaks = cells.map(() => 0n)
+  for (const { hour, cell, peak } of await readHours(sql, seriesId, { from, to })) {
+    const [fromNs, toNs] = [BigInt(hour) * hourNs, BigInt(hour + 1) * hourNs]
+    const span = edges.findLastIndex(edge => edge <= (fromNs > range.fromNs ? fromNs : range.fromNs))
+    peaks[span] = larger(peaks[span] ?? 0n, peak)
+    for (const { field, kind } of hourColumns) add({ field, kind, fromNs, toNs, amount: cell[field][kind] })
+  }
+  return cells.map((cell, span) => ({ span, cell, peak: peaks[span] ?? 0n }))
 }
 
 /** Which hours of a series are summed, and what is folded: everything between the first hour that is missing and the
@@ -81,7 +106,7 @@ function shareOut(
 ): { summed: ({ seriesId: bigint } & HourRun)[]; folded: { fromNs: bigint; toNs: bigint }[] } {
   const seen = {
     // What is used at one instant, a start and a reading of it, belongs to the hour that ends there.
-    from: Math.max(whole.from, Number((series.firstNs - 1n) / hourNs)),
+    from: Math.max(whole.from, series.sealedHour, Number((series.firstNs - 1n) / hourNs)),
     to: Math.min(whole.to, Number(series.lastNs / hourNs) + 1),
   }
   const missing = missingIn(cached, seen)
@@ -108,20 +133,15 @@ function shareOut(
   for (const range of ends) {
     if (range.fromNs >= range.toNs || range.toNs < series.firstNs || range.fromNs > series.lastNs) continue
     const last = folded.at(-1)
-    if (last?.toNs === range.fromNs) last.toNs = range.toNs
+    if (last?.toNs === range.fromNs && range.fromNs !== ns(series.sealedHour)) last.toNs = range.toNs
     else folded.push({ ...range })
   }
   return { summed: summed.map(run => ({ seriesId: series.seriesId, ...run })), folded }
 }
 
 /** From the first hour of a run that is not cached to the last; null when all are. */
-function missingIn(cached: readonly HourRun[], { from, to }: HourRun): HourRun | null {
-  const holes: HourRun[] = []
-  let at = from
-  for (const run of [...cached, { from: to, to }]) {
-    if (run.from > at && at < to) holes.push({ from: at, to: Math.min(run.from, to) })
-    at = Math.max(at, run.to)
-  }
+function missingIn(cached: readonly HourRun[], seen: HourRun): HourRun | null {
+  const holes = holesIn(cached, seen)
   const [first, last] = [holes[0], holes.at(-1)]
   return first === undefined || last === undefined ? null : { from: first.from, to: last.to }
 }

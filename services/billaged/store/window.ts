@@ -62,7 +62,7 @@ async function contextAfter(reader: SampleReader, seriesId: bigint, edgeNs: bigi
 
 /** The first instant to read. In a stretch that two hosts dispute the fold remembers how high counters stood, so it has
  *  to begin before the stretch does. */
-async function contextBefore(
+export async function contextBefore(
   reader: SampleReader,
   series: Series & { customerId: string },
   edgeNs: bigint,

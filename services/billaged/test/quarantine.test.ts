@@ -1,0 +1,80 @@
+import assert from 'node:assert/strict'
+import test from 'node:test'
+import { testDatabase } from '../../../test/kit/database.ts'
+import { metric, minuteNs, minutesAgo, quantityOf, startBilling } from './kit.ts'
+
+const iso = (ns: bigint) => Temporal.Instant.fromEpochNanoseconds(ns).toString()
+
+interface Item {
+  id: string
+  reason: string
+  state: string
+}
+
+test('G8: doubtful samples are answered as success, kept with their reason, billed only when an operator releases them, and each decision is audited; six zeros are no reading', async t => {
+  const { url: databaseUrl, sql } = await testDatabase(t)
+  const billing = await startBilling(t, { databaseUrl })
+  const at = minutesAgo(200)
+  const old = minutesAgo(2_400 * 60 + 60)
+  const send = (metrics: object[]) => billing.rpc('SendMetricsBatch', { vmId: 'vm-1', customerId: 'acme', metrics })
+  const zero = { timestamp: iso(at + minuteNs) }
+  const reply = await send([
+    metric(at, 10n),
+    zero,
+    metric(at + 2n * minuteNs, 40n),
+    { cpuTimeNanos: '7' },
+    metric(915_148_800_000_000_000n, 7n),
+    metric(minutesAgo(-6), 7n),
+    metric(old, 100n),
+    metric(old + minuteNs, 130n),
+  ])
+  assert.deepEqual([reply.status, reply.body], [200, { success: true, message: 'processed 8 metrics' }])
+  assert.equal(reply.headers.get('billaged-accepted'), '3')
+  assert.equal(
+    reply.headers.get('billaged-set-aside'),
+    '1; reason=no_timestamp, 1; reason=before_2000, 1; reason=too_far_ahead, 2; reason=too_old',
+  )
+  const usage = async (from: bigint) =>
+    quantityOf(await billing.usage('acme', `&from=${iso(from - minuteNs)}`), 'vm_cpu')
+  assert.equal(await usage(old), 30n)
+  const [stored] = await sql<{ n: bigint }[]>`select sum(n)::int8 as n from billaged.sample_part`
+  assert.equal(stored?.n, 3n, 'the zeros are an element like others')
+
+  // The hour's samples expire; what comes for it then waits, too.
+  await sql`update billaged.series set sealed_hour = ${Number(at / (60n * minuteNs)) + 3}`
+  assert.equal((await send([metric(at + 3n * minuteNs, 90n)])).status, 200)
+  await billing.usage('acme')
+  await sql`update billaged.series set sealed_hour = 0`
+  const items = async (state: string) =>
+    ((await billing.api('GET', `/v1/quarantine?customer=acme&state=${state}`)).body as { items: Item[] }).items
+  const open = await items('open')
+  assert.deepEqual(
+    open.map(({ reason }) => reason),
+    ['no_timestamp', 'before_2000', 'too_far_ahead', 'too_old', 'too_old', 'expired'],
+  )
+  // Sent again it is the same element: listed once.
+  await send([metric(old, 100n)])
+  await billing.usage('acme')
+  assert.equal((await items('open')).length, 6)
+
+  const decide = async (item: Item | undefined, what: 'release' | 'discard') =>
+    (await billing.api('POST', `/v1/quarantine/${item?.id}/${what}`, { reason: 'looked at' })).status
+  assert.equal(await decide(open[0], 'release'), 409, 'no time, nothing to measure')
+  assert.equal(await decide(open[5], 'release'), 409, 'its hour cannot be folded again')
+  for (const i of [0, 1, 2, 5]) assert.equal(await decide(open[i], 'discard'), 200)
+  assert.equal(await usage(old), 30n)
+  for (const i of [3, 4]) assert.equal(await decide(open[i], 'release'), 200)
+  // The two old readings are a pair of their own; up to the ones of today is a gap.
+  assert.equal(await usage(old), 60n)
+  assert.deepEqual([(await items('released')).length, (await items('discarded')).length], [2, 4])
+  const audit = await sql<{ action: string; count: number }[]>`
+    select body::jsonb ->> 'action' as action, count(*)::int4 as count from tenancy.audit
+    where body::jsonb ->> 'action' like 'quarantine.%' group by 1 order by 1`
+  assert.deepEqual(
+    audit.map(row => ({ ...row })),
+    [
+      { action: 'quarantine.discarded', count: 4 },
+      { action: 'quarantine.released', count: 2 },
+    ],
+  )
+})
