@@ -32,18 +32,20 @@ export function Conflicts() {
       title="Conflicts"
       aside="of the last 31 days"
       actions={
-        <select
-          className="small"
-          aria-label="Of which customer"
-          value={customer}
-          onChange={event => setChosen(event.target.value)}
-        >
-          {(customers.data?.customers ?? []).map(({ id, name }) => (
-            <option key={id} value={id}>
-              {name || id}
-            </option>
-          ))}
-        </select>
+        customer !== '' && (
+          <select
+            className="small"
+            aria-label="Of which customer"
+            value={customer}
+            onChange={event => setChosen(event.target.value)}
+          >
+            {(customers.data?.customers ?? []).map(({ id, name }) => (
+              <option key={id} value={id}>
+                {name || id}
+              </option>
+            ))}
+          </select>
+        )
       }
       testId="conflicts"
     >

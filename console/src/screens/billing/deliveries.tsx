@@ -39,7 +39,7 @@ export function Deliveries() {
                 <tr>
                   <th>When</th>
                   <th>Message</th>
-                  <th className="c-sm">State</th>
+                  <th>State</th>
                   <th className="c-md">Answer</th>
                   <th />
                 </tr>
@@ -103,11 +103,13 @@ function Row({ delivery, isOpen, onToggle, reload }: RowProps) {
         {delivery.type}
         {delivery.customerId && <span className="hint">{delivery.customerId}</span>}
       </td>
-      <td className="c-sm">
+      <td className="nowrap">
         <span className="chip" data-tone={tones[state]}>
           {state === 'pending' ? 'waiting' : state}
         </span>
-        {nextAt !== null && attempts > 0 && <span className="hint">{formatRelative(Date.parse(nextAt), nowMs)}</span>}
+        {nextAt !== null && attempts > 0 && (
+          <span className="hint c-sm">{formatRelative(Date.parse(nextAt), nowMs)}</span>
+        )}
       </td>
       <td className="c-md quiet-wrap">
         {lastProblem ?? (lastStatus === null ? '–' : `answered ${lastStatus}`)}
