@@ -1,24 +1,20 @@
 // `purser logs doctor reconcile`: what was accepted, what became of it, and what is really there. Three counts that come
 // from different places; their difference must be 0.
 
-import { parseArgs } from 'node:util'
 import { parseDuration } from '#platform/time'
 import type { LedgerAnswer } from '../../services/log-ingestion/api.ts'
 import { openTerminal } from '../terminal.ts'
 import { clientFlags, openClient } from './client.ts'
+import { readFlags } from './flags.ts'
 import { type CommandContext, Misuse } from './main.ts'
 
 const hourMs = 3_600_000
 
 /** Exit code 1 when the counts differ. */
 export async function doctor(args: readonly string[], { env }: CommandContext): Promise<number> {
-  const { values, positionals } = parseArgs({
-    args: [...args],
-    options: { ...clientFlags, since: { type: 'string' }, json: { type: 'boolean' } },
-    allowPositionals: true,
-  })
-  if (positionals.length > 1 || (positionals[0] ?? 'reconcile') !== 'reconcile')
-    throw new Misuse(`what is "${positionals.join(' ')}"? Try: purser logs doctor reconcile --since 24h`)
+  const { values, words } = readFlags(args, { ...clientFlags, since: { type: 'string' }, json: { type: 'boolean' } })
+  if (words.length > 1 || (words[0] ?? 'reconcile') !== 'reconcile')
+    throw new Misuse(`what is "${words.join(' ')}"? Try: purser logs doctor reconcile --since 24h`)
   const client = await openClient(env, values)
   const query = new URLSearchParams({ present: 'true' })
   const sinceMs = values.since === undefined ? undefined : Date.now() - durationOf(values.since)
@@ -46,10 +42,14 @@ function printLedger({ totals, difference, quarantine_reasons: reasons }: Ledger
   const went = `present ${grouped(totals.present ?? '?')}   deleted ${grouped(totals.deleted)}   expired ${grouped(totals.expired)}`
   line('  stored', totals.stored, went)
   const see = 'see: purser logs quarantine list'
-  line('  quarantined', totals.quarantined, totals.quarantined === '0' ? '' : `${reasons} reasons, ${see}`)
+  line(
+    '  quarantined',
+    totals.quarantined,
+    totals.quarantined === '0' ? '' : `${reasons} ${reasons === 1 ? 'reason' : 'reasons'}, ${see}`,
+  )
   line('  duplicates', totals.duplicates, totals.duplicates === '0' ? '' : 'resends suppressed')
-  line('  pending', totals.pending)
-  line('  damaged', totals.damaged)
+  line('  pending', totals.pending, totals.pending === '0' ? '' : 'on disk, on their way')
+  line('  damaged', totals.damaged, totals.damaged === '0' ? '' : 'what is left of them is in journal/damaged/')
   line('difference', difference, isEven ? t.green('ok') : t.red('rows are missing or too many'))
 }
 
