@@ -11,6 +11,7 @@
 import { createHash, hash } from 'node:crypto'
 import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
+import { setImmediate } from 'node:timers/promises'
 import type { Journal, JournalPosition } from '#platform/journal'
 import type { Logger } from '#platform/telemetry'
 import type { Clock } from '#platform/time'
@@ -78,6 +79,7 @@ const recallBytes = 256 * 1024 * 1024
 /** Longest a request waits to be told about its mark; then the commit decides. */
 const askTimeoutMs = 1_000
 const marksPerQuery = 500
+const pieceBytes = 256 * 1024
 
 export async function openAdmission(o: AdmissionOptions): Promise<Admission> {
   const { clock } = o
@@ -98,7 +100,7 @@ export async function openAdmission(o: AdmissionOptions): Promise<Admission> {
   const enterMarked = async (arrival: Arrival, mark: string): Promise<Entrance> => {
     const { tenant, key } = arrival
     const id = idOf(['mark', tenant, key, mark])
-    const body = hash('sha256', arrival.body, 'buffer').subarray(0, 16)
+    const body = (await sha256(arrival.body)).subarray(0, 16)
     const turn = await takeTurn(id, () => marked.find(id, clock.monotonicMs()))
     let first = turn.known && { ...turn.known, isStored: false, isElsewhere: false }
     if (!first) {
@@ -124,7 +126,7 @@ export async function openAdmission(o: AdmissionOptions): Promise<Admission> {
   const enterUnmarked = async (arrival: Arrival): Promise<Entrance> => {
     if (o.dedupeWindowMs === 0) return stranger
     const { tenant, key, address, userAgent, url } = arrival
-    const body = hash('sha256', arrival.body, 'buffer')
+    const body = await sha256(arrival.body)
     const id = idOf(['resend', tenant, key, address, userAgent, url], body)
     const turn = await takeTurn(id, () => unmarked.find(id, clock.monotonicMs()))
     const told = turn.known ? undefined : await o.shared?.claim(id)
@@ -197,6 +199,17 @@ const stranger: Entrance = {
   marks: () => ({ idempotencyKey: '', dedupeHash: noDedupe }),
   accepted: () => {},
   leave: () => {},
+}
+
+/** Of a long body piece by piece: others have their turn in between. */
+async function sha256(body: Uint8Array): Promise<Buffer> {
+  if (body.length <= pieceBytes) return hash('sha256', body, 'buffer')
+  const digest = createHash('sha256')
+  for (let at = 0; at < body.length; at += pieceBytes) {
+    digest.update(body.subarray(at, at + pieceBytes))
+    await setImmediate()
+  }
+  return digest.digest()
 }
 
 function idOf(texts: readonly string[], body?: Uint8Array): Uint8Array {

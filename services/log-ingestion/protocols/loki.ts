@@ -30,8 +30,9 @@ export const push = (label: string): IntakeRoute => ({
   *decode(target, body, builder, o) {
     const pushed = new Push(builder, o)
     try {
-      if (isJson(target)) yield* pushed.json(target.headers['content-encoding'] === 'snappy' ? unsnap(body, o) : body)
-      else yield* pushed.protobuf(unwrap(target, body, o))
+      if (isJson(target))
+        yield* pushed.json(target.headers['content-encoding'] === 'snappy' ? yield* unsnap(body, o) : body)
+      else yield* pushed.protobuf(yield* unwrap(target, body, o))
     } catch (error) {
       if (error instanceof JsonSyntaxError)
         throw new DecodeError(`invalid JSON at byte ${error.offset}: ${error.message}`)
@@ -56,9 +57,9 @@ function isJson({ headers }: Target): boolean {
 }
 
 /** What another encoding wrapped may be the message without a block around it. */
-function unwrap({ headers }: Target, body: Buffer, o: DecodeOptions): Buffer {
+function* unwrap({ headers }: Target, body: Buffer, o: DecodeOptions): Generator<void, Buffer> {
   try {
-    return unsnap(body, o)
+    return yield* unsnap(body, o)
   } catch (error) {
     const encoding = (headers['content-encoding'] ?? '').trim().toLowerCase()
     if (error instanceof SnappyError && !['', 'identity', 'snappy'].includes(encoding)) return body
@@ -66,7 +67,7 @@ function unwrap({ headers }: Target, body: Buffer, o: DecodeOptions): Buffer {
   }
 }
 
-function unsnap(body: Buffer, o: DecodeOptions): Buffer {
+function* unsnap(body: Buffer, o: DecodeOptions): Generator<void, Buffer> {
   if (body.length === 0) return body
   const { length } = snappyLength(body)
   if (length > o.bodyBytesMax)
@@ -76,7 +77,7 @@ function unsnap(body: Buffer, o: DecodeOptions): Buffer {
       detail: `the snappy block says it holds ${length} bytes, more than ${o.bodyBytesMax}; send less at once`,
     })
   o.reserve(length)
-  return snappyDecode(body)
+  return yield* snappyDecode(body)
 }
 
 const serviceLabels = ['service_name', 'service', 'app', 'job', 'container']

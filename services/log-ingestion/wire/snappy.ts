@@ -20,14 +20,21 @@ export function snappyLength(block: Uint8Array): { length: number; at: number } 
   throw new SnappyError('the snappy block does not begin with its length')
 }
 
-/** Whoever calls has checked `snappyLength`: that many bytes are allocated before anything else is known.
- *  @throws SnappyError */
-export function snappyDecode(block: Uint8Array): Buffer {
+const yieldEveryBytes = 256 * 1024
+
+/** Whoever calls has checked `snappyLength`: that many bytes are allocated before anything else is known. Gives way every
+ *  256 KiB. @throws SnappyError */
+export function* snappyDecode(block: Uint8Array): Generator<void, Buffer> {
   const { length, at: start } = snappyLength(block)
   const out = Buffer.allocUnsafe(length)
   let written = 0
+  let yieldAt = yieldEveryBytes
   let at = start
   while (at < block.length) {
+    if (written >= yieldAt) {
+      yieldAt = written + yieldEveryBytes
+      yield
+    }
     const tag = block[at++] as number
     let count: number
     if ((tag & 3) === 0) {

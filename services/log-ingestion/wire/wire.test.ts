@@ -9,10 +9,17 @@ const repetitive = fc
   .array(fc.tuple(fc.uint8Array({ maxLength: 40 }), fc.nat({ max: 200 })), { maxLength: 20 })
   .map(parts => Buffer.concat(parts.flatMap(([bytes, times]) => Array.from({ length: times }, () => bytes))))
 
+function unpack(block: Uint8Array): Buffer {
+  const steps = snappyDecode(block)
+  let step = steps.next()
+  while (!step.done) step = steps.next()
+  return step.value
+}
+
 test('what the reference implementation compresses comes back the same', () => {
   fc.assert(
     fc.property(repetitive, bytes => {
-      assert.deepEqual(snappyDecode(snappy.compressSync(bytes)), bytes)
+      assert.deepEqual(unpack(snappy.compressSync(bytes)), bytes)
     }),
   )
 })
@@ -26,7 +33,7 @@ test('a broken block is an error, never more memory than it says', () => {
       try {
         // Whoever calls checks this first.
         if (snappyLength(broken).length > 100_000) return
-        assert.ok(snappyDecode(broken).length <= 100_000)
+        assert.ok(unpack(broken).length <= 100_000)
       } catch (error) {
         assert.ok(error instanceof SnappyError, String(error))
       }
