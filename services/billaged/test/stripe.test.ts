@@ -151,8 +151,8 @@ async function invoices(t: TestContext) {
       return [...fake.invoices.values()].filter(one => one.status === 'open').length === 3
     },
     {
+      timeoutMs: 30_000,
       what: 'three open invoices at Stripe',
-      timeoutMs: 20_000,
     },
   )
   for (const [id, stripeId] of [
@@ -205,7 +205,10 @@ async function invoices(t: TestContext) {
   await ok(billing.api('POST', `/v1/invoices/${voided?.id}/void`, { reason: 'test' }))
   await billing.closeMonth(['d-fine'])
   const statuses = () => [...fake.invoices.values()].filter(one => one.customer === 'cus_other').map(one => one.status)
-  await pollUntil(() => statuses().toSorted().join() === 'open,void', { what: 'the replacement at Stripe' })
+  await pollUntil(() => statuses().toSorted().join() === 'open,void', {
+    timeoutMs: 30_000,
+    what: 'the replacement at Stripe',
+  })
   const counter = await billing.base.registry.getSingleMetric('billaged_stripe_pushes_total')?.get()
   const counted = Object.fromEntries((counter?.values ?? []).map(({ labels, value }) => [labels.outcome, value]))
   assert.ok((counted.pushed ?? 0) >= 3 && (counted.failed ?? 0) >= 1 && counted.skipped === 1)
@@ -235,8 +238,8 @@ async function totals(t: TestContext) {
     await billing.rpc('SendMetricsBatch', { vmId: 'running', customerId: 'acme', metrics })
     total = step * 1_000n
     await pollUntil(() => fake.lastValue('vm_cpu', 'cus_acme') === `${total}`, {
+      timeoutMs: 30_000,
       what: `the total of step ${step}`,
-      timeoutMs: 20_000,
     })
   }
   assert.ok(fake.meterEvents.every(event => event.timestamp * 1_000 >= Number(runningStart / 1_000_000n)))
