@@ -28,6 +28,7 @@ import { createHealthBody, healthRoutes, statsOf } from './http/health.ts'
 import { invoiceRoutes } from './http/invoices.ts'
 import { meterQueryRoutes } from './http/meter-query.ts'
 import { meterRoutes, metersChannel } from './http/meters.ts'
+import { openapiRoute } from './http/openapi.ts'
 import { planRoutes } from './http/plans.ts'
 import { portalRoutes } from './http/portal.ts'
 import { portalTokenRoutes } from './http/portal-tokens.ts'
@@ -220,6 +221,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
         journalBytes: journal.bytes,
       }),
   })
+  openapiRoute(app, { version })
   eventRoutes(app, {
     intake,
     clock,

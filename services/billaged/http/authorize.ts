@@ -12,6 +12,7 @@ export const routeScopes: Readonly<Record<string, Scope | 'open' | 'portal'>> = 
   'GET /ready': 'open',
   'GET /stats': 'open',
   'GET /metrics': 'open',
+  'GET /openapi.json': 'open',
   'POST /api/v1/events': 'billaged:ingest',
   'GET /api/v1/events': 'billaged:read',
   'POST /v1/events/void': 'billaged:bill',
