@@ -174,7 +174,7 @@ test('G17: nothing of an unfinished upload is stored, headers and body have the 
   await pollUntil(async () => (await messages()).length > 0, { what: 'the finished one' })
   assert.deepEqual(await messages(), ['finished'])
 
-  // A tenth of the ten thousand that the bench opens, at twice the cost of one.
+  // A fifth of the ten thousand that the bench opens and weighs; here at twice the price, for what else the heap does.
   const rss = async () => {
     const status = await readFile(`/proc/${child.process.pid}/status`, 'utf8')
     return Number(/^VmRSS:\s+(\d+)/m.exec(status)?.[1]) * 1_024
@@ -191,9 +191,9 @@ test('G17: nothing of an unfinished upload is stored, headers and body have the 
     })
   for (let i = 0; i < 10; i++) await Promise.all(Array.from({ length: 10 }, open))
   const before = await rss()
-  for (let i = 0; i < 10; i++) await Promise.all(Array.from({ length: 100 }, open))
+  for (let i = 0; i < 20; i++) await Promise.all(Array.from({ length: 100 }, open))
   const cost = (await rss()) - before
-  assert.ok(cost < 1_000 * 20_000, `${cost} bytes for 1000 connections`)
+  assert.ok(cost < 2_000 * 20_000, `${cost} bytes for 2000 connections`)
   assert.ok(
     sockets.every(socket => !socket.destroyed),
     'they are kept',
