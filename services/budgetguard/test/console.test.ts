@@ -113,8 +113,10 @@ test('the way to a service carries a token of ours with the session’s role, an
 
 test('nobody without a session gets through, and a session changes things from its own pages only', async t => {
   const neighbour = await startNeighbour(t)
-  const service = await startService(t, { env: { PURSER_LOGS_URL: neighbour.url } })
-  const path = `${service.url}/console/logs/api/v1/logs/search`
+  const service = await startService(t, {
+    env: { PURSER_COLLECTORS: neighbour.url, PURSER_BILLAGED_URL: neighbour.url },
+  })
+  const path = `${service.url}/console/collectors/0/api/v1/query`
   assert.equal((await fetch(path)).status, 401)
   assert.equal((await fetch(`${service.url}/console/services`)).status, 401)
   const cookie = await signIn(service)
@@ -133,6 +135,13 @@ test('nobody without a session gets through, and a session changes things from i
   assert.equal((await fetch(path, { headers: { cookie: viewer } })).status, 201)
   assert.equal((await fetch(path, { method: 'POST', headers: { cookie: viewer, origin }, body: 'x' })).status, 403)
   assert.ok(neighbour.seen.every(entry => entry.method === 'GET'))
+  // billaged decides by the role in its token: a viewer may ask what would be billed, which is a POST.
+  const preview = `${service.url}/console/billaged/v1/preview`
+  assert.equal((await fetch(preview, { method: 'POST', headers: { cookie: viewer }, body: 'x' })).status, 403)
+  assert.equal((await fetch(preview, { method: 'POST', headers: { cookie: viewer, origin }, body: 'x' })).status, 201)
+  const token = /^Bearer (pit_.*)$/.exec(neighbour.seen.at(-1)?.headers.authorization ?? '')?.[1] ?? ''
+  const claims = verifyToken(Buffer.from(secret), token, { audience: 'billaged', clock: systemClock })
+  assert.equal(claims?.role, 'viewer')
 })
 
 test('a stream arrives as it is sent, and ends upstream when the reader leaves', async t => {

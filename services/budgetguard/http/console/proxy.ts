@@ -13,7 +13,6 @@ import { type Operators, unauthorized } from '../operator.ts'
 import type { ConsoleUpstream } from './upstreams.ts'
 
 const connectTimeoutMs = 3_000
-const headersTimeoutMs = 30_000
 /** Streams send heartbeats more often than this. */
 const idleTimeoutMs = 120_000
 const bodyBytesMax = 32 * 1024 * 1024
@@ -50,7 +49,6 @@ export function registerProxy(
 ): { close(): Promise<void> } {
   const agent = new Agent({
     connect: { timeout: connectTimeoutMs },
-    headersTimeout: headersTimeoutMs,
     bodyTimeout: idleTimeoutMs,
     connections: 64,
   })
@@ -64,7 +62,8 @@ export function registerProxy(
         url: `${upstream.path}/*`,
         exposeHeadRoute: false,
         onRequest: async request => {
-          const need = request.method === 'GET' || request.method === 'HEAD' ? 'read' : 'administer'
+          const isRead = request.method === 'GET' || request.method === 'HEAD' || upstream.decidesByRole
+          const need = isRead ? 'read' : 'administer'
           const operator = await o.operators.authorize(request, need)
           // For people at the console. A token for this service must not become a token for another one here.
           if (operator.via !== 'session') throw unauthorized()
@@ -113,6 +112,7 @@ async function forward(
       },
       body: hasBody(request) ? Readable.from(bounded(request)) : null,
       signal: gone.signal,
+      headersTimeout: upstream.headersTimeoutMs,
     })
   } catch (error) {
     if (error instanceof Refusal) throw error
@@ -121,7 +121,7 @@ async function forward(
     throw new Refusal({
       status: isLate ? 504 : 502,
       reason: isLate ? 'UPSTREAM_TIMEOUT' : 'UPSTREAM_UNREACHABLE',
-      message: `${upstream.name} ${isLate ? `did not answer within ${headersTimeoutMs} ms` : 'cannot be reached'}`,
+      message: `${upstream.name} ${isLate ? `did not answer within ${upstream.headersTimeoutMs} ms` : 'cannot be reached'}`,
       cause: error,
     })
   }
