@@ -217,7 +217,8 @@ async function orderProblems(
     select distinct segment, replica from purser_logs.commits`
   const replicaOf = new Map(segments.map(({ segment, replica }) => [segment, replica]))
   const accepted = sent.flatMap(request => {
-    if (!request.answer) return []
+    // Of a race nobody knows from outside which of the two was stored.
+    if (!request.answer || request.isRaced) return []
     const { segment, from, receivedUs } = placeOf(request.answer.receipt)
     return [{ request, segment, from, receivedUs, replica: replicaOf.get(segment) ?? '' }]
   })

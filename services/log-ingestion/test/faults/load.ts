@@ -32,6 +32,8 @@ export interface Request {
   entries: Expected[]
   delivery: Delivery
   replica: number
+  /** To both replicas at the same time: one of them loses. */
+  isRaced: boolean
 }
 
 export interface Sent extends Request {
@@ -227,6 +229,7 @@ export function createRequests(o: {
       entries,
       delivery,
       replica: random.below(o.replicas),
+      isRaced: o.replicas > 1 && delivery === 'marked' && random.chance(0.3),
     }
   }
   return Array.from({ length: o.count }, (_, index) => make(index))
@@ -264,6 +267,18 @@ export function startLoad(o: {
 
   const deliver = async (request: Request): Promise<Sent> => {
     let replica = request.replica
+    const other = request.isRaced ? o.targets[1 - replica] : undefined
+    const race =
+      other?.url === undefined
+        ? undefined
+        : fetch(other.url + request.path, {
+            method: 'POST',
+            headers: request.headers,
+            body: request.body,
+            signal: AbortSignal.timeout(attemptTimeoutMs),
+          })
+            .then(response => response.arrayBuffer())
+            .catch(() => {})
     let lastWord = 'no answer'
     const deadlineMs = performance.now() + patienceMs
     const rest = async () => {
@@ -290,6 +305,7 @@ export function startLoad(o: {
         if (receipt === null)
           throw new Error(`${request.path} was answered ${response.status} without a receipt: ${text}`)
         acknowledged++
+        await race
         return {
           ...request,
           attempts,

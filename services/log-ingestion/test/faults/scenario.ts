@@ -52,7 +52,7 @@ export function scenarioOf(
   // Half of the runs are about one fault alone, so that a failure is easy to read.
   const more = random.pick([0, 0, 1, 2])
   const kinds = o.kinds ?? [first, ...Array.from({ length: more }, () => random.pick(faultKinds))]
-  const replicas = random.chance(0.2) && !kinds.includes('disk full') ? 2 : 1
+  const replicas = random.chance(0.25) && !kinds.includes('disk full') ? 2 : 1
   return {
     run,
     sink: o.sink ?? (run % 2 === 0 ? 'rows' : 'columnar'),
