@@ -1,3 +1,4 @@
+import type { X509Certificate } from 'node:crypto'
 import { once } from 'node:events'
 import { readFile } from 'node:fs/promises'
 import http from 'node:http'
@@ -20,8 +21,8 @@ export type Handler = (req: RpcRequest, res: RpcResponse) => void
 export interface PortOptions {
   handler: Handler
   log: Logger
-  /** Paths of PEM files. With `ca`, clients must present a certificate that it signed. */
-  tls?: { cert: string; key: string; ca?: string }
+  /** Paths of PEM files, or a source of another kind. With `ca`, clients must present a certificate that it signed. */
+  tls?: TlsFiles | TlsSource
   /** How long a client may take to say which protocol it speaks, to shake hands, and to send a header block. */
   headersTimeoutMs?: number
   /** How long a request may take to arrive whole, headers and body. 0: no limit, for client streams. */
@@ -29,6 +30,20 @@ export interface PortOptions {
   /** Largest header block. Each connection may hold one, so this times `connectionsMax` bounds memory. */
   headersBytesMax?: number
   connectionsMax?: number
+}
+
+export interface TlsFiles {
+  cert: string
+  key: string
+  ca?: string
+}
+
+/** Certificates that come from elsewhere than files; clients must always present one. */
+export interface TlsSource {
+  /** PEM, asked for at the start and by every `reloadTls`. */
+  load(): Promise<{ cert: string; key: string; ca: string }>
+  /** Of a client whose certificate `ca` signed: whether it is one of those we serve. */
+  isPeer(certificate: X509Certificate): boolean
 }
 
 export interface Port {
@@ -45,11 +60,14 @@ const idleMsMax = 120_000
 /** Streams one HTTP/2 client may have open: enough for any real client, and bounds what one connection can hold. */
 const streamsPerConnectionMax = 250
 
-export function createPort({ handler, log, tls: tlsFiles, ...limits }: PortOptions): Port {
+export function createPort({ handler, log, tls: certificates, ...limits }: PortOptions): Port {
+  const source = certificates !== undefined && 'load' in certificates ? certificates : undefined
+  const demandsClient = source !== undefined || (certificates !== undefined && 'ca' in certificates)
   const { headersTimeoutMs = 30_000, requestTimeoutMs = 60_000 } = limits
   const { headersBytesMax = 64 * 1024, connectionsMax = 10_000 } = limits
   const sockets = new Set<net.Socket>()
   const undecided = new Set<net.Socket>()
+  const shaking = new Map<string, net.Socket>()
   const sessions = new Set<http2.ServerHttp2Session>()
   let isClosing = false
 
@@ -121,22 +139,41 @@ export function createPort({ handler, log, tls: tlsFiles, ...limits }: PortOptio
       ALPNProtocols: ['h2', 'http/1.1'],
       minVersion: 'TLSv1.3',
       handshakeTimeout: headersTimeoutMs,
-      requestCert: tlsFiles?.ca !== undefined,
-      rejectUnauthorized: tlsFiles?.ca !== undefined,
+      requestCert: demandsClient,
+      rejectUnauthorized: demandsClient,
     },
     socket => {
+      shaking.delete(endOf(socket))
+      const peer = source === undefined ? undefined : socket.getPeerX509Certificate()
+      if (source !== undefined && (peer === undefined || !source.isPeer(peer))) {
+        log.debug({ subjectAltName: peer?.subjectAltName }, 'TLS client refused: not one of ours')
+        socket.destroy()
+        return
+      }
       accept(socket)
       handOver(socket, socket.alpnProtocol === 'h2')
     },
   )
+  // Connections that still shake hands, by the client's end: one that hung up in the middle is not heard of until
+  // `handshakeTimeout`, and closing does not wait for it.
+  secure.on('connection', (socket: net.Socket) => {
+    const end = endOf(socket)
+    shaking.set(end, socket)
+    socket.once('close', () => {
+      if (shaking.get(end) === socket) shaking.delete(end)
+    })
+  })
   secure.on('tlsClientError', error => log.debug({ err: error }, 'TLS handshake failed'))
 
-  const server = tlsFiles === undefined ? plain : secure
+  const server = certificates === undefined ? plain : secure
   server.maxConnections = connectionsMax
   warnOnDrop(server, connectionsMax, log)
 
   async function reloadTls() {
-    if (tlsFiles !== undefined) secure.setSecureContext(await readPem(tlsFiles))
+    if (certificates === undefined) return
+    const pem = source === undefined && 'cert' in certificates ? await readPem(certificates) : await source?.load()
+    // What is not said again here would be Node's default again, TLS 1.2 included.
+    secure.setSecureContext({ ...pem, minVersion: 'TLSv1.3' })
   }
 
   return {
@@ -153,14 +190,14 @@ export function createPort({ handler, log, tls: tlsFiles, ...limits }: PortOptio
       const address = server.address()
       if (address === null || typeof address === 'string') throw new Error('BUG: a TCP server has a TCP address')
       const shown = host === '0.0.0.0' ? '127.0.0.1' : host === '::' ? '[::1]' : host.includes(':') ? `[${host}]` : host
-      return `${tlsFiles === undefined ? 'http' : 'https'}://${shown}:${address.port}`
+      return `${certificates === undefined ? 'http' : 'https'}://${shown}:${address.port}`
     },
     async close(drainMs) {
       isClosing = true
       const closed = new Promise<void>(resolve => {
         server.close(() => resolve())
       })
-      for (const socket of undecided) socket.destroy()
+      for (const socket of [...undecided, ...shaking.values()]) socket.destroy()
       h1.close()
       for (const session of sessions) session.close()
       const deadline = setTimeout(() => {
@@ -172,6 +209,10 @@ export function createPort({ handler, log, tls: tlsFiles, ...limits }: PortOptio
       clearTimeout(deadline)
     },
   }
+}
+
+function endOf({ remoteAddress, remotePort }: net.Socket): string {
+  return `${remoteAddress} ${remotePort}`
 }
 
 const http2Preface = Buffer.from('PRI')
@@ -221,7 +262,7 @@ function warnOnDrop(server: net.Server, connectionsMax: number, log: Logger) {
   })
 }
 
-async function readPem(files: { cert: string; key: string; ca?: string }) {
+async function readPem(files: TlsFiles) {
   const read = async (what: string, path: string) => {
     try {
       return await readFile(path)

@@ -7,6 +7,7 @@ import { printResult } from './cli/output.ts'
 import { exampleReading, readMetrics } from './cli/readings.ts'
 import { simulate } from './cli/simulate.ts'
 import { verifyReceipt } from './cli/verify.ts'
+import { fetchSvid } from './tls/workload-api.ts'
 
 const usage = `billaged-cli - CLI tool for billaged operations
 
@@ -31,7 +32,8 @@ Flags (also after the command):
   -user ID         user label (UNKEY_BILLAGED_USER_ID, default cli-user)
   -tenant ID       tenant (UNKEY_BILLAGED_TENANT_ID, default cli-tenant)
   -key KEY         API key instead of the user label (BILLAGED_API_KEY)
-  -tls-mode MODE   disabled or file (UNKEY_BILLAGED_TLS_MODE, default disabled)
+  -tls-mode MODE   disabled, file or spiffe (UNKEY_BILLAGED_TLS_MODE, default disabled)
+  -spiffe-socket F Workload API socket (UNKEY_BILLAGED_SPIFFE_SOCKET)
   -tls-cert F, -tls-key F, -tls-ca F
   -timeout D       request timeout (default 30s)
   -json            results as JSON
@@ -43,6 +45,9 @@ const rfc3339 = (ns: bigint) => new Date(Number(ns / 1_000_000n)).toISOString()
 async function run(argv: readonly string[]): Promise<number> {
   const { flags, words } = parseArgs(argv, process.env)
   const [command, ...args] = words
+  const isOffline = command === undefined || ['verify', 'simulate'].includes(command)
+  if (flags.tlsMode === 'spiffe' && !isOffline && !flags.help)
+    flags.svid = await fetchSvid(flags.spiffeSocket, flags.timeoutMs)
   if (flags.help) {
     process.stdout.write(usage)
     return 0

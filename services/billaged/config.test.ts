@@ -36,7 +36,6 @@ test('every problem is told at once, misspelt names with a suggestion', () => {
 
 test('a setting whose promise is not kept yet is refused, never ignored', () => {
   for (const [name, value] of [
-    ['BILLAGED_TLS_MODE', 'spiffe'],
     ['BILLAGED_TLS_MODE', 'file'],
     ['BILLAGED_STRIPE_API_BASE', 'http://127.0.0.1:12111'],
     ['BILLAGED_STRIPE_MODE', 'meters'],

@@ -76,7 +76,7 @@ export const spec = defineConfig({
     tlsMode: setting(oneOf('disabled', 'file', 'spiffe'), {
       env: 'TLS_MODE',
       default: 'disabled',
-      doc: '`file` serves TLS 1.3 from the files below; a CA file demands client certificates. `spiffe` is not available yet.',
+      doc: '`file` serves TLS 1.3 from the files below; a CA file demands client certificates. `spiffe` takes its certificate from the Workload API and demands one of the same trust domain.',
     }),
     isTlsEnabled: setting(bool, { env: 'TLS_ENABLED', default: 'false', doc: 'True means TLS_MODE=file.' }),
     tlsCertFile: setting(text, { env: 'TLS_CERT_FILE', doc: 'PEM certificate chain.' }),
@@ -85,7 +85,7 @@ export const spec = defineConfig({
     spiffeSocket: setting(text, {
       env: 'SPIFFE_SOCKET',
       default: '/var/lib/spire/agent/agent.sock',
-      doc: 'Workload API socket, for TLS_MODE=spiffe.',
+      doc: 'Workload API socket, for TLS_MODE=spiffe: a path, or unix:///path.',
     }),
     databaseUrl: setting(url, {
       env: 'DATABASE_URL',
@@ -195,7 +195,7 @@ export const spec = defineConfig({
   },
   check(values) {
     const problems = []
-    const isFile = values.tlsMode === 'file' || values.isTlsEnabled
+    const isFile = values.tlsMode === 'file' || (values.isTlsEnabled && values.tlsMode !== 'spiffe')
     if (isFile && (values.tlsCertFile === undefined || values.tlsKeyFile === undefined))
       problems.push({
         name: 'BILLAGED_TLS_MODE',
@@ -205,11 +205,6 @@ export const spec = defineConfig({
       })
     // A setting that promises something must not be taken silently while the promise is not kept.
     const missing: [string, boolean, string][] = [
-      [
-        'BILLAGED_TLS_MODE',
-        values.tlsMode === 'spiffe',
-        'spiffe is not available yet; use file, or disabled behind a mesh',
-      ],
       ['BILLAGED_AGGREGATION_INTERVAL', values.aggregationIntervalMs <= 0, 'must be longer than 0, such as 60s'],
       ['BILLAGED_HEARTBEAT_LEASE', values.heartbeatLeaseMs <= 0, 'must be longer than 0, such as 2m'],
       ['BILLAGED_MAX_VCPUS', values.maxVcpus < 1, 'must be at least 1'],

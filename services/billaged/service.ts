@@ -70,6 +70,7 @@ import { webhooksChannel } from './store/webhooks.ts'
 import { createCostHub } from './stream/costs.ts'
 import { createStripeAdapter, openStripe } from './stripe/adapter.ts'
 import { startFollowing } from './stripe/follow.ts'
+import { type SpiffeTls, startSpiffeTls } from './tls/spiffe.ts'
 import { createActivity } from './usage/activity.ts'
 import type { FoldRules } from './usage/fold.ts'
 import { startDelivering } from './webhooks/deliver.ts'
@@ -312,7 +313,12 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
       graceMs: config.closeGraceMs,
     }),
   )
-  const isTls = config.isTlsEnabled || config.tlsMode === 'file'
+  const spiffe =
+    config.tlsMode === 'spiffe'
+      ? await parts.add('identity', () => startSpiffeTls(config.spiffeSocket, base))
+      : undefined
+  if (spiffe !== undefined) health.add('tls', spiffe.health)
+  const isTls = config.isTlsEnabled || config.tlsMode !== 'disabled'
   const costs = createCostHub({ ...reads, log })
   parts.onClose('live costs', () => costs.close())
   app.register(async scope => {
@@ -357,7 +363,10 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     }),
     log,
     headersBytesMax: 1024 * 1024,
-    ...(isTls ? { tls: tlsFiles(config) } : {}),
+    ...tlsOf(config, spiffe),
+  })
+  spiffe?.onRotation(() => {
+    port.reloadTls().catch(error => log.error({ err: error }, 'the new identity cannot be used'))
   })
   const url = await port.listen(config.address, config.port, { variable: 'BILLAGED_PORT' })
   parts.onClose('api', () => port.close(drainMs), { timeoutMs: drainMs + 1_000 })
@@ -411,6 +420,11 @@ function issuerOf(config: Config): CloseContext['issuer'] {
     },
     terms: config.paymentTerms ?? null,
   }
+}
+
+function tlsOf(config: Config, spiffe: SpiffeTls | undefined) {
+  if (spiffe !== undefined) return { tls: spiffe }
+  return config.isTlsEnabled || config.tlsMode === 'file' ? { tls: tlsFiles(config) } : {}
 }
 
 function tlsFiles({ tlsCertFile, tlsKeyFile, tlsCaFile }: Config) {

@@ -1,5 +1,6 @@
 import { join } from 'node:path'
 import { parseDuration } from '#platform/time'
+import type { Svid } from '../tls/workload-api.ts'
 
 export interface Flags {
   server: string
@@ -9,6 +10,9 @@ export interface Flags {
   tlsCert: string
   tlsKey: string
   tlsCa: string
+  spiffeSocket: string
+  /** With `-tls-mode spiffe`: the identity that the agent gave, before any call. */
+  svid: Svid | null
   timeoutMs: number
   key: string
   json: boolean
@@ -82,6 +86,8 @@ export function parseArgs(
       tlsCert: text('tls-cert', ''),
       tlsKey: text('tls-key', ''),
       tlsCa: text('tls-ca', ''),
+      spiffeSocket: text('spiffe-socket', '/var/lib/spire/agent/agent.sock', 'SPIFFE_SOCKET'),
+      svid: null,
       timeoutMs: timeout(text('timeout', '30s')),
       key: text('key', '', 'API_KEY'),
       json: given.get('json') === 'true',

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { createClient } from '@connectrpc/connect'
 import { createConnectTransport } from '@connectrpc/connect-node'
 import { BillingService } from '#proto/billing/v1/billing_pb'
+import { clientTls } from '../tls/workload-api.ts'
 import { type Flags, UsageError } from './args.ts'
 
 /** The RPCs, with the headers the guide's command line sends. */
@@ -67,14 +68,14 @@ export async function callApi(
 }
 
 function baseUrl({ server, tlsMode }: Flags): string {
-  if (tlsMode === 'spiffe') throw new UsageError('-tls-mode spiffe is not available yet; use file or disabled')
-  if (tlsMode !== 'disabled' && tlsMode !== 'file')
-    throw new UsageError(`-tls-mode is ${tlsMode}; it is disabled or file`)
+  if (!['disabled', 'file', 'spiffe'].includes(tlsMode))
+    throw new UsageError(`-tls-mode is ${tlsMode}; it is disabled, file or spiffe`)
   if (/^https?:\/\//.test(server)) return server
-  return `${tlsMode === 'file' ? 'https' : 'http'}://${server}`
+  return `${tlsMode === 'disabled' ? 'http' : 'https'}://${server}`
 }
 
-function tlsOptions({ tlsMode, tlsCert, tlsKey, tlsCa }: Flags) {
+function tlsOptions({ tlsMode, tlsCert, tlsKey, tlsCa, svid }: Flags) {
+  if (svid !== null) return clientTls(svid)
   if (tlsMode !== 'file') return {}
   return {
     ...(tlsCa === '' ? {} : { ca: readFileSync(tlsCa) }),

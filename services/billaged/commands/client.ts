@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { Agent, fetch } from 'undici'
 import type { Config } from '../config.ts'
+import { clientTls, fetchSvid } from '../tls/workload-api.ts'
 
 /** Wrong words on the command line: exit 2. */
 export class UsageError extends Error {
@@ -29,31 +30,36 @@ export interface Client {
 
 /** Closing a month of many customers takes its time; a server that is gone is noticed by the connection. */
 const timeoutMs = 15 * 60_000
+const identityTimeoutMs = 10_000
 
 /** Talks to the running service as an operator. */
 export function createClient(config: Config, o: { server: string | undefined; key: string | undefined }): Client {
-  const isTls = config.isTlsEnabled || config.tlsMode === 'file'
+  const isSpiffe = config.tlsMode === 'spiffe'
+  const isTls = isSpiffe || config.isTlsEnabled || config.tlsMode === 'file'
   const host = config.address === '0.0.0.0' || config.address === '::' ? '127.0.0.1' : config.address
   const given = o.server ?? `${host}:${config.port}`
   const base = /^https?:\/\//.test(given) ? given : `${isTls ? 'https' : 'http'}://${given}`
   const read = (path: string | undefined) => (path === undefined ? undefined : readFileSync(path))
-  const dispatcher = new Agent({
-    headersTimeout: timeoutMs,
-    bodyTimeout: timeoutMs,
-    // Ours is the server's own configuration: its certificate is the one to trust, also when it signed itself.
-    ...(isTls
-      ? {
-          connect: {
-            ca: read(config.tlsCaFile ?? config.tlsCertFile),
-            cert: read(config.tlsCertFile),
-            key: read(config.tlsKeyFile),
-          },
-        }
-      : {}),
+  // Ours is the server's own configuration: its certificate is the one to trust, also when it signed itself.
+  const fileTls = () => ({
+    ca: read(config.tlsCaFile ?? config.tlsCertFile),
+    cert: read(config.tlsCertFile),
+    key: read(config.tlsKeyFile),
   })
+  const connect = async () =>
+    new Agent({
+      headersTimeout: timeoutMs,
+      bodyTimeout: timeoutMs,
+      ...(isTls
+        ? { connect: isSpiffe ? clientTls(await fetchSvid(config.spiffeSocket, identityTimeoutMs)) : fileTls() }
+        : {}),
+    })
+  let connecting: Promise<Agent> | undefined
   const authorization = `Bearer ${o.key ?? config.apiKey ?? adminKey(config)}`
 
   async function call(method: string, path: string, body?: unknown, headers: Record<string, string> = {}) {
+    connecting ??= connect()
+    const dispatcher = await connecting
     const response = await fetch(new URL(path, base), {
       method,
       dispatcher,
