@@ -65,6 +65,7 @@ import { needRestart } from './reload.ts'
 import { logsServicePath, otlpRoutes } from './rpc/otlp.ts'
 import { noLimits } from './rules/limits.ts'
 import { startRules } from './rules/start.ts'
+import { findRange } from './store/commits.ts'
 import { findOwners } from './store/idempotency.ts'
 import { createVisibility } from './store/visibility.ts'
 import { parseAllowed, parseHostPort } from './syslog/addresses.ts'
@@ -170,7 +171,11 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     timestampFutureMaxMs: config.timestampFutureMaxMs,
     redaction,
   }
-  const settlement = createSettlement()
+  const settlement = createSettlement({
+    clock,
+    isStored: async place =>
+      database.parts !== undefined && (await findRange(database.parts.reads, place.segment, place.from)).isStored,
+  })
   const backlog = createBacklog(journal.end)
   const shares = createJournalShares({
     journalBytes: () => journal.bytes,

@@ -311,9 +311,11 @@ async function takeIn(
   if (first) {
     context.metrics.repeated(protocol, first.rows, body.length)
     reservation.release()
-    // Commits of other replicas are not followed: that it is on the disk there is what can be said.
-    const wanted = first.isElsewhere ? { ...ack, isStored: false } : ack
-    const headers = await acknowledged(context, first, tenant, wanted, first.isStored)
+    const isStored =
+      first.isStored ||
+      (ack.isStored && first.isElsewhere && (await context.settlement.reachedElsewhere(first, ack.timeoutMs)))
+    const wanted = first.isElsewhere ? { isStored, timeoutMs: 0 } : ack
+    const headers = await acknowledged(context, first, tenant, wanted, isStored)
     const answer = decoded.answer()
     return { ...answer, headers: { ...headers, 'X-Duplicate': 'true', ...answer.headers } }
   }

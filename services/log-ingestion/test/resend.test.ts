@@ -292,8 +292,8 @@ describe('G10: an unmarked resend within DEDUPE_WINDOW is answered like the firs
     const elsewhere = await two.post('/api/v1/logs/batch', body, { 'x-ack': 'stored' })
     assert.deepEqual([elsewhere.status, await elsewhere.text()], [first.status, await first.text()])
     assert.deepEqual(
-      [elsewhere.headers.get('x-duplicate'), elsewhere.headers.get('x-receipt')],
-      ['true', first.headers.get('x-receipt')],
+      ['x-duplicate', 'x-receipt', 'x-ack'].map(name => elsewhere.headers.get(name)),
+      ['true', first.headers.get('x-receipt'), 'stored'],
     )
     // At the same time.
     const race = batch(entry({ message: 'race' }))
