@@ -3,6 +3,7 @@ import { z } from 'zod'
 import { formatDecimal } from '../decimal.ts'
 import { badRequest, notFound } from '../errors.ts'
 import { windowEdges, windowSizes, windowsMax } from '../events/windows.ts'
+import { csvCell } from '../invoices/escape.ts'
 import { listCustomers } from '../store/customers.ts'
 import { firstEventNs, groupValues, type MeterRow, queryMeter, subjectsOf } from '../store/meter-usage.ts'
 import { loadVmUsage } from '../store/usage.ts'
@@ -165,17 +166,11 @@ function toCsv(rows: readonly ResultRow[], groupBy: readonly string[]): string {
   const lines = rows.map(row => [
     row.windowStart ?? '',
     row.windowEnd ?? '',
-    cell(row.subject ?? ''),
-    ...names.map(name => cell(row.groupBy[name] ?? '')),
+    row.subject ?? '',
+    ...names.map(name => row.groupBy[name] ?? ''),
     row.valueExact,
   ])
-  return [header, ...lines].map(fields => `${fields.join(',')}\r\n`).join('')
-}
-
-/** A text that a spreadsheet would take for a formula gets an apostrophe before it. */
-function cell(text: string): string {
-  const safe = /^[=+\-@\t\r]/.test(text) ? `'${text}` : text
-  return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe
+  return [header, ...lines].map(fields => `${fields.map(csvCell).join()}\r\n`).join('')
 }
 
 /** `filterGroupBy[model]=a&filterGroupBy[model]=b` as an object. */

@@ -4,8 +4,10 @@ import test from 'node:test'
 import fc from 'fast-check'
 import { getDocument, VerbosityLevel } from 'pdfjs-dist/legacy/build/pdf.mjs'
 import type { Invoice } from '../api.ts'
+import { portalPage } from '../portal/page.ts'
 import { csvCell, html, printable } from './escape.ts'
 import { example } from './example.fixture.ts'
+import { focusHeader, focusRows } from './focus.ts'
 import { render } from './render.ts'
 import { amountText, spanText } from './sheet.ts'
 
@@ -153,14 +155,54 @@ function hostile(text: string): Invoice {
 
 const tagsOf = (page: string) => page.replaceAll(/<style>.*?<\/style>/gs, '').match(/<[^>]*>/g)
 
-test('what customers wrote is text in every format: no markup, no formula, no action, whatever it is', async () => {
+/** The page of the portal, with its strips in SVG. */
+function portal(text: string): string {
+  const span = { from: '2026-01-01T00:00:00.000Z', to: '2026-02-01T00:00:00.000Z' }
+  const at = { ...span, asOf: span.to, complete: true }
+  const [line] = invoice.lines
+  if (line === undefined || line.kind !== 'usage') assert.fail('the example has usage')
+  return portalPage({
+    customerName: text,
+    spend: {
+      ...at,
+      customerId: text,
+      planId: 'std',
+      currency: 'USD',
+      totalNano: '5',
+      forecastNano: '6',
+      budgetNano: '7',
+      unrated: [],
+      lines: [{ ...line, kind: 'usage', model: 'per_unit', group: { [text]: text }, priceId: text, meter: text }],
+    },
+    vms: [
+      {
+        vmId: text,
+        cpuNs: '5',
+        timeline: { ...at, customerId: text, vmId: text, strip: [{ ...span, kind: 'host_down' }] },
+      },
+    ],
+    vmsLeftOut: 0,
+    invoices: [],
+    expiresAt: span.to,
+    nonce: 'n',
+  })
+}
+
+test('G49: SVG, HTML, CSV and PDF carry what customers wrote as text: no markup, no formula, no action, whatever it is', async () => {
   const plain = tagsOf((await render(hostile('plain'), 'html', attached)).toString())
+  const plainPortal = tagsOf(portal('plain'))
+  assert.ok(plainPortal?.some(tag => tag.startsWith('<svg')))
   await fc.assert(
     fc.asyncProperty(attack, async text => {
       const page = (await render(hostile(text), 'html', attached)).toString()
       // The same tags with the same attributes, in the same order: nothing of the text became one.
       assert.deepEqual(tagsOf(page), plain)
       assert.doesNotMatch(page, unprintable)
+      assert.deepEqual(tagsOf(portal(text)), plainPortal)
+      assert.doesNotMatch(portal(text), unprintable)
+      const focus = parseCsv(focusHeader() + focusRows(hostile(text), { unitOf: () => text, prices: {} }))
+      for (const row of focus.slice(1))
+        for (const cell of row) assert.ok(isNumber(cell) || !/^[\s\0]*[=+\-@]/.test(cell), JSON.stringify(cell))
       const rows = parseCsv((await render(hostile(text), 'csv', attached)).toString())
       for (const row of rows.slice(1)) {
         assert.equal(row.length, rows[0]?.length)

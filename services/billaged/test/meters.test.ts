@@ -185,7 +185,7 @@ async function shapes(billing: Billing) {
   })
   const lines = (await csv.text()).split('\r\n')
   assert.equal(lines[0], 'window_start,window_end,subject,model,value')
-  assert.match(lines.find(line => line.includes('cmd')) ?? '', /,bob,'=cmd,8$/)
+  assert.match(lines.find(line => line.includes('cmd')) ?? '', /,bob,"'=cmd",8$/)
   assert.deepEqual((await billing.api('GET', '/api/v1/meters/tokens/subjects')).body, ['ann', 'bob'])
   assert.deepEqual((await billing.api('GET', '/api/v1/meters/tokens/group-by/model/values')).body, ['=cmd', 'm1', 'm2'])
   const keys = ((await billing.api('GET', '/api/v1/subjects')).body as { key: string }[]).map(({ key }) => key)
