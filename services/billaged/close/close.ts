@@ -14,7 +14,6 @@ import type { Hours } from '../rating/rate.ts'
 import { insertEntry, insertGrant, returnCredits } from '../store/credits.ts'
 import { type CustomerRow, listCustomers, loadCustomer } from '../store/customers.ts'
 import { type ProvenPeriod, provePeriod } from '../store/evidence.ts'
-import { touchesPeriod } from '../store/gate.ts'
 import {
   type InvoiceRow,
   insertDocument,
@@ -29,7 +28,7 @@ import {
 import { insertReceipt, lastReceipt } from '../store/receipts.ts'
 import { partiesOf, pricesOf, unitsOf } from './attach.ts'
 import type { CloseBy, CloseContext } from './context.ts'
-import { customerBlockers, foldingBlockers, forcible, ratingBlockers } from './gate.ts'
+import { customerBlockers, foldingBlockers, forcible, isBillable, ratingBlockers } from './gate.ts'
 import { draftOf, type Prepared, prepare } from './prepare.ts'
 
 // Closing a period: gate → measure and rate → one transaction that gives the number and writes invoice, lines,
@@ -102,7 +101,7 @@ export async function closePeriod(o: CloseContext, request: CloseRequest): Promi
   for (;;) {
     const { living, nextRevision } = await loadLiving(o.sql, customer.id, period)
     if (living?.state === 'finalised') return { kind: 'finalised', id: living.id }
-    if (living === null && !(await touchesPeriod(o.sql, customer.id, period))) return { kind: 'nothing' }
+    if (!(await isBillable(o, customer.id, period))) return { kind: 'nothing' }
     const blockers = [...folding, ...(await customerBlockers(o, customer, period))]
     const canBeClosed = !dryRun && blockers.every(blocker => isForced(blocker, by))
     // The evidence is only made for what will be written.

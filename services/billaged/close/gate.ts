@@ -5,9 +5,16 @@ import type { BillingCycle } from '../rating/periods.ts'
 import { hourMs, monthOf, nextPeriod, periodAt } from '../rating/periods.ts'
 import type { Hours } from '../rating/rate.ts'
 import { drainOne, queuedHours } from '../store/fold-queue.ts'
-import { databaseNow, firstBillable, openQuarantine, replicasBehind, touchesPeriod } from '../store/gate.ts'
+import {
+  databaseNow,
+  firstBillable,
+  isSubscribed,
+  openQuarantine,
+  replicasBehind,
+  touchesPeriod,
+} from '../store/gate.ts'
 import { finalisedOf } from '../store/invoices.ts'
-import type { PricedPeriod } from '../store/pricing.ts'
+import { type PricedPeriod, pricePeriod } from '../store/pricing.ts'
 import type { CloseContext } from './context.ts'
 
 // Why a period cannot be closed yet, each with the command that mends it. Nothing here writes.
@@ -74,6 +81,19 @@ export async function customerBlockers(
   return blockers
 }
 
+/** Whether an invoice could be about a period: somebody was subscribed, or something was used that is waiting for a price.
+ *  A lone reading, worth nothing, in the month before the first subscription makes no invoice and takes no number. */
+export async function isBillable(
+  o: Pick<CloseContext, 'sql' | 'reader' | 'meters' | 'rules'>,
+  customerId: string,
+  period: Hours,
+): Promise<boolean> {
+  if (await isSubscribed(o.sql, customerId, period)) return true
+  if (!(await touchesPeriod(o.sql, customerId, period))) return false
+  const { lines, unrated } = await pricePeriod(o.reader, o.meters, o.rules, customerId, period, null)
+  return lines.length > 0 || unrated.length > 0
+}
+
 /** The fold queue is empty for the period: what is left of it is folded here and now. */
 async function foldQueueBlockers(o: CloseContext, customerId: string, period: Hours): Promise<Blocker[]> {
   const deadlineMs = o.clock.monotonicMs() + foldWaitMs
@@ -106,7 +126,7 @@ export async function openPeriodsBefore(
   const closed = new Set((await finalisedOf(o.sql, customer.id)).map(({ period }) => period.from))
   const open: Hours[] = []
   for (let period = periodAt(customer, firstMs); period.from < before.from; period = nextPeriod(customer, period))
-    if (!closed.has(period.from) && (await touchesPeriod(o.sql, customer.id, period))) open.push(period)
+    if (!closed.has(period.from) && (await isBillable(o, customer.id, period))) open.push(period)
   return open
 }
 

@@ -42,17 +42,20 @@ export async function openQuarantine(sql: Sql, customerId: string, period: Hours
   return { count: row?.count ?? 0 }
 }
 
-/** Whether a period has anything an invoice could be about: a subscription, a reading, an event. */
+export async function isSubscribed(sql: Sql, customerId: string, period: Hours): Promise<boolean> {
+  const rows = await sql`
+    select 1 from billaged.subscription where customer_id = ${customerId}
+      and from_at < ${new Date(period.to * hourMs)} and (to_at is null or to_at > ${new Date(period.from * hourMs)}) limit 1`
+  return rows.length > 0
+}
+
+/** Whether there is anything in a period that could be usage: a reading, an event, or readings on both sides of it. */
 export async function touchesPeriod(sql: Sql, customerId: string, period: Hours): Promise<boolean> {
-  const [fromMs, toMs] = [period.from * hourMs, period.to * hourMs]
-  const [fromNs, toNs] = [BigInt(fromMs) * 1_000_000n, BigInt(toMs) * 1_000_000n]
+  const [fromNs, toNs] = [BigInt(period.from * hourMs) * 1_000_000n, BigInt(period.to * hourMs) * 1_000_000n]
   const [row] = await sql<{ touches: boolean }[]>`
     select exists (
-        select 1 from billaged.subscription where customer_id = ${customerId}
-          and from_at < ${new Date(toMs)} and (to_at is null or to_at > ${new Date(fromMs)}))
-      or exists (
-        select 1 from billaged.series s join billaged.sample_part p using (series_id)
-        where s.customer_id = ${customerId} and p.hour >= ${period.from} and p.hour < ${period.to})
+        select 1 from billaged.series s where s.customer_id = ${customerId} and s.first_ns < ${toNs}
+          and s.last_ns >= ${fromNs - 120_000_000_000n})
       or exists (
         select 1 from (select distinct event_type as type from billaged.meter) m, lateral (
           select 1 from billaged.usage_event e

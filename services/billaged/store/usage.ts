@@ -154,19 +154,26 @@ export async function loadEventUsage(
   customerId: string,
   edges: readonly bigint[],
 ): Promise<EventUsage[]> {
-  const usage: EventUsage[] = []
-  for (const meter of meters) {
-    const rows = await queryMeter(sql, meter, {
-      edges,
-      customerId,
-      subjects: [],
-      groupBy: Object.keys(meter.groupBy),
-      filters: {},
-      bySubject: false,
-      byCustomer: false,
-    })
-    for (const { span, group, quantityE9 } of rows)
-      usage.push({ span, meter: meter.slug, unit: meter.unit, group, quantityE9 })
-  }
-  return usage
+  // Each meter is a query; together they take as long as the slowest.
+  const ofEach = await Promise.all(
+    meters.map(async meter => {
+      const rows = await queryMeter(sql, meter, {
+        edges,
+        customerId,
+        subjects: [],
+        groupBy: Object.keys(meter.groupBy),
+        filters: {},
+        bySubject: false,
+        byCustomer: false,
+      })
+      return rows.map(({ span, group, quantityE9 }) => ({
+        span,
+        meter: meter.slug,
+        unit: meter.unit,
+        group,
+        quantityE9,
+      }))
+    }),
+  )
+  return ofEach.flat()
 }

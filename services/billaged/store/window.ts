@@ -31,9 +31,12 @@ export async function openWindow(
   rules: FoldRules,
 ): Promise<SeriesWindow> {
   const { seriesId } = series
-  const until = await contextAfter(reader, seriesId, toNs)
-  const since = await contextBefore(reader, series, fromNs, rules)
-  const marks = await loadMarks(reader, series.customerId, series.vmId)
+  // None waits for another's answer; on one connection they are sent together.
+  const [until, since, marks] = await Promise.all([
+    contextAfter(reader, seriesId, toNs),
+    contextBefore(reader, series, fromNs, rules),
+    loadMarks(reader, series.customerId, series.vmId),
+  ])
   // Behind the last reading listings alone draw a life out, however late they come.
   const hosts = await hostsOf(reader, series, since ?? fromNs, until ?? maxNs, rules)
   return {
