@@ -12,9 +12,9 @@ import { type Base, type Running, type StartSequence, startSequence } from '#pla
 import { createRpc } from '#platform/rpc'
 import { deriveKey, loadSecret } from '#platform/tenancy/secret'
 import { sleep } from '#platform/time'
-import { createBuckets } from './access/buckets.ts'
 import { clientAddress, trustedProxies } from './access/client-address.ts'
 import { adminScopes, createDirectory, parseStaticKey, type StaticKey, writeScopes } from './access/directory.ts'
+import { createGuesses } from './access/guesses.ts'
 import { openKeySnapshot } from './access/key-snapshot.ts'
 import { openRequestLimits } from './access/request-limits.ts'
 import { createVolume } from './access/volume.ts'
@@ -348,7 +348,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     get buckets() {
       return current.isRateLimited ? requestLimits.other : undefined
     },
-    refusals: createBuckets({ rps: 10, burst: 50, clock, keysMax: 10_000 }),
+    guesses: createGuesses({ clock }),
   }
   const intake = createIntake({
     clock,
@@ -372,7 +372,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     get volume() {
       return current.isRateLimited ? volume : undefined
     },
-    refusals: access.refusals,
+    guesses: access.guesses,
     clientAddress: request => clientAddress(trusted, request),
     isDraining: () => isDraining,
     drainRetryS: () => progress.drainRetryS(),

@@ -24,6 +24,8 @@ export interface RequestBuckets {
 
 export interface Buckets extends RequestBuckets {
   take(key: string): Verdict
+  /** Whole seconds until `take` would allow it; 0: now. */
+  waitS(key: string): number
   /** How many keys are remembered. */
   readonly size: number
 }
@@ -57,13 +59,13 @@ export function createBuckets({ clock, keysMax = 100_000, ...limits }: BucketOpt
 
   const take = (key: string): Verdict => {
     const nowMs = clock.monotonicMs()
+    if (++takes % sweepEveryTakes === 0) sweep(nowMs)
     const found = buckets.get(key)
     const bucket = found ?? { tokens: burst, atMs: nowMs }
     bucket.tokens = Math.min(burst, bucket.tokens + ((nowMs - bucket.atMs) / 1_000) * rps)
     bucket.atMs = nowMs
     if (found) buckets.delete(key)
     buckets.set(key, bucket)
-    if (++takes % sweepEveryTakes === 0) sweep(nowMs)
     for (const oldest of buckets.keys()) {
       if (buckets.size <= keysMax) break
       buckets.delete(oldest)
@@ -82,6 +84,12 @@ export function createBuckets({ clock, keysMax = 100_000, ...limits }: BucketOpt
   return {
     take,
     takeNow: take,
+    waitS(key) {
+      const bucket = buckets.get(key)
+      if (!bucket) return 0
+      const tokens = Math.min(burst, bucket.tokens + ((clock.monotonicMs() - bucket.atMs) / 1_000) * rps)
+      return tokens >= 1 - 1e-9 ? 0 : Math.max(1, Math.ceil((1 - tokens) / rps - 1e-9))
+    },
     get rps() {
       return rps
     },

@@ -5,8 +5,8 @@ import { Problem } from '#platform/http'
 import { isUnavailable } from '#platform/postgres'
 import { adminCredential } from '../access/credentials.ts'
 import type { Scope } from '../access/directory.ts'
-import { directoryUnavailable, rateLimited, storeUnavailable } from '../errors.ts'
-import { admitRequest } from './admit-request.ts'
+import { directoryUnavailable, storeUnavailable } from '../errors.ts'
+import { admitCaller, refuseGuess } from './admit-request.ts'
 import { type Access, type Asker, tenantOf } from './caller.ts'
 import { cookieToken } from './cookie.ts'
 
@@ -22,11 +22,10 @@ export function authorizeAdmin(access: Access, request: FastifyRequest, scope: S
     caller !== 'unknown' &&
     (scope === 'any' ? caller.user !== undefined || caller.scopes.has('logs:admin') : caller.scopes.has(scope))
   if (!isEnough) {
-    const refused = access.refusals.take(request.ip)
-    if (!refused.allowed) throw rateLimited(refused.retryAfterS)
+    refuseGuess(access, request)
     throw unauthenticated('Invalid or expired token')
   }
-  admitRequest(access, request, caller.key)
+  admitCaller(access, request, caller.key)
   return { caller, tenant: tenantOf(caller, request) }
 }
 

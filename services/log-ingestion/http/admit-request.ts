@@ -5,6 +5,7 @@ import type { FastifyInstance, FastifyRequest } from 'fastify'
 import type { RequestBuckets, Verdict } from '../access/buckets.ts'
 import { adminCredential, nativeCredential, protocolCredential } from '../access/credentials.ts'
 import type { Directory } from '../access/directory.ts'
+import type { Guesses } from '../access/guesses.ts'
 import { rateLimited } from '../errors.ts'
 import { cookieToken } from './cookie.ts'
 
@@ -12,12 +13,21 @@ interface Limited {
   directory: Directory
   /** Undefined when RATELIMIT_ENABLED=false. */
   buckets: RequestBuckets | undefined
+  guesses: Guesses
 }
 
 const fetched = new WeakMap<FastifyRequest, { key: string; verdict: Verdict }>()
 
-/** @throws Problem: this key has no token left */
-export function admitRequest({ buckets }: Limited, request: FastifyRequest, key: string): void {
+/** @throws Problem: this address failed too often */
+export function refuseGuess({ guesses }: Limited, request: FastifyRequest): void {
+  const waitS = guesses.failed(request.ip)
+  if (waitS > 0) throw rateLimited(waitS)
+}
+
+/** @throws Problem: this address failed too often, or this key has no token left */
+export function admitCaller({ buckets, guesses }: Limited, request: FastifyRequest, key: string): void {
+  const waitS = guesses.admit(request.ip, key)
+  if (waitS > 0) throw rateLimited(waitS)
   if (!buckets) return
   const known = fetched.get(request)
   const verdict = known?.key === key ? known.verdict : buckets.takeNow(key)

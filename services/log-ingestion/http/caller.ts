@@ -1,18 +1,19 @@
 // Who asks on the query routes, and for which tenant.
 
 import type { FastifyRequest } from 'fastify'
-import type { Buckets, RequestBuckets } from '../access/buckets.ts'
+import type { RequestBuckets } from '../access/buckets.ts'
 import { nativeCredential } from '../access/credentials.ts'
 import type { Caller, Directory, Scope } from '../access/directory.ts'
-import { badParameter, directoryUnavailable, keyInvalid, keyRequired, rateLimited, scopeMissing } from '../errors.ts'
-import { admitRequest } from './admit-request.ts'
+import type { Guesses } from '../access/guesses.ts'
+import { badParameter, directoryUnavailable, keyInvalid, keyRequired, scopeMissing } from '../errors.ts'
+import { admitCaller, refuseGuess } from './admit-request.ts'
 import { cookieToken } from './cookie.ts'
 
 export interface Access {
   directory: Directory
   /** Of query routes; undefined when RATELIMIT_ENABLED=false. */
   buckets: RequestBuckets | undefined
-  refusals: Buckets
+  guesses: Guesses
 }
 
 export interface Asker {
@@ -30,11 +31,10 @@ export function authorize(
 ): Asker {
   const caller = credential === undefined ? 'none' : access.directory.authenticate(credential)
   if (typeof caller === 'string') {
-    const refused = access.refusals.take(request.ip)
-    if (!refused.allowed) throw rateLimited(refused.retryAfterS)
+    refuseGuess(access, request)
     throw caller === 'none' ? keyRequired() : caller === 'unavailable' ? directoryUnavailable() : keyInvalid()
   }
-  admitRequest(access, request, caller.key)
+  admitCaller(access, request, caller.key)
   if (!caller.scopes.has(scope)) throw scopeMissing(scope)
   return { caller, tenant: tenantOf(caller, request) }
 }

@@ -3,8 +3,8 @@
 import type { FastifyRequest } from 'fastify'
 import { Problem } from '#platform/http'
 import type { Scope } from '../access/directory.ts'
-import { directoryUnavailable, rateLimited, scopeMissing } from '../errors.ts'
-import { admitRequest } from './admit-request.ts'
+import { directoryUnavailable, scopeMissing } from '../errors.ts'
+import { admitCaller, refuseGuess } from './admit-request.ts'
 import { type Access, type Asker, tenantOf } from './caller.ts'
 import { cookieToken } from './cookie.ts'
 
@@ -12,13 +12,12 @@ import { cookieToken } from './cookie.ts'
 export function authorizeFaults(access: Access, request: FastifyRequest, scope: Scope): Asker {
   const caller = callerOf(access, request)
   if (typeof caller === 'string') {
-    const refused = access.refusals.take(request.ip)
-    if (!refused.allowed) throw rateLimited(refused.retryAfterS)
+    refuseGuess(access, request)
     if (caller === 'unavailable') throw directoryUnavailable()
     const error = 'Valid API key or authentication token required'
     throw new Problem({ status: 401, reason: 'UNAUTHENTICATED', detail: error, extra: { error } })
   }
-  admitRequest(access, request, caller.key)
+  admitCaller(access, request, caller.key)
   if (!caller.scopes.has(scope)) throw scopeMissing(scope)
   return { caller, tenant: tenantOf(caller, request) }
 }

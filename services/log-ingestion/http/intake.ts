@@ -6,8 +6,9 @@
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http'
 import { JournalClosed, JournalDiskError, JournalFull } from '#platform/journal'
 import type { Clock } from '#platform/time'
-import type { Buckets, RequestBuckets, Verdict } from '../access/buckets.ts'
+import type { RequestBuckets, Verdict } from '../access/buckets.ts'
 import type { Caller, Directory } from '../access/directory.ts'
+import type { Guesses } from '../access/guesses.ts'
 import type { Volume } from '../access/volume.ts'
 import type { IntakeRules } from '../intake-rules.ts'
 import { newTally, type Tally } from '../json/metadata.ts'
@@ -69,7 +70,7 @@ export interface IntakeContext {
   /** Of rows, bytes and what tenants set for themselves; as above. */
   volume: Volume | undefined
   /** Failed authentications per address. */
-  refusals: Buckets
+  guesses: Guesses
   clientAddress: (request: IncomingMessage) => string
   isDraining: () => boolean
   /** How long until a full journal may have room again, from what the writer gets done. Seconds. */
@@ -378,13 +379,14 @@ function limitHeaders({ buckets }: IntakeContext, verdict: Verdict): Record<stri
 function authenticate(context: IntakeContext, route: IntakeRoute, target: Target, request: Arrival): Caller {
   const credential = route.credential(target)
   const caller = credential === undefined ? 'none' : context.directory.authenticate(credential)
-  if (typeof caller === 'object' && caller.scopes.has('logs:write')) return caller
-  // Known keys never get here, so an address that guesses cannot lock them out.
-  const verdict = context.refusals.take(request.address())
-  if (!verdict.allowed) {
+  const isCaller = typeof caller === 'object' && caller.scopes.has('logs:write')
+  const address = request.address()
+  const waitS = isCaller ? context.guesses.admit(address, caller.key) : context.guesses.failed(address)
+  if (waitS > 0) {
     context.metrics.limited('unknown', 'auth')
-    throw new Refusal(rateLimited(verdict.retryAfterS))
+    throw new Refusal(rateLimited(waitS))
   }
+  if (isCaller) return caller
   if (caller === 'unavailable') throw new Refusal(overloaded('DIRECTORY_UNAVAILABLE', 5))
   if (caller === 'none') throw new Refusal({ kind: 'keyMissing', status: 401, detail: 'API key is required' })
   throw new Refusal({ kind: 'keyInvalid', status: 401, detail: 'Invalid API key' })
