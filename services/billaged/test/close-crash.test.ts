@@ -66,14 +66,17 @@ async function prepare(billing: Caller, key: string, customers: readonly string[
 
 const tryClose = (billing: Caller, ...customers: string[]) => billing.api('POST', `/v1/close/${name}`, { customers })
 
-/** Again while the answer is 503: a connection that was cut is made anew with the next question. */
+/** Again while the answer is that the database cannot be asked: a connection that was cut is made anew by the next question. */
 const close = (billing: Caller, ...customers: string[]) =>
   pollUntil(
     async () => {
       const { status, body } = await tryClose(billing, ...customers)
-      return status === 503 ? undefined : (body as CloseReport)
+      const report = body as CloseReport
+      const isCut =
+        status === 503 || report.blocked.some(({ reasons }) => reasons.some(({ code }) => code === 'failed'))
+      return isCut ? undefined : report
     },
-    { what: 'an answer to a close' },
+    { what: 'an answer to a close', timeoutMs: 30_000 },
   )
 
 /** Digests of an invoice's documents and receipt. */
