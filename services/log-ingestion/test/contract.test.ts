@@ -5,6 +5,7 @@ import { connect } from 'node:net'
 import { test } from 'node:test'
 import { brotliCompressSync, deflateRawSync, deflateSync, gzipSync, zstdCompressSync } from 'node:zlib'
 import { mintToken } from '#platform/tenancy/token'
+import { testBase } from '../../../test/kit/base.ts'
 import { batch, entry, startService, writeKey } from './start.ts'
 
 const single = (o = {}) => JSON.stringify({ log: entry(o) })
