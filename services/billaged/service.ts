@@ -25,6 +25,7 @@ import { debugRoutes } from './http/debug.ts'
 import { eventListRoutes } from './http/event-list.ts'
 import { eventRoutes } from './http/events.ts'
 import { createHealthBody, healthRoutes, statsOf } from './http/health.ts'
+import { idempotency } from './http/idempotency.ts'
 import { invoiceRoutes } from './http/invoices.ts'
 import { meterQueryRoutes } from './http/meter-query.ts'
 import { meterRoutes, metersChannel } from './http/meters.ts'
@@ -323,6 +324,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
   parts.onClose('live costs', () => costs.close())
   app.register(async scope => {
     scope.setErrorHandler(sayWhenAway)
+    idempotency(scope, { sql, clock, log, key: deriveKey(secret, 'billaged idempotent answers') })
     streamRoutes(scope, { ...reads, costs })
     portalTokenRoutes(scope, reads)
     portalRoutes(scope, { ...reads, secret, publicKey: closing.signingKey.publicKey, costs, isTls })
