@@ -227,6 +227,11 @@ export interface LogRecord extends RecordHeader {
   rowsAt: number
 }
 
+/** Without reading the rest: asked for each record that is accepted. */
+export function rowsBeforeOf(payload: Buffer): bigint {
+  return payload.readBigUInt64LE(2)
+}
+
 export function readRecord(payload: Buffer): LogRecord {
   if (payload.length < fixedHeaderBytes + 1) throw new RecordError(`a record of ${payload.length} bytes is too short`)
   if (payload[0] !== recordType || payload[1] !== recordVersion)

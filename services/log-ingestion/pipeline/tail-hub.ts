@@ -16,7 +16,7 @@ import type { Logger } from '#platform/telemetry'
 import { type Level, levelAt } from '../level.ts'
 import { type Candidate, compile } from '../query/evaluate.ts'
 import type { Query } from '../query/query.ts'
-import { type LogRecord, RowWalk, readRecord } from '../record.ts'
+import { type LogRecord, RowWalk, readRecord, rowsBeforeOf } from '../record.ts'
 import type { SharedRedis } from '../redis.ts'
 import { compareRowPlaces, loadHeads, loadOffset, type RowPlace } from '../store/batches.ts'
 import { idMin, type StoredEntry } from '../store/store.ts'
@@ -503,9 +503,8 @@ export function createTailHub(o: {
   }
 }
 
-function placeBehind({ segment, to, payload }: Accepted): OwnPlace {
-  const { rowsBefore, rows } = readRecord(payload)
-  return { segment, rows: rowsBefore + BigInt(rows), offset: to }
+function placeBehind({ segment, to, rows, payload }: Accepted): OwnPlace {
+  return { segment, rows: rowsBeforeOf(payload) + BigInt(rows), offset: to }
 }
 
 /** Before every segment. */

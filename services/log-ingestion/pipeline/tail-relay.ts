@@ -6,7 +6,7 @@
 // The number says which record of the same tenant came before: a reader that has seen so far has missed nothing.
 
 import { segmentIdBytes, segmentIdFrom } from '#platform/journal/position'
-import { type LogRecord, readRecord } from '../record.ts'
+import { type LogRecord, readRecord, rowsBeforeOf } from '../record.ts'
 import type { SharedRedis } from '../redis.ts'
 import type { Accepted } from './acceptance.ts'
 
@@ -74,11 +74,10 @@ export function createTailRelay(o: {
 
   return {
     accepted({ segment, payload, rows }, tenant) {
-      const record = readRecord(payload)
       const before = ends.get(tenant)
       const segmentBytes = segmentIdBytes(segment)
       if (ends.size >= tenantsMax) ends.clear()
-      ends.set(tenant, { segment: segmentBytes, rows: record.rowsBefore + BigInt(rows) })
+      ends.set(tenant, { segment: segmentBytes, rows: rowsBeforeOf(payload) + BigInt(rows) })
       if ((demandedUntil.get(tenant) ?? anybodyUntil) < now()) return
       const head = Buffer.alloc(headBytes)
       replicaBytes.copy(head, 0)

@@ -283,7 +283,7 @@ export async function openWriter(o: WriterOptions): Promise<Writer> {
     const rows = records.reduce((sum, { record }) => sum + record.rows, 0)
     const lost = damagedRows
     damagedRows = 0
-    let ids: bigint[] | undefined
+    let ids: BigInt64Array | undefined
     let quarantines = false
     for (let attempt = 0; ; attempt++) {
       if (attempt > 0) await before?.committed

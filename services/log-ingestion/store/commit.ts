@@ -16,7 +16,7 @@ export interface Batch {
   records: readonly PendingRecord[]
   rows: number
   /** One per row, ascending; the same again on every attempt. */
-  ids: readonly bigint[]
+  ids: BigInt64Array
   /** Rows known to be lost to damage just before this batch. */
   damagedRows: number
 }

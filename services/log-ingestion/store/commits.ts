@@ -1,5 +1,6 @@
 // Which stretches of this replica's journal are stored: read once at start, merged now and then.
 
+import { endianness } from 'node:os'
 import type { Sql } from '#platform/postgres'
 
 export interface StoredRange {
@@ -74,13 +75,29 @@ export async function loadAccountedRows(sql: Sql, replica: string): Promise<bigi
 }
 
 /** The next `count` ids of the table's own sequence, ascending; other replicas may draw in between. */
-export async function drawIds(sql: Sql, sequence: string, count: number): Promise<bigint[]> {
+export async function drawIds(sql: Sql, sequence: string, count: number): Promise<BigInt64Array> {
   const [row] = await sql<{ first: bigint; all: bigint[] | null }[]>`
     select min(id) as first, case when max(id) - min(id) + 1 = count(*) then null else array_agg(id order by id) end as all
     from (select nextval(${sequence}::regclass) as id from generate_series(1, ${count})) as drawn`
   if (!row) throw new Error('BUG: no ids were drawn')
-  return row.all ?? Array.from({ length: count }, (_, i) => row.first + BigInt(i))
+  return row.all ? BigInt64Array.from(row.all) : consecutive(row.first, count)
 }
+
+/** In halves: a bigint per row would be the dearest part of drawing ids. */
+function consecutive(first: bigint, count: number): BigInt64Array {
+  const ids = new BigInt64Array(count)
+  const halves = new Uint32Array(ids.buffer)
+  let [low, high] = [Number(first & 0xffff_ffffn), Number(first >> 32n)]
+  for (let i = 0; i < count; i++) {
+    halves[2 * i + lowHalf] = low
+    halves[2 * i + 1 - lowHalf] = high
+    low++
+    if (low > 0xffff_ffff) [low, high] = [0, high + 1]
+  }
+  return ids
+}
+
+const lowHalf = endianness() === 'LE' ? 0 : 1
 
 /** What became of the request at this place of any replica's journal. */
 export async function findRange(

@@ -143,7 +143,7 @@ export function withoutLosers(batch: Batch, losers: Losers | null): Batch {
     }
     at = end
   }
-  return { ...batch, records, ids, rows: ids.length }
+  return { ...batch, records, ids: BigInt64Array.from(ids), rows: ids.length }
 }
 
 export interface LostCounts {

@@ -17,7 +17,7 @@ export interface PendingRecord {
 export interface RowsToStore {
   records: readonly PendingRecord[]
   /** One per row, ascending. */
-  ids: readonly bigint[]
+  ids: BigInt64Array
   /** Rows that are to be stored; undefined: all. */
   keeps?: (index: number) => boolean
 }

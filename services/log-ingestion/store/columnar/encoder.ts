@@ -117,7 +117,7 @@ export function openEncoder(): Encoder {
         payloads.set(record.payload, at)
         at += record.payload.length
       }
-      const numbers = BigInt64Array.from(ids)
+      const numbers = ids.slice()
       const kept = keeps && Uint8Array.from({ length: ids.length }, (_, index) => (keeps(index) ? 1 : 0))
       return ask({ kind: 'fresh', id: ++jobs, payloads, ends, ids: numbers, keeps: kept }, [
         payloads.buffer,
