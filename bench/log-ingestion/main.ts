@@ -1,7 +1,7 @@
 // How many rows a second are acknowledged, and how many stored, by one service beside its loader and its database.
 //
 //   npm run bench:log-ingestion -- [--quick] [--sink columnar|rows|rows-compat]… [--peer NAME=URL]…
-//   npm run bench:log-ingestion -- [--quick] --workload noisy|memory|idle…
+//   npm run bench:log-ingestion -- [--quick] --workload noisy|memory|idle|tail|kill9|start…
 //
 // Each sink gets a fresh database and a fresh service; the loader is this process. A peer is anything that takes the native
 // batch route at URL, acknowledged rows only. A run that lost, doubled or changed a row has no speed: all rows are read back
@@ -13,10 +13,13 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { Pool } from 'undici'
+import { benchKill9, benchPendingStart } from './crash.ts'
 import { benchIdle, benchMemory } from './memory.ts'
 import { benchNoisy } from './noisy.ts'
+import { benchReading } from './reading.ts'
 import { createBodies, isWhole, numberOf, numbers, type Row } from './rows.ts'
 import { adminKey, type Subject, startSubject, writeKey } from './service.ts'
+import { benchTail } from './tailing.ts'
 
 const { values: args } = parseArgs({
   options: {
@@ -50,6 +53,12 @@ const behaviours: Record<string, (subject: Subject) => Promise<void>> = {
   noisy: subject => benchNoisy(subject, args.quick ? 5 : 30),
   memory: subject => benchMemory(subject, args.quick ? 10 : 120),
   idle: subject => benchIdle(subject, 10_000),
+  tail: subject => benchTail(subject, args.quick ? 5 : 30),
+}
+/** With services and databases of their own. */
+const ends: Record<string, (dir: string) => Promise<void>> = {
+  kill9: dir => benchKill9(dir, { seconds: args.quick ? 3 : 20, restS: args.quick ? 0 : 5 }),
+  start: dir => benchPendingStart(dir, { pendingMiB: args.quick ? 128 : 1_024 }),
 }
 
 const columns = [
@@ -74,16 +83,23 @@ for (const name of args.sink) {
   if (!env) throw new Error(`--sink ${name} is not one of ${Object.keys(sinks).join(', ')}`)
   await benchSink(name, env)
 }
+for (const name of ['tail', 'noisy', 'kill9', 'start', 'memory', 'idle']) await benchBehaviour(name)
 for (const peer of args.peer) await benchPeer(peer)
 
 /** Promises that are no speed: what a flood costs others, and what memory all of it takes. */
 async function benchBehaviour(name: string): Promise<void> {
   const run = behaviours[name]
-  if (!run) throw new Error(`--workload ${name} is not one of ${Object.keys(behaviours).join(', ')}`)
+  const end = ends[name]
+  const names = [...Object.keys(behaviours), ...Object.keys(ends)]
+  if (!run && !end) throw new Error(`--workload ${name} is not one of ${names.join(', ')}`)
   const dir = await mkdtemp(join(tmpdir(), 'purser-bench-logs-'))
+  if (end) {
+    await end(dir).finally(() => rm(dir, { recursive: true, force: true }))
+    return
+  }
   const subject = await startSubject(dir, sinks.columnar ?? {})
   try {
-    await run(subject)
+    await run?.(subject)
   } finally {
     await subject.close()
     await rm(dir, { recursive: true, force: true })
@@ -103,6 +119,7 @@ async function benchSink(name: string, env: Record<string, string>): Promise<voi
     }
     if (name !== 'columnar')
       console.log(`${name}: ${(await bytesPerRow('public.logs', subject)).toFixed(1)} bytes a row on disk`)
+    await benchReading(name, pool, subject, numbers.made, ask)
     await readBack(pool)
   } finally {
     await pool.close()

@@ -50,10 +50,9 @@ export async function startSubject(dir: string, env: Record<string, string>): Pr
   }
 }
 
-async function startService(
-  env: Record<string, string>,
-): Promise<{ url: string; child: ChildProcess; exited: Promise<void> }> {
-  const child = spawn(fileURLToPath(new URL('../../bin/log-ingestion', import.meta.url)), [], {
+/** The process alone, on a port the caller knows; it may still be starting. */
+export function spawnService(env: Record<string, string>): ChildProcess {
+  return spawn(fileURLToPath(new URL('../../bin/log-ingestion', import.meta.url)), [], {
     env: {
       PATH: process.env.PATH,
       LOG_FORMAT: 'json',
@@ -68,10 +67,16 @@ async function startService(
     },
     stdio: ['ignore', 'pipe', 'inherit'],
   })
+}
+
+export async function startService(
+  env: Record<string, string>,
+): Promise<{ url: string; child: ChildProcess; exited: Promise<void> }> {
+  const child = spawnService(env)
   const exited = new Promise<void>(resolve => child.once('exit', () => resolve()))
   const url = await new Promise<string>((resolve, reject) => {
     let text = ''
-    child.stdout.setEncoding('utf8').on('data', chunk => {
+    child.stdout?.setEncoding('utf8').on('data', chunk => {
       text = (text + chunk).slice(-100_000)
       const found = /"url":"(http:[^"]+)"[^\n]*"msg":"ready"/.exec(text)?.[1]
       if (found !== undefined) resolve(found)
