@@ -59,6 +59,9 @@ export interface Port {
 const idleMsMax = 120_000
 /** Streams one HTTP/2 client may have open: enough for any real client, and bounds what one connection can hold. */
 const streamsPerConnectionMax = 250
+/** Requests an HTTP/1.1 client may have sent ahead of their answers. Node reads 64 KiB of them before it holds the sender
+ *  back, which is thousands of short ones, each with an answer in memory that nobody reads. */
+const pipelinedMax = 250
 
 export function createPort({ handler, log, tls: certificates, ...limits }: PortOptions): Port {
   const source = certificates !== undefined && 'load' in certificates ? certificates : undefined
@@ -69,6 +72,7 @@ export function createPort({ handler, log, tls: certificates, ...limits }: PortO
   const undecided = new Set<net.Socket>()
   const shaking = new Map<string, net.Socket>()
   const sessions = new Set<http2.ServerHttp2Session>()
+  const pipelined = new WeakMap<net.Socket, number>()
   let isClosing = false
 
   const h1 = http.createServer(
@@ -81,7 +85,17 @@ export function createPort({ handler, log, tls: certificates, ...limits }: PortO
     },
     (req, res) => {
       if (isClosing) res.shouldKeepAlive = false
-      res.once('close', () => isClosing && h1.closeIdleConnections())
+      const { socket } = req
+      const ahead = pipelined.get(socket) ?? 0
+      if (ahead >= pipelinedMax) {
+        socket.destroy()
+        return
+      }
+      pipelined.set(socket, ahead + 1)
+      res.once('close', () => {
+        pipelined.set(socket, (pipelined.get(socket) ?? 1) - 1)
+        if (isClosing) h1.closeIdleConnections()
+      })
       handler(req, res)
     },
   )
