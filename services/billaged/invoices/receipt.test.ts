@@ -37,6 +37,27 @@ test('a receipt holds by itself, with its evidence and with the readings; any ch
   )
 })
 
+test('a receipt with one flipped bit, wherever it is, does not hold', () => {
+  const { receipt, evidence } = example()
+  const bytes = Buffer.from(JSON.stringify(receipt))
+  const check = (bit: number) => {
+    const flipped = Buffer.from(bytes)
+    flipped[bit >> 3] = (flipped[bit >> 3] ?? 0) ^ (1 << (bit & 7))
+    const problems = (() => {
+      try {
+        return checkReceipt(JSON.parse(flipped.toString('utf8')), { evidence, publicKey: key.publicKey })
+      } catch (error) {
+        // No JSON any more, or a field of a kind it cannot have.
+        return [String(error)]
+      }
+    })()
+    assert.notDeepEqual(problems, [], `bit ${bit}`)
+  }
+  fc.assert(fc.property(fc.nat(bytes.length * 8 - 1), check), { numRuns: 300 })
+  // Every one of hash, signature and key, whose texts have bits to spare.
+  for (let bit = bytes.indexOf('"hash":"') * 8; bit < bytes.length * 8; bit++) check(bit)
+})
+
 test('billaged-cli verify says so from files alone, and exits 3 after one flipped digit', t => {
   const { receipt, evidence } = example()
   const dir = mkdtempSync(join(tmpdir(), 'purser-receipt-'))
