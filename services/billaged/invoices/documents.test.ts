@@ -285,7 +285,7 @@ test('golden: the bytes that customers keep stay these bytes', async () => {
     [await digest('json'), await digest('html'), receipt.receipt.evidence.root, receipt.hash, receipt.signature],
     [
       'e2fa350da1db66470f9fbea0bda9bcb0086a718d735ae44bf53e23867fe0bbb1',
-      'a2a709b3ba70190d67314f69566a2b6c64bc5a04fcc19f04d83504dbc48862fd',
+      '517e3b1917bc2c20b315e8935b03ba7b3ef3bd486be3d6a7b7d5875d0f4a2bc0',
       '02758da26fa6cfd9e978ab6893473825552f7138c945cb51a57017dd7d3dceab',
       'bdb765ad36fc9bc551f928fe23107b06d0df65bea6048a3225c58654c93a28ae',
       'f3+xm5SJP0szyi8ZgYTTpa77kiAPtATzfShUj7uSAxRz1q9XSqg3l71n7W29IqYdkIxXMW9xdQ4OAonviQh0BA==',

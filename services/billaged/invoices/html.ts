@@ -28,7 +28,7 @@ ${style}
 ${sheet.facts.map(([name, value]) => `<dt>${html(name)}</dt><dd>${html(value)}</dd>`).join('\n')}
 </dl>
 </section>
-<table>
+<table class="items">
 <thead><tr><th>Item</th><th class="number">Quantity</th><th class="number">Amount (${html(sheet.currency)})</th></tr></thead>
 ${sheet.sections.map(section => sectionHtml(section, sheet)).join('\n')}
 </table>
@@ -107,5 +107,5 @@ footer p { margin-top: 0.35rem }
 .proof { border-top: 1px solid #e3e7ec; padding-top: 0.75rem; margin-top: 1rem; font-size: 0.72rem; overflow-wrap: anywhere }
 code { font-family: ui-monospace, "DejaVu Sans Mono", monospace; font-size: 0.95em }
 .draft h1 { color: #a15c00 }
-@media (max-width: 40rem) { main { margin: 0; padding: 1.25rem } header, .parties { flex-wrap: wrap } .title { text-align: left } dl { max-width: none } dd { text-align: left } th, td { padding-left: 0.5rem } .summary { width: 100% } }
-@media print { * { print-color-adjust: exact } body { background: none; font-size: 9pt } table, .parties { margin-top: 1.5rem } th, td { padding-top: 0.35rem; padding-bottom: 0.35rem } main { max-width: none; margin: 0; padding: 0; box-shadow: none } tr, .parties, .summary, footer { break-inside: avoid } thead { display: table-header-group } }`
+@media (max-width: 40rem) { main { margin: 0; padding: 1.25rem } header, .parties { flex-wrap: wrap } .title { text-align: left } dl { max-width: none } dd { text-align: left } th, td { padding-left: 0.5rem } .summary { width: 100% } .items thead { display: none } .items tr { display: grid; grid-template-columns: 1fr auto; border-bottom: 1px solid #e3e7ec; padding: 0.4rem 0 } .items td, .items th { border: 0; padding: 0.1rem 0 } .items td:first-child { grid-column: 1 / -1 } .items td:nth-child(2) { text-align: left; color: #66707f } }
+@media print { * { print-color-adjust: exact } html { font-size: 11.5px } body { background: none; font-size: 1rem } table, .parties, footer { margin-top: 1.75rem } th, td { padding-top: 0.35rem; padding-bottom: 0.35rem } main { max-width: none; margin: 0; padding: 0; box-shadow: none } tr, .parties, .summary, footer { break-inside: avoid } thead { display: table-header-group } }`
