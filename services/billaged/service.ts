@@ -55,6 +55,7 @@ import { createDirect } from './rpc/direct.ts'
 import { openDamage, prepareCorruptFolder } from './store/damage.ts'
 import { chooseDataDir, loadAdminKey } from './store/data-dir.ts'
 import { writeFacts } from './store/facts.ts'
+import { adoptRules } from './store/fold-queue.ts'
 import { loadMeters, seedMeters } from './store/meters.ts'
 import { seedPlans } from './store/plans.ts'
 import {
@@ -112,6 +113,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
   parts.onClose('connections', () => sql.end({ timeout: 5 }))
   const tenancy = await parts.add('tenancy', () => openTenancy({ sql, secret, log, clock, registry }))
   await migrate(sql, { schema: 'billaged', folder: new URL('./migrations/', import.meta.url), log })
+  await adoptRules(sql, rulesOf(config))
   await seedMeters(sql)
   await seedPlans(sql)
   const meters = await loadMeters(sql)

@@ -1,4 +1,4 @@
-import { arrayLiteral, type Queryable, type Tx } from '#platform/postgres'
+import { arrayLiteral, type Queryable, type Sql, type Tx } from '#platform/postgres'
 import { hourNs } from '../samples/sample.ts'
 import { contextReadings } from '../usage/context.ts'
 import type { FoldRules } from '../usage/fold.ts'
@@ -30,6 +30,28 @@ const changedAgainS = 2
 /** Silent for so long, a series is taken for over: its last hours are kept although no reading follows them. */
 const quietMs = 86_400_000
 
+/** Says by which rules hours are folded from now on. Those of other rules are taken out and queued; replicas that still
+ *  run with others keep nothing. */
+export async function adoptRules(sql: Sql, rules: FoldRules): Promise<void> {
+  await sql.begin(async tx => {
+    const [before] = await tx<{ rules: string }[]>`
+      insert into billaged.fold_rules as r (rules) values (${textOf(rules)})
+      on conflict (one) do update set rules = r.rules returning rules`
+    if (before?.rules === textOf(rules)) return
+    await tx`update billaged.fold_rules set rules = ${textOf(rules)}`
+    await tx`
+      with gone as (delete from billaged.usage_hour where reads_from_ns <= reads_to_ns returning series_id, hour)
+      insert into billaged.fold_queue (series_id, hour) select series_id, hour from gone on conflict do nothing`
+  })
+}
+
+function textOf(rules: FoldRules): string {
+  return Object.entries(rules)
+    .map(([name, value]) => `${name}=${value}`)
+    .toSorted()
+    .join(' ')
+}
+
 /** Hours of a customer that are queued within [from, to). */
 export async function queuedHours(sql: Queryable, customerId: string, { from, to }: HourRun): Promise<number> {
   const [row] = await sql<{ count: number }[]>`
@@ -60,7 +82,7 @@ export async function drainOne(reader: PartReader, rules: FoldRules, o: DrainOpt
     const folded = piece === null ? null : await foldPiece(reader, rules, found, piece)
     // Only now is the series held, by whose row intake waits; and only now is the queue touched, which intake writes.
     await tx`select 1 from billaged.series where series_id = ${seriesId} for update`
-    const isPutOff = folded !== null && !(await keep(tx, found, folded))
+    const isPutOff = folded !== null && !(await keep(tx, rules, found, folded))
     const isMissing = (hour: number) => missing.some(run => run.from <= hour && hour < run.to)
     // Kept already by another replica, or never to be kept.
     const isNeverKept = await isShared(tx, vmId)
@@ -92,7 +114,7 @@ export async function foldMissing(
     const folded = await foldPiece(reader, rules, series, piece)
     const isKept = await reader.sql.begin(async tx => {
       await tx`select 1 from billaged.series where series_id = ${series.seriesId} for update`
-      return keep(tx, series, folded)
+      return keep(tx, rules, series, folded)
     })
     if (!isKept) return false
     piece = await nextHole(reader.sql, series.seriesId, run)
@@ -174,8 +196,15 @@ function foldPiece(
 }
 
 /** Under the lock of the series: false when anything that was read has grown since. */
-async function keep(tx: Tx, series: Series, folded: Awaited<ReturnType<typeof foldPiece>>): Promise<boolean> {
+async function keep(
+  tx: Tx,
+  rules: FoldRules,
+  series: Series,
+  folded: Awaited<ReturnType<typeof foldPiece>>,
+): Promise<boolean> {
   const { reads, covers, stamp, hours } = folded
+  const [inForce] = await tx<{ rules: string }[]>`select rules from billaged.fold_rules for share`
+  if (inForce !== undefined && inForce.rules !== textOf(rules)) return false
   const now = await coversOf(tx, series.seriesId, reads)
   const isSame = now.count === covers.count && now.xor === covers.xor && stamp === (await stampOf(tx, series, reads))
   if (!isSame || (await isShared(tx, series.vmId))) return false

@@ -9,9 +9,9 @@ import { builtInMeters } from '../events/meter.ts'
 import type { Fact } from '../intake/record.ts'
 import { encodeParts } from '../samples/part.ts'
 import { runs } from '../test/long.ts'
-import { defaultRules } from '../usage/fold.ts'
+import { defaultRules, type FoldRules } from '../usage/fold.ts'
 import { writeFacts } from './facts.ts'
-import { drainOne } from './fold-queue.ts'
+import { adoptRules, drainOne } from './fold-queue.ts'
 import { foldSpans } from './fold-spans.ts'
 import type { PartReader } from './parts.ts'
 import { joinReplicas } from './replica.ts'
@@ -138,4 +138,39 @@ test('the hours that are kept are the fold, whatever is written when, by whom, a
     { numRuns: runs(8, 400) },
   )
   assert.ok(kept > 0, 'no hour was ever kept')
+})
+
+test('hours folded by other rules are folded again, and a replica that still has those keeps none', async t => {
+  const { sql } = await testDatabase(t)
+  const { reader, replicas, write, drain } = await open(sql, t)
+  await empty(sql, replicas)
+  await adoptRules(sql, defaultRules)
+  const at = (n: number) => epochNs + BigInt(n) * 3n * minute
+  const samples = Array.from({ length: 60 }, (_, i) => {
+    const rest = { memoryBytes: 1n, diskReadBytes: 0n, diskWriteBytes: 0n, netRxBytes: 0n, netTxBytes: 0n }
+    return { atNs: at(i < 30 ? i : i + 3), cpuNs: BigInt(i) * 100n, ...rest }
+  })
+  await write(
+    encodeParts(samples).map((part): Fact => ({ kind: 'samples', customerId: 'acme', vmId: 'vm-1', part })),
+    0,
+  )
+  await drain()
+  const edges = [epochNs, epochNs + BigInt(hours) * hourNs]
+  const usage = async (rules: FoldRules) => (await loadVmUsage(reader, 'acme', edges, rules))[0]?.cells[0]?.cpuNs
+  const count = async () => (await sql`select 1 from billaged.usage_hour`).count
+  const [before, kept] = [await usage(defaultRules), await count()]
+  assert.equal(before?.longGap, 100n)
+  assert.ok(kept > 3)
+  const other = { ...defaultRules, minGapNs: 20n * minute }
+  await adoptRules(sql, other)
+  assert.equal(await count(), 0)
+  assert.deepEqual(await usage(other), { ...before, measured: 5_900n, longGap: 0n })
+  // This replica was not told.
+  await drain()
+  assert.equal(await count(), 0)
+  await adoptRules(sql, other)
+  await adoptRules(sql, defaultRules)
+  await drain()
+  assert.equal(await count(), kept)
+  assert.deepEqual(await usage(defaultRules), before)
 })
