@@ -4,7 +4,8 @@
 //   starting: a configuration problem exits 78 before anything is touched; any other failure exits 1
 //   running:  HUP reloads; TERM, INT or the supervisor's pipe closing leads to stopping; a bug (uncaught exception)
 //             exits 1 at once, because what was acknowledged is on disk and a restart is safer than going on
-//   stopping: parts stop in reverse order under deadlines, exit 0; a second signal exits at once
+//   stopping: parts stop in reverse order under deadlines, exit 0; a second signal exits at once, or ends what can wait
+//             and the third exits
 
 import { existsSync, readFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
@@ -38,6 +39,8 @@ export interface Base {
 export interface Running {
   url: string
   close(): Promise<void>
+  /** Asked to stop again while closing: gives up what the next start can do as well. */
+  hurry?(): void
   /** Applies what can change while running; throws when the new configuration is refused, and then nothing changed. */
   reload?(config: unknown): Promise<void>
   /** The new configuration was invalid and never reached `reload`. */
@@ -249,11 +252,18 @@ async function serve<S extends Readonly<Record<string, Setting<unknown>>>>(
   const startedAt = base.clock.monotonicMs()
   let running: Running | undefined
   let isStopping = false
+  let isHurrying = false
   let stoppingSinceMs = 0
 
   const stop = async (why: string) => {
     if (isStopping) {
       if (base.clock.monotonicMs() - stoppingSinceMs < repeatedSignalMs) return
+      if (running?.hurry && !isHurrying) {
+        isHurrying = true
+        stoppingSinceMs = base.clock.monotonicMs()
+        log.warn({ why }, 'asked to stop twice, what can wait for the next start does')
+        return running.hurry()
+      }
       log.warn({ why }, 'asked to stop twice, leaving at once')
       process.exit(130)
     }

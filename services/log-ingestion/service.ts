@@ -77,6 +77,8 @@ const headerBytesMax = 16 * 1024
 const keepAliveMs = 75_000
 /** A start is useful before the database is: after this long it is reported ready as it is. */
 const databaseWaitMs = 10_000
+/** For a statement that is under way when we stop. */
+const lastWordMs = 1_000
 
 export interface Service extends Running {
   syslog: Pick<SyslogListeners, 'tcp' | 'udp'>
@@ -264,9 +266,12 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
       progress.follow(writer)
     },
   })
-  parts.onClose('database', () => database.close(config.shutdownTimeoutMs), {
-    timeoutMs: config.shutdownTimeoutMs + 5_000,
-  })
+  // What talks to the database is not waited for beyond its time: a statement may hang, the journal has it all and is
+  // closed with a sync after these, and a transaction that ends with its connection has not happened.
+  const hurried = Promise.withResolvers<void>()
+  const closeWithin = (name: string, timeoutMs: number, close: () => Promise<void>) =>
+    parts.onClose(name, () => endedOrLeft(close(), timeoutMs, hurried.promise), { timeoutMs: timeoutMs + 5_000 })
+  closeWithin('database', config.shutdownTimeoutMs + lastWordMs, () => database.close(config.shutdownTimeoutMs))
   const admission = await openAdmission({
     journal,
     journalDir: join(dir, 'journal'),
@@ -291,11 +296,11 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     log,
     registry,
   })
-  parts.onClose('upkeep', () => upkeep.close())
-  parts.onClose('rules', () => rules.close())
-  parts.onClose('users and keys', () => people.close())
+  closeWithin('upkeep', lastWordMs, () => upkeep.close())
+  closeWithin('rules', lastWordMs, () => rules.close())
+  closeWithin('users and keys', lastWordMs, () => people.close())
   const surroundings = watchSurroundings({ dir, reads: () => database.parts?.reads, registry, log })
-  parts.onClose('surroundings', () => surroundings.close())
+  closeWithin('surroundings', lastWordMs, () => surroundings.close())
   void database.ready.then(() => surroundings.round()).catch(() => {})
 
   const isJournalNearlyFull = () => journal.bytes >= config.journalBytesMax * 0.95
@@ -539,6 +544,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     url,
     syslog: { tcp: syslog.tcp, udp: syslog.udp },
     close: () => parts.close(),
+    hurry: () => hurried.resolve(),
     async reload(next: Config) {
       const keys = await staticKeysOf(next, writeKeyPath)
       const tenancy = database.parts?.tenancy
@@ -557,6 +563,17 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
       if (settings.length > 0) log.warn({ settings }, 'these settings changed and apply after a restart')
     },
     reloadRefused: () => metrics.reloaded(false),
+  }
+}
+
+async function endedOrLeft(ended: Promise<void>, timeoutMs: number, hurried: Promise<void>): Promise<void> {
+  const timeout = new AbortController()
+  try {
+    await Promise.race([ended, hurried, sleep(timeoutMs, timeout.signal)])
+  } finally {
+    timeout.abort()
+    // Nobody waits for it any more.
+    ended.catch(() => {})
   }
 }
 
