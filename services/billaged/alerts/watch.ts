@@ -2,6 +2,7 @@ import { Counter } from 'prom-client'
 import type { Base } from '#platform/lifecycle'
 import { sleep } from '#platform/time'
 import type { Meter } from '../events/meter.ts'
+import { stopPatienceMs, waitAtMost } from '../patience.ts'
 import { hourMs, periodAt } from '../rating/periods.ts'
 import type { Hours } from '../rating/rate.ts'
 import { type BudgetRow, firedPercents, insertAlert, listBudgets } from '../store/budgets.ts'
@@ -48,9 +49,10 @@ export function startWatch(o: WatchContext): () => Promise<void> {
         if (stopping.signal.aborted) return
         const beganMs = clock.monotonicMs()
         // One that fails does not keep the others from being told.
-        await look(budget).catch((error: unknown) =>
-          log.error({ err: error, customerId: budget.customerId }, 'a budget cannot be held against what was spent'),
-        )
+        await look(budget).catch((error: unknown) => {
+          if (stopping.signal.aborted) return
+          log.error({ err: error, customerId: budget.customerId }, 'a budget cannot be held against what was spent')
+        })
         await sleep(restPerWork * (clock.monotonicMs() - beganMs), stopping.signal).catch(() => {})
       }
       const last = page.at(-1)
@@ -80,7 +82,7 @@ export function startWatch(o: WatchContext): () => Promise<void> {
   return async () => {
     stopping.abort()
     clearTimeout(timer)
-    await pass
+    await waitAtMost(pass, stopPatienceMs)
   }
 }
 

@@ -3,6 +3,7 @@ import { isUnavailable } from '#platform/postgres'
 import { sleep } from '#platform/time'
 import { announceBlocked, announceUnrated } from '../alerts/announcements.ts'
 import { formatDecimal } from '../decimal.ts'
+import { stopPatienceMs, waitAtMost } from '../patience.ts'
 import { hourMs, periodAt } from '../rating/periods.ts'
 import { type CustomerRow, listCustomers } from '../store/customers.ts'
 import { countUnmeterable } from '../store/events.ts'
@@ -105,7 +106,7 @@ export function startSweep(
   return async () => {
     stopping.abort()
     clearTimeout(timer)
-    await pass
+    await waitAtMost(pass, stopPatienceMs)
   }
 }
 

@@ -3,6 +3,7 @@ import { sleep } from '#platform/time'
 import type { CostGap, CostSnapshot } from '../alerts/api.ts'
 import { alertView } from '../alerts/watch.ts'
 import type { ReadContext } from '../http/context.ts'
+import { stopPatienceMs, waitAtMost } from '../patience.ts'
 import { periodAt } from '../rating/periods.ts'
 import { lastAlertNo, listAlerts } from '../store/budgets.ts'
 import { loadCustomer } from '../store/customers.ts'
@@ -112,7 +113,7 @@ export function createCostHub(o: ReadContext & { log: Logger }): CostHub {
       isClosed = true
       const all = [...watched.values()]
       for (const one of all) one.stopping.abort()
-      await Promise.all(all.map(one => one.watching))
+      await waitAtMost(Promise.all(all.map(one => one.watching)), stopPatienceMs)
     },
   }
 

@@ -1,4 +1,5 @@
 import { sleep } from '#platform/time'
+import { stopPatienceMs, waitAtMost } from '../patience.ts'
 import { periodAt } from '../rating/periods.ts'
 import { loadInvoice, loadLines } from '../store/invoices.ts'
 import {
@@ -50,7 +51,7 @@ export function startFollowing(o: StripeAdapter, everyMs: number): () => Promise
   return async () => {
     stopping.abort()
     clearTimeout(timer)
-    await pass
+    await waitAtMost(pass, stopPatienceMs)
   }
 }
 
