@@ -104,7 +104,7 @@ function summary(): void {
     .join(', ')
   const skipped = sum(o => o.skipped.length)
   console.log(
-    `\n${runs.length} runs, seed ${seed}: acknowledged ${sum(o => o.acknowledged)}  stored ${sum(o => o.stored)}  ` +
+    `\n${runs.length} ${runs.length === 1 ? 'run' : 'runs'}, seed ${seed}: acknowledged ${sum(o => o.acknowledged)}  stored ${sum(o => o.stored)}  ` +
       `quarantined ${sum(o => o.quarantined)}  duplicates ${sum(o => o.duplicates)}  ` +
       `lost ${sum(o => o.lost)}  doubled ${sum(o => o.doubled)}  changed ${sum(o => o.changed)}  failed runs ${failed}`,
   )

@@ -4,6 +4,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
 import { openSql, type Sql, startEmbedded, withDatabase } from '#platform/postgres'
 import { createLog } from '#platform/telemetry'
 import type { Skippable } from '../../../../test/kit/cleanup.ts'
@@ -152,6 +153,8 @@ async function openWorld(t: Skippable, server: Server, scenario: Scenario, signa
       // A slow machine must not turn a resend into another entry.
       LOG_INGESTION_DEDUPE_WINDOW: '30m',
       PURSER_SECRET: secret,
+      // Lives are many and short.
+      NODE_COMPILE_CACHE: fileURLToPath(new URL('../../../../node_modules/.cache/compile', import.meta.url)),
     })
   }
   const first = await open(0)
