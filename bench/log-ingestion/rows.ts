@@ -35,15 +35,18 @@ interface Body {
   isFree: boolean
 }
 
-/** Bodies of a batch of so many rows; rows get the next numbers. */
-export function createBodies(rowsPerBody: number): { next(): Buffer; release(body: Buffer): void } {
+/** Bodies of a batch of so many rows, as the native route takes them or as JSON lines; rows get the next numbers. */
+export function createBodies(
+  rowsPerBody: number,
+  format: BodyFormat = 'native',
+): { next(): Buffer; release(body: Buffer): void } {
   const random = generator(42)
-  const bodies: Body[] = Array.from({ length: 24 }, () => makeBody(rowsPerBody, random))
+  const bodies: Body[] = Array.from({ length: 24 }, () => makeBody(rowsPerBody, format, random))
   return {
     next() {
       let body = bodies.find(candidate => candidate.isFree)
       if (!body) {
-        body = makeBody(rowsPerBody, random)
+        body = makeBody(rowsPerBody, format, random)
         bodies.push(body)
       }
       body.isFree = false
@@ -64,9 +67,11 @@ export function createBodies(rowsPerBody: number): { next(): Buffer; release(bod
 
 export const numbers = { made: 0 }
 
-function makeBody(rows: number, random: () => number): Body {
+export type BodyFormat = 'native' | 'lines'
+
+function makeBody(rows: number, format: BodyFormat, random: () => number): Body {
   const texts = Array.from({ length: rows }, (_, i) => makeRow(i, random))
-  const bytes = Buffer.from(`{"logs":[${texts.join(',')}]}`)
+  const bytes = Buffer.from(format === 'lines' ? `${texts.join('\n')}\n` : `{"logs":[${texts.join(',')}]}`)
   return {
     bytes,
     rows,
