@@ -75,7 +75,7 @@ export async function forecastPeriod(
   const events = await loadEventUsage(reader.sql, meters, customerId, edges)
   const usageOf = (i: number, policy: PlanVersion['gapPolicy']) =>
     // Of a peak there is no more to come.
-    meterUsage(vms, events, i, policy).filter(({ meter }) => !restatements.has(meter))
+    meterUsage(vms, events, i, policy).filter(({ meter }) => meter !== 'vm_memory_peak')
   const rated: SegmentUsage[] = []
   for (const [i, { segment, planId, version }] of planned.segments.entries()) {
     if (version === null) continue

@@ -10,6 +10,9 @@ export type { PartReader } from './parts.ts'
 export interface Series {
   seriesId: bigint
   vmId: string
+  /** False: known to have none, in the snapshot it was found in. */
+  hasMarks?: boolean
+  hasListings?: boolean
 }
 
 /** With the instants between which all evidence of it lies; a minute or a lease may be too many, never too few. */
@@ -32,6 +35,8 @@ export async function findSeries(
   // `last_ns` may lag by a minute, and one reading outside on either side still spans the edge.
   const rows = await sql<FoundSeries[]>`
     select series_id as "seriesId", vm_id as "vmId", sealed_hour as "sealedHour",
+      exists (select 1 from billaged.vm_mark m where m.vm_id = s.vm_id) as "hasMarks",
+      exists (select 1 from billaged.vm_lease l where l.vm_id = s.vm_id) as "hasListings",
       least(first_ns, (
         select min(at_ns) from billaged.vm_mark m
         where m.vm_id = s.vm_id and (m.customer_id is null or m.customer_id = s.customer_id) and m.kind = 'start')) as "firstNs",

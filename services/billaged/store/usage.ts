@@ -51,7 +51,8 @@ export async function loadVmUsage(
       ({ seriesId }) => seriesId,
     )
     const usage: VmUsage[] = []
-    for (const [i, { seriesId, vmId }] of found.entries()) {
+    for (const [i, series] of found.entries()) {
+      const { seriesId, vmId } = series
       const cells: Cell[] = edges.slice(1).map(emptyCell)
       const peaks = cells.map(() => 0n)
       const add = (span: number, cell: Cell, peak: bigint) => {
@@ -67,7 +68,7 @@ export async function loadVmUsage(
         }
         const within = [range.fromNs, ...edges.filter(edge => edge > range.fromNs && edge < range.toNs), range.toNs]
         const first = edges.findLastIndex(edge => edge <= range.fromNs)
-        const folded = await foldSpans({ ...reader, sql }, { customerId, seriesId, vmId }, within, rules)
+        const folded = await foldSpans({ ...reader, sql }, { ...series, customerId }, within, rules)
         for (const [k, cell] of folded.cells.entries()) add(first + k, cell, folded.peaks[k] ?? 0n)
       }
       usage.push({ vmId, cells, peaks })

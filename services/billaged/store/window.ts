@@ -3,8 +3,8 @@ import { type Reading, readingsOf } from '../samples/reading.ts'
 import { hourOf, type Sample, sampleSet } from '../samples/sample.ts'
 import { contextReadings, isContext } from '../usage/context.ts'
 import type { FoldRules } from '../usage/fold.ts'
-import type { Hosts } from '../usage/hosts.ts'
-import type { Marks } from '../usage/marks.ts'
+import { type Hosts, noHosts } from '../usage/hosts.ts'
+import { type Marks, noMarks } from '../usage/marks.ts'
 import { maxNs } from './invalidate.ts'
 import { loadHosts } from './leases.ts'
 import { decodeRow, type PartRow, type SampleReader } from './parts.ts'
@@ -35,7 +35,7 @@ export async function openWindow(
   const [until, since, marks] = await Promise.all([
     contextAfter(reader, seriesId, toNs),
     contextBefore(reader, series, fromNs, rules),
-    loadMarks(reader, series.customerId, series.vmId),
+    series.hasMarks === false ? noMarks : loadMarks(reader, series.customerId, series.vmId),
   ])
   // Behind the last reading listings alone draw a life out, however late they come.
   const hosts = await hostsOf(reader, series, since ?? fromNs, until ?? maxNs, rules)
@@ -50,11 +50,12 @@ export async function openWindow(
 
 function hostsOf(
   { sql }: SampleReader,
-  { customerId, vmId }: Series & { customerId: string },
+  { customerId, vmId, hasListings }: Series & { customerId: string },
   fromNs: bigint,
   toNs: bigint,
   { leaseNs }: FoldRules,
-): Promise<Hosts> {
+): Promise<Hosts> | Hosts {
+  if (hasListings === false) return { ...noHosts, leaseNs }
   return loadHosts(sql, { customerId, vmId, fromNs, toNs, leaseNs })
 }
 

@@ -72,6 +72,9 @@ test('samples go RETENTION_SAMPLES after the close of what they touch and not be
   assert.deepEqual(report.blocked, [])
   const [id = ''] = report.finalised
   const invoice = (await billing.api('GET', `/v1/invoices/${id}`)).body as Invoice
+  const [queue] = await sql<{ n: number }[]>`
+    select count(*)::int4 as n from billaged.fold_queue where hour < ${thisMonth.epochMilliseconds / 3_600_000}`
+  assert.equal(queue?.n, 0, 'a close leaves nothing of its period in the fold queue')
   const evidence = (await billing.api('GET', `/v1/invoices/${id}/evidence`)).body
   assert.deepEqual(await counts(), { parts, sealed: 0 })
   // An hour later, by the invoices' own clock. Without its receipt nothing of acme's goes.

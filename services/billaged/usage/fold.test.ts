@@ -9,7 +9,7 @@ import { type Cell, createCells } from './cells.ts'
 import { contextReadings, isContext } from './context.ts'
 import { defaultRules, type Stretch, startFold } from './fold.ts'
 import { type Hosts, noHosts, type Run } from './hosts.ts'
-import type { Marks } from './marks.ts'
+import { type Marks, noMarks } from './marks.ts'
 import { type OracleInput, oracleStretches, oracleUsage } from './oracle.ts'
 import { ledgerOf, quantity } from './quantity.ts'
 
@@ -28,7 +28,6 @@ const sample = (at: bigint, cpu: bigint, more: Partial<Sample> = {}): Sample => 
   ...more,
 })
 
-const noMarks: Marks = { starts: [], stops: [], gaps: [] }
 const ascending = (times: readonly bigint[]) => times.toSorted((a, b) => (a < b ? -1 : a > b ? 1 : 0))
 
 function stretchesOf(samples: readonly Sample[], marks: Marks = noMarks, hosts = noHosts, isContinued = false) {

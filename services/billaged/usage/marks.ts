@@ -6,6 +6,8 @@ export interface Marks {
   gaps: readonly { fromNs: bigint; untilNs: bigint }[]
 }
 
+export const noMarks: Marks = { starts: [], stops: [], gaps: [] }
+
 /** How many of the ascending times are at or before `t`. */
 export function countUpTo(times: readonly bigint[], t: bigint): number {
   let low = 0
