@@ -196,6 +196,16 @@ describe('G41: the most specific rule wins, what has expired is invisible at onc
     await s.call('POST', '/api/v1/retention', { service: 'law', keep: 'forever' })
     await isAt(undefined)
     assert.equal(rule.status, 201)
+    // Out of compressed chunks into blocks.
+    await s.send({ days: 3, message: 'packed' })
+    await s.sql`select compress_chunk(c, if_not_compressed => true) from show_chunks('public.logs') c`
+    const before = await s.found()
+    while ((await s.call('POST', '/api/v1/storage/migrate', { to: 'columnar' })).body.moved !== null);
+    assert.deepEqual(await s.found(), before)
+    assert.deepEqual(before, ['packed', 'new'])
+    const [moved] = await s.sql<{ left: bigint; rows: bigint }[]>`
+      select (select count(*) from logs) as left, (select sum(rows)::int8 from purser_logs.blocks) as rows`
+    assert.deepEqual({ ...moved }, { left: 0n, rows: 2n })
   })
 
   test('no policy of TimescaleDB under its Apache licence, on a table found, or over one that somebody set', {
