@@ -36,7 +36,7 @@ function keptConnection(t: TestContext, url: string) {
   return { send, connections: () => sockets.size }
 }
 
-test('HUP applies keys, limits, batch and log level from YAML and env file without dropping a connection; an invalid file changes nothing', async t => {
+test('G32: HUP applies keys, limits, batch, retention, redaction, CORS and log level from YAML and env file without dropping a connection, names what needs a restart, and an invalid file changes nothing', async t => {
   const { url: databaseUrl } = await testDatabase(t)
   const dir = await folder(t)
   const envFile = join(dir, 'env.conf')
@@ -81,8 +81,29 @@ test('HUP applies keys, limits, batch and log level from YAML and env file witho
     await pollUntil(() => reloads() > before, { what: 'the reload', everyMs: 20 })
   }
 
+  /** What retention, redaction and CORS make of the same three questions. */
+  const effects = async () => {
+    const old = JSON.stringify({ time: new Date(Date.now() - 3 * 86_400_000).toISOString(), msg: 'old' })
+    const { accepted } = JSON.parse((await send('key-two', '/api/v1/logs/ndjson', old)).body) as { accepted: number }
+    const sample = JSON.stringify({ message: 'to ann@shop.example', metadata: { pin: '4711' } })
+    const headers = { 'x-api-key': 'admin', 'content-type': 'application/json' }
+    const preview = await fetch(`${url}/api/v1/redaction/preview`, { method: 'POST', headers, body: sample })
+    const shown = await preview.text()
+    const origin = { origin: 'https://ui.example', 'x-api-key': 'admin' }
+    const cors = (await fetch(`${url}/api/v1/searches`, { headers: origin })).headers.get('access-control-allow-origin')
+    return [accepted, /4711/.test(shown), /ann@/.test(shown), cors]
+  }
+  assert.deepEqual(await effects(), [1, true, true, null])
+
   // A rotation as the guide has it: the old key goes, a new one comes; the limit moves; the port waits for a restart.
-  await writeEnv(['LOG_INGESTION_API_KEYS=key-two,key-three', 'LOG_INGESTION_ADMIN_API_KEYS=admin'])
+  await writeEnv([
+    'LOG_INGESTION_API_KEYS=key-two,key-three',
+    'LOG_INGESTION_ADMIN_API_KEYS=admin',
+    'LOG_INGESTION_RETENTION=2d',
+    'LOG_INGESTION_REDACT_KEYS=pin',
+    'LOG_INGESTION_REDACT_PATTERNS=email',
+    'LOG_INGESTION_CORS_ORIGINS=https://ui.example',
+  ])
   await writeFile(
     yaml,
     'server:\n  read_timeout: 20s\nratelimit:\n  default_rps: 70\nbatch:\n  size: 20\n  flush_interval: 2s\n',
@@ -99,6 +120,7 @@ test('HUP applies keys, limits, batch and log level from YAML and env file witho
   })
   const named = await child.said(/apply after a restart/)
   assert.deepEqual(named.settings, ['LOG_INGESTION_SERVER_READ_TIMEOUT'])
+  assert.deepEqual(await effects(), [0, false, false, 'https://ui.example'])
 
   // A file that is wrong in one place changes nothing in another.
   await writeEnv(['LOG_INGESTION_API_KEYS=key-four', 'LOG_INGESTION_BATCH_FLUSH_INTERVAL=5'])
@@ -121,44 +143,4 @@ test('HUP applies keys, limits, batch and log level from YAML and env file witho
   child.process.kill('SIGTERM')
   assert.equal(await child.exited, 0)
   assert.deepEqual(child.lines.slice(before), [], 'level error applies: not a word about stopping')
-})
-
-test('TERM: what is in work is answered, the journal is stored, exit 0', async t => {
-  const { url: databaseUrl, sql } = await testDatabase(t)
-  const dir = await folder(t)
-  const child = startProcess(t, {
-    cwd: dir,
-    env: {
-      LOG_INGESTION_SERVER_HOST: '127.0.0.1',
-      LOG_INGESTION_SERVER_PORT: '0',
-      LOG_INGESTION_API_KEYS: 'key',
-      LOG_INGESTION_DATABASE_URL: databaseUrl,
-      // Nothing would be stored by itself while this test runs.
-      LOG_INGESTION_BATCH_FLUSH_INTERVAL: '10m',
-      LOG_INGESTION_SELF_LOGS: 'false',
-    },
-  })
-  const url = await child.url
-  const body = JSON.stringify({ log: entry({ message: 'slow' }) })
-  const slow = request(`${url}/api/v1/logs`, {
-    method: 'POST',
-    headers: { 'x-api-key': 'key', 'content-length': Buffer.byteLength(body) },
-  })
-  const answer = new Promise<number>((resolve, reject) => {
-    slow.on('response', response => {
-      response.resume()
-      resolve(response.statusCode ?? 0)
-    })
-    slow.on('error', reject)
-  })
-  slow.write(body.slice(0, 10))
-  const { send } = keptConnection(t, url)
-  for (let i = 0; i < 5; i++) assert.equal((await send('key')).status, 202)
-  child.process.kill('SIGTERM')
-  await child.said(/^stopping$/)
-  slow.end(body.slice(10))
-  assert.ok([202, 429].includes(await answer), 'stored, or told to come again')
-  assert.equal(await child.exited, 0)
-  const [row] = await sql<{ count: bigint }[]>`select count(*) from logs`
-  assert.equal(row?.count, (await answer) === 202 ? 6n : 5n)
 })
