@@ -119,6 +119,8 @@ export async function checkBooks(run: Run): Promise<Books> {
   const least = sent.reduce((sum, { answer, entries }) => sum + (answer ? entries.length : 0), 0)
   if (ledger.accepted < BigInt(least)) problems.push(`${least} rows acknowledged, ${ledger.accepted} accepted`)
 
+  if (scenario.sink === 'columnar') problems.push(...(await brokenEvidence(run, present)))
+
   // What an operator would be told, by each replica.
   let difference = '0'
   for (const replica of run.replicas) {
@@ -169,6 +171,24 @@ async function readAll({ replicas }: Run): Promise<Map<string, Map<number, Found
     all.set(tenant, entries)
   }
   return all
+}
+
+/** Hashes, chains and signatures of the blocks, recomputed; merging went on while the process was killed. */
+async function brokenEvidence({ replicas }: Run, present: bigint): Promise<string[]> {
+  const problems: string[] = []
+  let rows = 0n
+  for (const key of Object.values(adminKeys)) {
+    const response = await fetch(`${replicas[0].url}/api/v1/chain/verify`, { headers: { 'x-api-key': key } })
+    const text = await response.text()
+    if (response.status !== 200) throw new Error(`verify was answered ${response.status}: ${text}`)
+    for (const line of text.split('\n').filter(each => each !== '')) {
+      const day = JSON.parse(line) as { day: string; rows: string; broken: { at: string; problem: string } | null }
+      rows += BigInt(day.rows)
+      if (day.broken) problems.push(`evidence of ${day.day} does not hold: ${day.broken.at} ${day.broken.problem}`)
+    }
+  }
+  if (rows !== present) problems.push(`evidence covers ${rows} rows of ${present}`)
+  return problems
 }
 
 async function readQuarantine(sql: Sql): Promise<Map<number, number>> {
