@@ -101,7 +101,7 @@ const history: fc.Arbitrary<OracleInput> = fc
       bytes: fc.bigInt({ min: 0n, max: 5000n }),
       memory: fc.bigInt({ min: 0n, max: 1n << 40n }),
     }),
-    { maxLength: 45 },
+    { maxLength: 45, size: 'max' },
   )
   .map(steps => {
     const input = {
