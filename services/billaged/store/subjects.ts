@@ -67,7 +67,7 @@ export async function unmapSubject(sql: Sql, key: string): Promise<boolean> {
       delete from billaged.subject where key = ${key} returning customer_id as "customerId"`
     if (row === undefined) return false
     const [used] =
-      await tx`select 1 from billaged.usage_event where subject = ${key} and customer_id = ${row.customerId} limit 1`
+      await tx`select 1 from billaged.usage_event where subject = ${key} and customer_id = ${row.customerId} and subject <> customer_id limit 1`
     if (used !== undefined) {
       await tx`insert into billaged.customer (id) values (${key}) on conflict do nothing`
       await moveEvents(tx, key, row.customerId, key)
@@ -78,7 +78,10 @@ export async function unmapSubject(sql: Sql, key: string): Promise<boolean> {
 
 async function moveEvents(tx: Tx, subject: string, from: string, to: string) {
   if (from === to) return
-  await tx`update billaged.usage_event set customer_id = ${to} where subject = ${subject} and customer_id = ${from}`
+  // By the customer's index, or by that of subjects under another name, which has just these.
+  const where = from === subject ? tx`` : tx`and subject <> customer_id`
+  await tx`
+    update billaged.usage_event set customer_id = ${to} where subject = ${subject} and customer_id = ${from} ${where}`
   await tx`
     update billaged.quarantine set customer_id = ${to}
     where what = 'event' and customer_id = ${from} and payload ->> 'subject' = ${subject} and state = 'open'`
