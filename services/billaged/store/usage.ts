@@ -9,12 +9,12 @@ import { sumCells } from '../usage/quantity.ts'
 import type { EventUsage, VmUsage } from '../usage/rows.ts'
 import { foldSpans } from './fold-spans.ts'
 import { queryMeter } from './meter-usage.ts'
-import type { PartReader } from './parts.ts'
+import type { PartReader, SampleReader } from './parts.ts'
 import { type FoundSeries, findSeries } from './series.ts'
 import { cachedRuns, type HourRun, holesIn, readHours, sumHours } from './usage-hours.ts'
 
 /** Most VMs one answer takes. */
-export const vmsPerQueryMax = 2_000
+export const vmsPerQueryMax = 20_000
 
 /** What each VM of a customer, or the one named, used between neighbouring edges (ascending, Unix ns): hours that are
  *  folded are summed, the rest is folded from samples. Both are exact, so where the line is drawn changes nothing. */
@@ -30,51 +30,58 @@ export async function loadVmUsage(
   // One snapshot: an hour that is summed is not taken out of the cache before the others are folded.
   return reader.sql.begin('isolation level repeatable read read only', async sql => {
     const found = await findSeries(sql, customerId, fromNs, toNs, vmsPerQueryMax, only)
-    const innerHours = edges.slice(1, -1).map(edge => edge / hourNs)
-    const whole = { from: Number((fromNs + hourNs - 1n) / hourNs), to: Number(toNs / hourNs) }
-    const areEdgesWhole = innerHours.every((hour, i) => hour * hourNs === edges[i + 1])
-    const cached =
-      areEdgesWhole && whole.from < whole.to
-        ? await cachedRuns(
-            sql,
-            found.map(({ seriesId }) => seriesId),
-            whole,
-          )
-        : new Map<bigint, HourRun[]>()
-    const shares = found.map(series => shareOut(series, cached.get(series.seriesId) ?? [], whole, fromNs, toNs))
-    const sums = Map.groupBy(
-      await sumHours(
-        sql,
-        shares.flatMap(share => share.summed),
-        innerHours.map(Number),
-      ),
-      ({ seriesId }) => seriesId,
-    )
     const usage: VmUsage[] = []
-    for (const [i, series] of found.entries()) {
-      const { seriesId, vmId } = series
-      const cells: Cell[] = edges.slice(1).map(emptyCell)
-      const peaks = cells.map(() => 0n)
-      const add = (span: number, cell: Cell, peak: bigint) => {
-        cells[span] = sumCells([cells[span] ?? emptyCell(), cell])
-        peaks[span] = larger(peaks[span] ?? 0n, peak)
-      }
-      for (const { span, cell, peak } of sums.get(seriesId) ?? []) add(span, cell, peak)
-      for (const range of shares[i]?.folded ?? []) {
-        const sealedNs = BigInt(found[i]?.sealedHour ?? 0) * hourNs
-        if (range.fromNs < sealedNs) {
-          for (const part of await shareSealed(sql, seriesId, range, edges)) add(part.span, part.cell, part.peak)
-          continue
-        }
-        const within = [range.fromNs, ...edges.filter(edge => edge > range.fromNs && edge < range.toNs), range.toNs]
-        const first = edges.findLastIndex(edge => edge <= range.fromNs)
-        const folded = await foldSpans({ ...reader, sql }, { ...series, customerId }, within, rules)
-        for (const [k, cell] of folded.cells.entries()) add(first + k, cell, folded.peaks[k] ?? 0n)
-      }
-      usage.push({ vmId, cells, peaks })
-    }
+    for (let i = 0; i < found.length; i += seriesPerSum)
+      usage.push(...(await usageOf({ ...reader, sql }, customerId, found.slice(i, i + seriesPerSum), edges, rules)))
     return usage
   })
+}
+
+/** One sum over a month of so many series takes well under a second. */
+const seriesPerSum = 500
+
+async function usageOf(
+  reader: SampleReader,
+  customerId: string,
+  found: readonly FoundSeries[],
+  edges: readonly bigint[],
+  rules: FoldRules,
+): Promise<VmUsage[]> {
+  const { sql } = reader
+  const [fromNs, toNs] = [edges[0], edges.at(-1)]
+  if (fromNs === undefined || toNs === undefined) throw new Error('BUG: spans have edges')
+  const innerHours = edges.slice(1, -1).map(edge => edge / hourNs)
+  const whole = { from: Number((fromNs + hourNs - 1n) / hourNs), to: Number(toNs / hourNs) }
+  const areEdgesWhole = innerHours.every((hour, i) => hour * hourNs === edges[i + 1])
+  const ids = found.map(({ seriesId }) => seriesId)
+  const cached =
+    areEdgesWhole && whole.from < whole.to ? await cachedRuns(sql, ids, whole) : new Map<bigint, HourRun[]>()
+  const shares = found.map(series => shareOut(series, cached.get(series.seriesId) ?? [], whole, fromNs, toNs))
+  const summed = shares.flatMap(share => share.summed)
+  const sums = Map.groupBy(await sumHours(sql, summed, innerHours.map(Number)), ({ seriesId }) => seriesId)
+  const usage: VmUsage[] = []
+  for (const [i, series] of found.entries()) {
+    const { seriesId, vmId, sealedHour } = series
+    const cells: Cell[] = edges.slice(1).map(emptyCell)
+    const peaks = cells.map(() => 0n)
+    const add = (span: number, cell: Cell, peak: bigint) => {
+      cells[span] = sumCells([cells[span] ?? emptyCell(), cell])
+      peaks[span] = larger(peaks[span] ?? 0n, peak)
+    }
+    for (const { span, cell, peak } of sums.get(seriesId) ?? []) add(span, cell, peak)
+    for (const range of shares[i]?.folded ?? []) {
+      if (range.fromNs < BigInt(sealedHour) * hourNs) {
+        for (const part of await shareSealed(sql, seriesId, range, edges)) add(part.span, part.cell, part.peak)
+        continue
+      }
+      const within = [range.fromNs, ...edges.filter(edge => edge > range.fromNs && edge < range.toNs), range.toNs]
+      const first = edges.findLastIndex(edge => edge <= range.fromNs)
+      const folded = await foldSpans(reader, { ...series, customerId }, within, rules)
+      for (const [k, cell] of folded.cells.entries()) add(first + k, cell, folded.peaks[k] ?? 0n)
+    }
+    usage.push({ vmId, cells, peaks })
+  }
+  return usage
 }
 
 /** Of sealed hours nothing finer is left than the hour: a part of one gets its share by time. */
