@@ -3,7 +3,7 @@ import type { CloseReport, InvoiceSummary } from '../api.ts'
 import type { Verification } from '../close/verify.ts'
 import { UsageError } from './client.ts'
 import { command, exitBlocked, exitOk, required } from './command.ts'
-import { money, table } from './format.ts'
+import { grouped, money, table } from './format.ts'
 
 export const close = command({
   summary: 'close a month: invoices of every customer with nothing in the way',
@@ -48,10 +48,10 @@ export const verify = command({
   usage: 'verify [--json]',
   async run({ client, print }) {
     const result = await client.post<Verification>('/v1/verify')
-    const { receipts, documents } = result.checked
-    const count = (n: number, one: string) => `${n} ${one}${n === 1 ? '' : 's'}`
+    const { receipts, documents, hours, parts } = result.checked
+    const count = (n: number, one: string) => `${grouped(`${n}`)} ${one}${n === 1 ? '' : 's'}`
     print(result, [
-      `${count(receipts, 'receipt')} and ${count(documents, 'document')} checked, ${count(result.problems.length, 'difference')}`,
+      `${count(receipts, 'receipt')}, ${count(documents, 'document')}, ${count(hours, 'hour')} of usage and ${count(parts, 'part')} of readings checked: ${count(result.problems.length, 'difference')}`,
       ...result.problems.map(problem => `  ${problem}`),
       ...result.pending.map(
         ({ customerId, amountNano }) =>

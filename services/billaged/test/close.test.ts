@@ -118,8 +118,9 @@ test('a month is closed once: number, documents and receipt stay what they are, 
       vmId: 'vm-1',
       quantity: '10800000000000',
       hours: 4,
-      notBilled: { unmeasuredNs: '0', hostDownNs: '0' },
+      notBilled: { unmeasuredNs: '0', hostDownNs: '0', disputedNs: '0' },
       estimatedNs: '0',
+      rules: [],
     },
   ])
   assert.deepEqual(
