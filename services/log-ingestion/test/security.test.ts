@@ -21,7 +21,7 @@ const hostile = [
   'x'.repeat(300),
 ]
 
-test('names and values that want to be SQL are names and values, on every way to ask', async t => {
+test('G27: names and values that want to be SQL are names and values, on every way to ask', async t => {
   for (const storage of ['rows', 'columnar']) {
     const s = await startService(t, { env: { LOG_INGESTION_STORAGE: storage } })
     const entries = hostile.map((name, i) => entry({ message: `${name} ${i}`, metadata: { [name]: name, n: i } }))
@@ -63,7 +63,7 @@ test('names and values that want to be SQL are names and values, on every way to
   }
 })
 
-test('secrets and redacted values are in no log line, metric, error or file', async t => {
+test('G27: secrets and redacted values are in no log line, metric, error or file', async t => {
   const secret = (name: string) => `${name}-4c1d7e90a2b35f68`
   const names = ['write', 'admin', 'jwt-secret-of-some-length', 'redis', 'guess', 'password', 'card', 'header']
   const lines: string[] = []
@@ -116,4 +116,76 @@ test('secrets and redacted values are in no log line, metric, error or file', as
   ] as const
   for (const name of names)
     for (const [place, text] of places) assert.ok(!text.includes(secret(name)), `${name} is in ${place}`)
+})
+
+test('G26: no route, id, cursor, receipt or parameter shows or changes what is another tenant’s', async t => {
+  const s = await startService(t)
+  const marker = 'belongs-to-public'
+  const ours = { 'x-api-key': adminKey, 'content-type': 'application/json' }
+  const theirs = { 'x-api-key': 'acme-admin-key', 'content-type': 'application/json' }
+  const call = async (method: string, path: string, headers: Record<string, string>, body?: object) => {
+    const response = await fetch(s.url + path, { method, headers, ...(body ? { body: JSON.stringify(body) } : {}) })
+    return { status: response.status, text: await response.text(), headers: response.headers }
+  }
+  const made: Record<string, string> = {}
+  const make = async (path: string, body: object) => {
+    const { status, text } = await call('POST', path, ours, body)
+    assert.ok(status < 300, `${path}: ${text}`)
+    const { id } = JSON.parse(text) as { id: string | number }
+    made[path] = String(id)
+  }
+  const sent = await call('POST', '/api/v1/logs', ours, { log: entry({ message: marker, metadata: { marker } }) })
+  made['/api/v1/receipts'] = sent.headers.get('x-receipt') ?? ''
+  await call('POST', '/api/v2/logs', ours, [{ message: marker, ddsource: 1, date: 'never' }, 7])
+  await s.settled()
+  await make('/api/v1/searches', { name: marker, q: marker })
+  await make('/api/v1/alerts', { name: marker, q: marker, kind: 'count', threshold: 1, window: '1m' })
+  await make('/api/v1/retention', { service: marker, keep: '40d' })
+  await make('/api/v1/redaction', { name: 'of-public', pattern: marker, keys: [] })
+  await make('/api/v1/limits', { key: marker, rows_per_second: 1_000_000 })
+  await make('/admin/api/keys', { name: marker })
+  const error = { class: marker, message: marker, backtrace: [] }
+  await make('/api/v1/notices', { notifier: {}, error, request: {}, server: {} })
+  const page = await call('GET', '/api/v1/logs/search?limit=1', ours)
+  const { logs, cursor } = JSON.parse(page.text) as { logs: { id: string }[]; cursor: string | null }
+  made['/api/v1/logs'] = String(logs[0]?.id)
+  const ids = [...new Set(Object.values(made))]
+
+  const { paths } = JSON.parse((await call('GET', '/api/v1/openapi.json', ours)).text) as {
+    paths: Record<string, Record<string, unknown>>
+  }
+  const endless = /\/(tail|export)$|openapi/
+  /** Everything of public that is listed anywhere, to be the same afterwards. */
+  const inventory = async () => {
+    const lists = Object.keys(paths).filter(path => paths[path]?.get && !path.includes('{') && !endless.test(path))
+    const kept = lists.filter(path => /searches|retention|redaction|limits|keys|faults|quarantine|recent/.test(path))
+    return await Promise.all(kept.map(async path => `${path} ${(await call('GET', path, ours)).text}`))
+  }
+  const before = await inventory()
+  assert.ok(before.filter(text => text.includes(marker)).length >= 5, before.join('\n'))
+  let tried = 0
+  for (const [path, operations] of Object.entries(paths)) {
+    if (endless.test(path)) continue
+    const concrete = path.includes('{') ? ids.map(id => path.replaceAll(/\{\w+\}/g, encodeURIComponent(id))) : [path]
+    for (const method of Object.keys(operations).map(name => name.toUpperCase()))
+      for (const at of concrete) {
+        // Sending is no reading, and signing in has its own tests.
+        if (method === 'POST' && /\/auth\/|login|push|\/logs(\/batch|\/ndjson)?$|insert|_bulk/.test(path)) continue
+        const query = `${at.includes('?') ? '&' : '?'}tenant=public&from=-1d${cursor ? `&cursor=${cursor}` : ''}`
+        const body = method === 'GET' ? undefined : { name: 'x', q: '*', reason: 'x', from: '-1d', to: 'now' }
+        const { status, text } = await call(method, at + query, theirs, body)
+        tried++
+        assert.ok(!text.includes(marker), `${method} ${at}: ${status} ${text}`)
+        assert.ok(status < 500, `${method} ${at}: ${status} ${text}`)
+      }
+  }
+  assert.ok(tried > 100, `${tried} requests`)
+  for (const path of ['/api/v1/receipts', '/api/v1/logs', '/api/v1/searches', '/api/v1/alerts', '/api/v1/faults']) {
+    const id = made[path] ?? made['/api/v1/notices'] ?? ''
+    assert.equal((await call('GET', `${path}/${encodeURIComponent(id)}`, theirs)).status === 200, false, path)
+  }
+  assert.deepEqual(await inventory(), before, 'nothing of public changed')
+  // Its state moves by itself.
+  const alert = await call('GET', `/api/v1/alerts/${made['/api/v1/alerts']}`, ours)
+  assert.deepEqual([alert.status, alert.text.includes(marker)], [200, true])
 })
