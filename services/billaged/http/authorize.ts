@@ -178,7 +178,7 @@ export function mustActFor(request: FastifyRequest, customerId: string) {
 }
 
 /** Plans and subscriptions belong to the installation. */
-export function mustBeOperator(request: FastifyRequest) {
+export function mustBeOperator(request: FastifyRequest, what = 'do this') {
   if (callerOf(request).tenant !== null)
-    throw new Problem({ status: 403, reason: 'OPERATOR_ONLY', detail: 'Only an operator may do this.' })
+    throw new Problem({ status: 403, reason: 'OPERATOR_ONLY', detail: `Only an operator may ${what}.` })
 }

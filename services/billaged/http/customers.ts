@@ -10,7 +10,7 @@ import { type CustomerRow, listCustomers, loadCustomer, updateCustomer } from '.
 import { loadPolicies } from '../store/pricing.ts'
 import { loadEventUsage, loadVmUsage } from '../store/usage.ts'
 import { ledgerRows, usageRows } from '../usage/rows.ts'
-import { callerOf, mustActFor } from './authorize.ts'
+import { callerOf, mustActFor, mustBeOperator } from './authorize.ts'
 import type { ReadContext } from './context.ts'
 import { instant, isZone, limit, paramId, parseInput, wait } from './query.ts'
 
@@ -65,6 +65,9 @@ export function customerRoutes(app: FastifyInstance, o: ReadContext) {
     const id = paramId(request)
     mustActFor(request, id)
     const patch = parseInput(settings, request.body)
+    // What is charged and when is not for those who pay.
+    const charging = (['anchorDay', 'intervalMonths', 'taxPpm', 'taxName'] as const).filter(name => name in patch)
+    if (charging.length > 0) mustBeOperator(request, `set ${charging.join(', ')}`)
     const before = toCustomer(await mustLoad(o, id))
     if ((await updateCustomer(o.sql, id, patch)) === 'cycle_in_use')
       throw new Problem({

@@ -128,6 +128,18 @@ async function table(t: TestContext) {
     }
   }
 
+  // A tenant names itself; what it is charged is not for it to say.
+  const ownAdmin = `Bearer ${keys.admin}`
+  assert.equal((await billing.api('PUT', '/v1/customers/acme', { name: 'Acme' }, ownAdmin)).status, 200)
+  for (const patch of [
+    { taxPpm: 0 },
+    { taxName: null },
+    { anchorDay: 2 },
+    { intervalMonths: 3 },
+    { name: 'A', taxPpm: 0 },
+  ])
+    assert.equal((await billing.api('PUT', '/v1/customers/acme', patch, ownAdmin)).status, 403, JSON.stringify(patch))
+
   // What belongs to another tenant looks like what does not exist.
   const tenantKey = `Bearer ${keys.read}`
   for (const path of [
