@@ -135,7 +135,7 @@ test('the hours that are kept are the fold, whatever is written when, by whom, a
         kept += row?.n ?? 0
       },
     ),
-    { numRuns: runs(8, 150) },
+    { numRuns: runs(8, 60) },
   )
   assert.ok(kept > 0, 'no hour was ever kept')
 })
