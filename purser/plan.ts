@@ -47,6 +47,8 @@ const shapes: Record<ServiceName, ServiceShape> = {
     prefix: 'LOG_INGESTION_',
     ports: [{ standard: 8080, variable: 'LOG_INGESTION_SERVER_PORT' }],
     readyPath: '/health/ready',
+    // As its launcher does: half of its memory would be young objects.
+    nodeFlags: ['--max-semi-space-size=4'],
   },
   billaged: {
     prefix: 'BILLAGED_',
