@@ -1,5 +1,5 @@
 import type { InvoiceSummary, PricedLine, Spend, VmTimeline } from '../api.ts'
-import { parseDecimal } from '../decimal.ts'
+import { readDecimal } from '../decimal.ts'
 import { html } from '../invoices/escape.ts'
 import { formatMinor } from '../rating/currency.ts'
 import { chargeTitle, displayUnit, priceAmount, quantityText } from '../rating/units.ts'
@@ -66,7 +66,7 @@ function chargesHtml({ lines, currency, unrated }: Spend): string {
 }
 
 function quantityOf({ meter, quantity }: PricedLine): string {
-  const quantityE9 = parseDecimal(quantity)
+  const quantityE9 = readDecimal(quantity)
   if (meter === null || quantityE9 === null) return ''
   const unit = Object.hasOwn(vmMeters, meter) ? vmMeters[meter as keyof typeof vmMeters].unit : ''
   return quantityText(quantityE9, displayUnit(meter, unit, null), 3)
