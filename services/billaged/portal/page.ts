@@ -66,10 +66,9 @@ function chargesHtml({ lines, currency, unrated }: Spend): string {
 }
 
 function quantityOf({ meter, quantity }: PricedLine): string {
-  const quantityE9 = readDecimal(quantity)
-  if (meter === null || quantityE9 === null) return ''
+  if (meter === null) return ''
   const unit = Object.hasOwn(vmMeters, meter) ? vmMeters[meter as keyof typeof vmMeters].unit : ''
-  return quantityText(quantityE9, displayUnit(meter, unit, null), 3)
+  return quantityText(readDecimal(quantity), displayUnit(meter, unit, null), 3)
 }
 
 function vmsHtml({ vms, vmsLeftOut, spend }: PortalView): string {
