@@ -58,7 +58,13 @@ async function startBooks(t: TestContext, sink: keyof typeof poison) {
   const s = await startService(t, {
     databaseUrl: proxy.url,
     base: testBase(t, { clock }),
-    env: { LOG_INGESTION_STORAGE: sink, PURSER_SECRET: secret, LOG_INGESTION_DEDUPE_WINDOW: '0s' },
+    env: {
+      LOG_INGESTION_STORAGE: sink,
+      PURSER_SECRET: secret,
+      LOG_INGESTION_DEDUPE_WINDOW: '0s',
+      // A writer that a stop leaves behind would go on in this process, and store what is about to be damaged.
+      LOG_INGESTION_SHUTDOWN_TIMEOUT: '1m',
+    },
   })
   await s.settled()
   await database.sql.unsafe(`alter table ${poison[sink]} add constraint no_poison ${check[sink]}`)

@@ -20,6 +20,9 @@ import { tcpProxy } from './tcp-proxy.ts'
 
 const log = createLog({ service: 'test', level: 'silent', format: 'json' })
 
+/** A writer that a stop leaves behind would go on in this process, and store what a test is about to damage. */
+const stopsWhole = { LOG_INGESTION_SHUTDOWN_TIMEOUT: '1m' }
+
 /** Sends `count` requests of three rows each; answers their receipts. */
 async function sendThrees(s: TestService, count: number, name: string): Promise<string[]> {
   const receipts: string[] = []
@@ -48,7 +51,7 @@ describe('G4: a torn tail is cut, damaged records are set aside and counted, lat
   test('a damaged record is set aside, the later ones are recovered, and its rows are counted exactly', async t => {
     const database = await testDatabase(t)
     const proxy = await tcpProxy(t, database.url)
-    const s = await startService(t, { databaseUrl: proxy.url })
+    const s = await startService(t, { databaseUrl: proxy.url, env: stopsWhole })
     await sendThrees(s, 2, 'stored')
     await s.settled()
     proxy.down()
@@ -104,7 +107,7 @@ describe('G4: a torn tail is cut, damaged records are set aside and counted, lat
   test('a start never fails for what is in the journal: what is intact is stored, and the books balance', async t => {
     const database = await testDatabase(t)
     const proxy = await tcpProxy(t, database.url)
-    const s = await startService(t, { databaseUrl: proxy.url })
+    const s = await startService(t, { databaseUrl: proxy.url, env: stopsWhole })
     const random = seeded(7)
     const ruins: [string, (path: string) => Promise<unknown>][] = [
       [
