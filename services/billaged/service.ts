@@ -70,7 +70,7 @@ import { type PartReader, TooManySeries } from './store/series.ts'
 import { customersOfSubjects } from './store/subjects.ts'
 import { webhooksChannel } from './store/webhooks.ts'
 import { createCostHub } from './stream/costs.ts'
-import { createStripeAdapter, openStripe } from './stripe/adapter.ts'
+import { createPushCounter, createStripeAdapter, openStripe } from './stripe/adapter.ts'
 import { startFollowing } from './stripe/follow.ts'
 import { type SpiffeTls, startSpiffeTls } from './tls/spiffe.ts'
 import { createActivity } from './usage/activity.ts'
@@ -253,10 +253,12 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     isComplete: async () => folder.isCaughtUp() && !(await othersAreBehind(sql, replica)),
     audit: tenancy.audit,
   }
+  const pushes = createPushCounter(registry)
   const stripe =
     config.stripeApiKey === undefined
       ? null
       : createStripeAdapter({
+          pushes,
           sql,
           base,
           stripe: await openStripe({ apiKey: config.stripeApiKey, apiBase: config.stripeApiBase }),

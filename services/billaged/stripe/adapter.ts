@@ -1,4 +1,4 @@
-import { Counter } from 'prom-client'
+import { Counter, type Registry } from 'prom-client'
 import type Stripe from 'stripe'
 import type { Base } from '#platform/lifecycle'
 import type { Sql } from '#platform/postgres'
@@ -50,8 +50,8 @@ export async function openStripe(o: { apiKey: string; apiBase: string | undefine
   })
 }
 
-export function createStripeAdapter(o: StripeContext): StripeAdapter {
-  const { clock, log, registry } = o.base
+/** Made whether or not Stripe is configured: a family that comes and goes breaks alert rules. */
+export function createPushCounter(registry: Registry): Counter<'outcome'> {
   const pushes = new Counter({
     name: 'billaged_stripe_pushes_total',
     help: 'Invoices or totals brought to Stripe, left out because it does not know the customer, or failed.',
@@ -59,6 +59,12 @@ export function createStripeAdapter(o: StripeContext): StripeAdapter {
     registers: [registry],
   })
   for (const outcome of ['pushed', 'skipped', 'failed']) pushes.inc({ outcome }, 0)
+  return pushes
+}
+
+export function createStripeAdapter(o: StripeContext & { pushes: Counter<'outcome'> }): StripeAdapter {
+  const { pushes } = o
+  const { clock, log } = o.base
   let awayUntilMs = Number.NEGATIVE_INFINITY
   const count = (outcome: PushOutcome) => pushes.inc({ outcome })
 
