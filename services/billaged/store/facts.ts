@@ -225,8 +225,8 @@ async function setExpiredAside(tx: Tx): Promise<number> {
 async function forgetSharers(tx: Tx, vmIds: readonly string[]) {
   if (vmIds.length === 0) return
   const shared = await tx<{ vmId: string }[]>`
-    select vm_id as "vmId" from billaged.series where vm_id = any(${arrayLiteral(vmIds)}::text::text[])
-    group by vm_id having count(*) > 1`
+    select vm_id as "vmId" from unnest(${arrayLiteral([...new Set(vmIds)])}::text::text[]) t (vm_id)
+    join billaged.series using (vm_id) group by vm_id having count(*) > 1`
   const touches = shared.map(({ vmId }): Touch => ({ vmId, customerId: null, fromNs: 0n, toNs: null }))
   await lockSeries(tx, touches)
   await forgetHours(tx, touches)
