@@ -55,10 +55,12 @@ export async function benchTail(subject: Subject, seconds: number): Promise<void
   }
   const untilMs = performance.now() + seconds * 1_000
   const every = async (ms: number, work: () => Promise<unknown>) => {
+    const begun: Promise<unknown>[] = []
     for (let next = performance.now(); next < untilMs; next += ms) {
       await new Promise(resolve => setTimeout(resolve, Math.max(0, next - performance.now())))
-      void work()
+      begun.push(work())
     }
+    await Promise.all(begun)
   }
   const acked: { n: number; ackedMs: number }[] = []
   const [single, many] = [createBodies(1), createBodies(backgroundRows)]
