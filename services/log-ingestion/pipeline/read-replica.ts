@@ -11,13 +11,17 @@ export interface ReadReplica {
   readonly sql: Sql
   /** Everything accepted before is there, in µs; undefined while it is not to be asked. */
   readonly watermarkUs: bigint | undefined
-  /** Runs `then` once it has replayed all that is committed now; at once when it is no replica. */
+  /** Runs `then` once it has replayed all that is committed now, or can only be asked again when it has; at once when it is
+   *  no replica. */
   afterReplay(then: () => void): void
   health(): HealthCheck
   close(): Promise<void>
 }
 
 const lookEveryMs = 1_000
+const replayEveryMs = 200
+/** So long it may take to answer. */
+const patienceMs = 3_000
 /** Further behind than this, its answers are too old to be worth the relief. */
 const lagMaxMs = 30_000
 
@@ -63,28 +67,35 @@ export async function openReadReplica(o: {
     watermarkUs = undefined
   }
 
-  let isLooking = false
+  let lookingSinceMs: number | undefined
   const timer = setInterval(() => {
-    // A server that hangs must not collect statements.
-    if (isLooking) return
-    isLooking = true
+    // A server that hangs must not collect statements, nor queries.
+    if (lookingSinceMs !== undefined) {
+      if (clock.monotonicMs() - lookingSinceMs > patienceMs) fail('it does not answer')
+      return
+    }
+    lookingSinceMs = clock.monotonicMs()
     look()
       .catch(error => fail(error instanceof Error ? error.message : String(error)))
       .finally(() => {
-        isLooking = false
+        lookingSinceMs = undefined
       })
   }, lookEveryMs)
   timer.unref()
 
-  const replayed = async (): Promise<boolean> => {
+  /** Where the database is now. */
+  const endOf = async (): Promise<string> => {
     const [end] = await primary<{ lsn: string }[]>`select pg_current_wal_lsn()::text as lsn`
-    for (;;) {
-      const [row] = await sql<{ isThere: boolean }[]>`
-        select coalesce(pg_last_wal_replay_lsn() >= ${end?.lsn ?? '0/0'}::pg_lsn, true) as "isThere"`
-      if (row?.isThere) return true
-      await new Promise(resolve => setTimeout(resolve, 100).unref())
-    }
+    return end?.lsn ?? '0/0'
   }
+  const hasReplayed = async (lsn: string): Promise<boolean> => {
+    const [row] = await sql<{ isThere: boolean }[]>`
+      select coalesce(pg_last_wal_replay_lsn() >= ${lsn}::pg_lsn, true) as "isThere"`
+    return row?.isThere ?? false
+  }
+  /** Whoever is asked after so long is less than `lagMaxMs` behind, and so has what was committed before. */
+  const forgetAfterMs = lagMaxMs + patienceMs + 2 * lookEveryMs
+  let isClosed = false
 
   return {
     sql,
@@ -92,15 +103,24 @@ export async function openReadReplica(o: {
       return watermarkUs
     },
     afterReplay(then) {
-      const tryAgain = () => {
-        // Nobody reads from it now: it says so itself when it is back, and by then it has replayed more.
-        if (watermarkUs === undefined) return void setTimeout(tryAgain, lookEveryMs).unref()
-        replayed().then(then, () => void setTimeout(tryAgain, lookEveryMs).unref())
+      const beganMs = clock.monotonicMs()
+      let end: string | undefined
+      const tryNow = async () => {
+        if (isClosed) return
+        try {
+          end ??= await endOf()
+          if (watermarkUs !== undefined && (await hasReplayed(end))) return then()
+        } catch {
+          // One of the two is away for the moment.
+        }
+        if (clock.monotonicMs() - beganMs > forgetAfterMs) return then()
+        setTimeout(() => void tryNow(), replayEveryMs).unref()
       }
-      tryAgain()
+      void tryNow()
     },
     health: () => (problem === undefined ? { status: 'ok' } : { status: 'degraded', detail: problem }),
     async close() {
+      isClosed = true
       clearInterval(timer)
       await sql.end({ timeout: 2 })
     },

@@ -24,8 +24,6 @@ export interface DebianPostgres {
   port: number
   /** Superuser, without password on loopback. */
   url(database: string): string
-  /** At once, as if it had died. */
-  stop(): Promise<void>
 }
 
 /** Whether the server could load it. */
@@ -57,7 +55,7 @@ export async function startDebianPostgres(
   ])
   const url = (database: string) => `postgres://postgres@127.0.0.1:${port}/${database}`
   await answers(url('postgres'), server)
-  return { port, url, stop: () => stop(server) }
+  return { port, url }
 }
 
 /** A streaming replica of it, hot. */
@@ -72,7 +70,7 @@ export async function startStandby(t: TestContext, primary: DebianPostgres): Pro
   ])
   const url = (database: string) => `postgres://postgres@127.0.0.1:${port}/${database}`
   await answers(url('postgres'), server)
-  return { port, url, stop: () => stop(server) }
+  return { port, url }
 }
 
 /** In transaction mode, as strict as it comes: no startup parameter is waved through. */

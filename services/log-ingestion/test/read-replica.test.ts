@@ -10,6 +10,7 @@ import { pollUntil } from '../../../test/kit/poll.ts'
 import { openReadReplica } from '../pipeline/read-replica.ts'
 import { startDebianPostgres, startStandby, whyNoPostgres } from './debian-postgres.ts'
 import { adminKey, batch, entry, startService, type TestService } from './start.ts'
+import { tcpProxy } from './tcp-proxy.ts'
 
 interface Found {
   logs: { id: string; message: string }[]
@@ -32,9 +33,10 @@ test('queries are answered by the read replica, say how far it is, and go to the
   const standby = await startStandby(t, primary)
   const sql = openSql({ url: standby.url('postgres'), max: 1, applicationName: 'test', log: testBase(t).log })
   t.after(() => sql.end({ timeout: 1 }))
+  const proxy = await tcpProxy(t, standby.url('postgres'))
   const s = await startService(t, {
     databaseUrl: primary.url('postgres'),
-    env: { LOG_INGESTION_READ_URL: standby.url('postgres') },
+    env: { LOG_INGESTION_READ_URL: proxy.url },
   })
   const replicaState = async () => {
     const { dependencies, checks } = (await (
@@ -80,10 +82,22 @@ test('queries are answered by the read replica, say how far it is, and go to the
   await pollUntil(async () => (await search(s, 'later')).watermark > acceptedAt, { what: 'the watermark to move' })
   await pollUntil(() => isReplayed, { what: 'the replay to be noticed' })
 
-  // Away: the database answers.
-  await standby.stop()
-  await pollUntil(async () => (await replicaState()) === 'degraded', { what: 'the loss to be seen', timeoutMs: 20_000 })
-  await send(s, 'later still')
-  assert.equal((await search(s, 'later')).logs.length, 3)
+  // Silent, which no connection tells by itself, and then away: the database answers.
+  for (const [i, lose] of [() => proxy.silence(), () => proxy.down()].entries()) {
+    lose()
+    await pollUntil(async () => (await replicaState()) === 'degraded', {
+      what: 'the loss to be seen',
+      timeoutMs: 20_000,
+    })
+    await send(s, `later still ${i}`)
+    assert.equal((await search(s, 'later')).logs.length, 3 + i)
+  }
   assert.equal((await s.get('/health')).status, 200)
+
+  proxy.up()
+  await pollUntil(async () => (await replicaState()) === 'ok', {
+    what: 'the replica to be asked again',
+    timeoutMs: 20_000,
+  })
+  await pollUntil(async () => (await search(s, 'later')).logs.length === 4, { what: 'the replica to answer' })
 })
