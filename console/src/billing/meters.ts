@@ -1,26 +1,28 @@
 /** What people call the seeded meters; any other meter goes by its own slug. */
-const labels: Record<string, string> = {
-  vm_cpu: 'VM CPU',
-  vm_memory: 'VM memory',
-  vm_memory_peak: 'VM memory peak',
-  vm_disk_read: 'VM disk read',
-  vm_disk_write: 'VM disk written',
-  vm_net_rx: 'VM received',
-  vm_net_tx: 'VM sent',
-  vm_alive: 'VM time',
-  build_ms: 'Build time',
-  build_count: 'Builds',
-  build_pull_bytes: 'Pulled',
-  artifact_byte_seconds: 'Artifact storage',
-  log_bytes: 'Log volume',
-  log_entries: 'Log entries',
-  ai_cost: 'AI cost',
-  ai_tokens: 'AI tokens',
-  ai_requests: 'AI calls',
-}
+const labels = new Map(
+  Object.entries({
+    vm_cpu: 'VM CPU',
+    vm_memory: 'VM memory',
+    vm_memory_peak: 'VM memory peak',
+    vm_disk_read: 'VM disk read',
+    vm_disk_write: 'VM disk written',
+    vm_net_rx: 'VM received',
+    vm_net_tx: 'VM sent',
+    vm_alive: 'VM time',
+    build_ms: 'Build time',
+    build_count: 'Builds',
+    build_pull_bytes: 'Pulled',
+    artifact_byte_seconds: 'Artifact storage',
+    log_bytes: 'Log volume',
+    log_entries: 'Log entries',
+    ai_cost: 'AI cost',
+    ai_tokens: 'AI tokens',
+    ai_requests: 'AI calls',
+  }),
+)
 
 export function meterLabel(meter: string): string {
-  return labels[meter] ?? meter
+  return labels.get(meter) ?? meter
 }
 
 const gib = 1n << 30n
@@ -56,17 +58,19 @@ export function unitsOf(unit: string, meter = ''): readonly [MeterUnit, ...Meter
 
 /** Units of the built-in meters, for places that know no more than the slug. */
 export function unitOfMeter(meter: string): string {
-  const units: Record<string, string> = {
-    vm_cpu: 'ns',
-    vm_alive: 'ns',
-    vm_memory: 'byte-ns',
-    build_ms: 'ms',
-    artifact_byte_seconds: 'byte-s',
-    log_entries: 'entries',
-    ai_cost: 'nano',
-    ai_tokens: 'tokens',
-    ai_requests: 'requests',
-    build_count: 'builds',
-  }
-  return units[meter] ?? (/^vm_|_bytes$/.test(meter) ? 'bytes' : '')
+  const units = new Map(
+    Object.entries({
+      vm_cpu: 'ns',
+      vm_alive: 'ns',
+      vm_memory: 'byte-ns',
+      build_ms: 'ms',
+      artifact_byte_seconds: 'byte-s',
+      log_entries: 'entries',
+      ai_cost: 'nano',
+      ai_tokens: 'tokens',
+      ai_requests: 'requests',
+      build_count: 'builds',
+    }),
+  )
+  return units.get(meter) ?? (/^vm_|_bytes$/.test(meter) ? 'bytes' : '')
 }

@@ -16,25 +16,27 @@ const hourNs = 3_600_000_000_000n
 const unit = (one: string, base: bigint, many = one): DisplayUnit => ({ one, many, base })
 
 /** By base unit; the first is the usual one, the others are taken when a price is made in them. */
-const known: Readonly<Record<string, readonly DisplayUnit[]>> = {
-  ns: [
-    unit('hour', hourNs, 'hours'),
-    unit('minute', hourNs / 60n, 'minutes'),
-    unit('second', hourNs / 3600n, 'seconds'),
-  ],
-  'byte-ns': [unit('GiB-hour', gib * hourNs, 'GiB-hours'), unit('GB-hour', 1_000_000_000n * hourNs, 'GB-hours')],
-  bytes: [
-    unit('GiB', gib),
-    unit('GB', 1_000_000_000n),
-    unit('TiB', gib << 10n),
-    unit('TB', 1_000_000_000_000n),
-    unit('MiB', 1n << 20n),
-    unit('MB', 1_000_000n),
-  ],
-  ms: [unit('minute', 60_000n, 'minutes'), unit('hour', 3_600_000n, 'hours'), unit('second', 1000n, 'seconds')],
-  nano: [unit('currency unit', 1_000_000_000n, 'currency units')],
-  'byte-s': [unit('GiB-hour', gib * 3600n, 'GiB-hours'), unit('GB-hour', 3_600_000_000_000n, 'GB-hours')],
-}
+const known = new Map<string, readonly DisplayUnit[]>(
+  Object.entries({
+    ns: [
+      unit('hour', hourNs, 'hours'),
+      unit('minute', hourNs / 60n, 'minutes'),
+      unit('second', hourNs / 3600n, 'seconds'),
+    ],
+    'byte-ns': [unit('GiB-hour', gib * hourNs, 'GiB-hours'), unit('GB-hour', 1_000_000_000n * hourNs, 'GB-hours')],
+    bytes: [
+      unit('GiB', gib),
+      unit('GB', 1_000_000_000n),
+      unit('TiB', gib << 10n),
+      unit('TB', 1_000_000_000_000n),
+      unit('MiB', 1n << 20n),
+      unit('MB', 1_000_000n),
+    ],
+    ms: [unit('minute', 60_000n, 'minutes'), unit('hour', 3_600_000n, 'hours'), unit('second', 1000n, 'seconds')],
+    nano: [unit('currency unit', 1_000_000_000n, 'currency units')],
+    'byte-s': [unit('GiB-hour', gib * 3600n, 'GiB-hours'), unit('GB-hour', 3_600_000_000_000n, 'GB-hours')],
+  }),
+)
 const ofCpu: readonly DisplayUnit[] = [
   unit('core-hour', hourNs, 'core-hours'),
   unit('core-minute', hourNs / 60n, 'core-minutes'),
@@ -43,7 +45,7 @@ const ofCpu: readonly DisplayUnit[] = [
 
 /** `per`: what a price is for, in base units. */
 export function displayUnit(meter: string, baseUnit: string, per: bigint | null): DisplayUnit {
-  const units = meter === 'vm_cpu' ? ofCpu : known[baseUnit]
+  const units = meter === 'vm_cpu' ? ofCpu : known.get(baseUnit)
   if (units !== undefined) {
     const priced = units.find(({ base }) => base === per)
     const [usual] = units
@@ -57,7 +59,7 @@ export function displayUnit(meter: string, baseUnit: string, per: bigint | null)
 /** Base units in one of a unit that people name, or null when the meter is not counted in it. */
 export function unitNamed(meter: string, baseUnit: string, name: string): bigint | null {
   if (name === baseUnit) return 1n
-  const units = meter === 'vm_cpu' ? ofCpu : (known[baseUnit] ?? [])
+  const units = meter === 'vm_cpu' ? ofCpu : (known.get(baseUnit) ?? [])
   return units.find(({ one, many }) => one === name || many === name)?.base ?? null
 }
 
@@ -133,29 +135,32 @@ export function percent(ppm: bigint): string {
   return `${ppm / 10_000n}${fraction === '' ? '' : `.${fraction}`}`
 }
 
-const meterTitles: Readonly<Record<string, string>> = {
-  vm_cpu: 'CPU',
-  vm_memory: 'Memory',
-  vm_memory_peak: 'Peak memory',
-  vm_disk_read: 'Disk reads',
-  vm_disk_write: 'Disk writes',
-  vm_net_rx: 'Network in',
-  vm_net_tx: 'Network out',
-  vm_alive: 'VM time',
-  build_ms: 'Build time',
-  build_count: 'Builds',
-  build_pull_bytes: 'Image pulls',
-  artifact_byte_seconds: 'Artifact storage',
-  log_bytes: 'Log volume',
-  log_entries: 'Log entries',
-  ai_cost: 'AI usage',
-  ai_tokens: 'AI tokens',
-  ai_requests: 'AI requests',
-}
+/** A map: what senders call their meters may be the name of something every object has. */
+const meterTitles = new Map(
+  Object.entries({
+    vm_cpu: 'CPU',
+    vm_memory: 'Memory',
+    vm_memory_peak: 'Peak memory',
+    vm_disk_read: 'Disk reads',
+    vm_disk_write: 'Disk writes',
+    vm_net_rx: 'Network in',
+    vm_net_tx: 'Network out',
+    vm_alive: 'VM time',
+    build_ms: 'Build time',
+    build_count: 'Builds',
+    build_pull_bytes: 'Image pulls',
+    artifact_byte_seconds: 'Artifact storage',
+    log_bytes: 'Log volume',
+    log_entries: 'Log entries',
+    ai_cost: 'AI usage',
+    ai_tokens: 'AI tokens',
+    ai_requests: 'AI requests',
+  }),
+)
 
 /** What a charge is called on an invoice. */
 export function chargeTitle(meter: string | null, priceId: string | null): string {
-  const title = meter === null ? undefined : meterTitles[meter]
+  const title = meter === null ? undefined : meterTitles.get(meter)
   if (title !== undefined) return title
   const text = (priceId ?? meter ?? '').replaceAll(/[-_.]+/g, ' ').trim()
   return text.charAt(0).toUpperCase() + text.slice(1)

@@ -462,7 +462,7 @@ function groupLabel(by: readonly string[] | undefined): 'service' | 'level' | nu
 function picked(labels: Labels, names: readonly string[]): Labels {
   return Object.fromEntries(
     names.flatMap(name => {
-      const value = labels[name] ?? labels[ownLabel(name) ?? '']
+      const value = [name, ownLabel(name) ?? ''].filter(key => Object.hasOwn(labels, key)).map(key => labels[key])[0]
       return value === undefined ? [] : [[name, value]]
     }),
   )
