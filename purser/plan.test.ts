@@ -68,6 +68,16 @@ test('a bare name is translated to the prefixed one, which wins when both are th
   assert.equal(serviceOf('budgetguard', { env: { OPENAI_KEY: 'sk-1' } }).env.BUDGETGUARD_OPENAI_KEY, 'sk-1')
 })
 
+test('log-ingestion commits every second on our database, unless the user says otherwise under any of its names', () => {
+  const flushOf = (env: Record<string, string>) => {
+    const names = Object.entries(serviceOf('log-ingestion', { env }).env)
+    return Object.fromEntries(names.filter(([name]) => name.includes('FLUSH')))
+  }
+  assert.deepEqual(flushOf({}), { LOG_INGESTION_BATCH_FLUSH_INTERVAL: '1s' })
+  for (const name of ['LOG_INGESTION_BATCH_FLUSH_INTERVAL', 'UNKEY_LOG_INGESTION_BATCH_FLUSH_INTERVAL'])
+    assert.deepEqual(flushOf({ [name]: '5s' }), { [name]: '5s' })
+})
+
 test('the collector gets no database and no secret of the platform beyond the token key', () => {
   const { env } = serviceOf('metrics-collector')
   assert.equal(env.PURSER_DATABASE_URL, undefined)

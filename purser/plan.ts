@@ -112,6 +112,9 @@ const shapes: Record<ServiceName, ServiceShape> = {
 const systemNames =
   /^(PATH|HOME|USER|LANG|LC_[A-Z]+|TZ|TMPDIR|NODE_EXTRA_CA_CERTS|SSL_CERT_(FILE|DIR)|HTTPS?_PROXY|NO_PROXY|https?_proxy|no_proxy|OTEL_[A-Z_]+)$/
 
+/** A database of our own on the same machine bears a commit a second; the guide's five would make a first search look empty. */
+const flushInterval = '1s'
+
 /** Where builderd finds OCI layouts that an operator puts there, and the demo its sample image. Outside the service's own
  *  folder, which is closed to the unprivileged user that builds run as. */
 export function localSourcesDir(dataDir: string): string {
@@ -190,6 +193,8 @@ function envOf(
     return env
   }
   if (name === 'builderd') env.UNKEY_BUILDERD_LOCAL_SOURCES_DIR ??= localSourcesDir(o.dataDir)
+  if (name === 'log-ingestion' && !Object.keys(env).some(key => key.endsWith('BATCH_FLUSH_INTERVAL')))
+    env.LOG_INGESTION_BATCH_FLUSH_INTERVAL = flushInterval
   env.PURSER_DATABASE_URL = o.databaseUrl
   if (isOn('billaged')) env.PURSER_BILLAGED_URL = urls.billaged
   if (isOn('log-ingestion')) env.PURSER_LOGS_URL = urls['log-ingestion']

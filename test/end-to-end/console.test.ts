@@ -6,7 +6,7 @@ import { existsSync, readFileSync } from 'node:fs'
 import { after, before, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
-import { type Browser, type BrowserContext, chromium, type Page } from 'playwright-core'
+import { type Browser, type BrowserContext, chromium, type Locator, type Page } from 'playwright-core'
 import { loadSecret } from '#platform/tenancy/secret'
 import { mintToken } from '#platform/tenancy/token'
 import { systemClock } from '#platform/time'
@@ -66,6 +66,18 @@ async function openPage(
     if (message.type() === 'error' && !/Failed to load resource/.test(message.text())) problems.push(message.text())
   })
   return { page, context, problems }
+}
+
+/** Entries are searchable when they are stored, some moments after their 202. */
+async function askUntilShown(page: Page, answer: Locator): Promise<void> {
+  await pollUntil(
+    async () => {
+      await page.getByTestId('log-query').press('Enter')
+      await answer.first().waitFor({ timeout: 2_000 })
+      return true
+    },
+    { what: `an answer in ${answer}`, timeoutMs: 20_000 },
+  )
 }
 
 async function oneTimeToken(): Promise<string> {
@@ -178,13 +190,7 @@ test('logs: a query narrows, a mistake is shown where it is, live tail brings a 
     )
   await say('before the tail')
   await page.goto(`${base}/logs?q=${encodeURIComponent('service:tailed')}`)
-  await pollUntil(
-    async () => {
-      await page.getByTestId('log-query').press('Enter')
-      return (await page.getByTestId('log-row').count()) > 0
-    },
-    { what: 'the stored line', timeoutMs: 15_000, everyMs: 500 },
-  )
+  await askUntilShown(page, page.getByTestId('log-row'))
   await page.getByTestId('log-query').fill('service:(')
   await page.getByTestId('log-query').press('Enter')
   await page.getByTestId('query-problem').waitFor()
@@ -221,13 +227,7 @@ test('logs: every row is accounted for, an alert is tried before it is kept, a d
   await page.getByTestId('intake-protocol').first().waitFor()
 
   await page.goto(`${base}/logs/patterns?q=service%3Aaccounted`)
-  await pollUntil(
-    async () => {
-      await page.getByTestId('log-query').press('Enter')
-      return (await page.getByTestId('pattern-row').filter({ hasText: '<' }).count()) > 0
-    },
-    { what: 'the pattern of three lines', timeoutMs: 15_000, everyMs: 500 },
-  )
+  await askUntilShown(page, page.getByTestId('pattern-row').filter({ hasText: '<' }))
 
   await page.goto(`${base}/logs/alerts`)
   await page.getByTestId('new-alert').click()
