@@ -69,7 +69,7 @@ async function openBench(t: TestContext): Promise<Bench> {
     },
     stored,
     async until(count) {
-      await pollUntil(async () => (await stored()).length >= count, { what: `${count} entries`, timeoutMs: 20_000 })
+      await pollUntil(async () => (await stored()).length >= count, { what: `${count} entries` })
       return await stored()
     },
   }
@@ -170,7 +170,6 @@ test('kill -9 again and again, with rotation under way: nothing is lost, nothing
       pollUntil(async () => (await b.stored()).length > before + rows, {
         what: 'some progress',
         everyMs: 5,
-        timeoutMs: 20_000,
       })
     await progress(0)
     await more()

@@ -39,7 +39,6 @@ test('of many starts on one database exactly one wins; the others exit 1 and nam
     () => racers.some(racer => racer.ready) && racers.filter(racer => racer.code !== undefined).length === 3,
     {
       what: 'one winner and three losers',
-      timeoutMs: 20_000,
     },
   )
   const winner = racers.find(racer => racer.ready)
@@ -72,7 +71,7 @@ test('kill -9 at any moment: every sample that anyone was shown is there after t
   const shown = new Map<number, string>()
   for (let round = 0; round < 4; round++) {
     const collector = startProcess(t, folder)
-    await pollUntil(() => collector.ready, { what: 'ready', timeoutMs: 20_000 })
+    await pollUntil(() => collector.ready, { what: 'ready' })
     // At odd places between two ticks, a second apart.
     const untilMs = performance.now() + ((round * 370) % 1_500)
     do {
@@ -125,7 +124,6 @@ test('kill -9 of the collector and outages of the endpoint: all that was committ
     const collector = startProcess(t, folder, remote)
     await pollUntil(() => collector.ready && endpoint.all.length > before + round, {
       what: 'uploads',
-      timeoutMs: 20_000,
       everyMs: 1,
     })
     collector.child.kill('SIGKILL')
@@ -133,14 +131,14 @@ test('kill -9 of the collector and outages of the endpoint: all that was committ
   }
   isUp = isLast = true
   const last = startProcess(t, folder, remote)
-  await pollUntil(() => last.ready, { what: 'ready', timeoutMs: 20_000 })
+  await pollUntil(() => last.ready, { what: 'ready' })
   const pending = async () => {
     const { components } = (await (await fetch(`${last.url}/health`)).json()) as HealthReport
     return components.uploader?.details.pending_count
   }
-  await pollUntil(async () => (await pending()) === 0, { what: 'an empty queue', timeoutMs: 20_000 })
+  await pollUntil(async () => (await pending()) === 0, { what: 'an empty queue' })
   last.child.kill('SIGTERM')
-  await pollUntil(() => last.code !== undefined, { what: 'exit', timeoutMs: 20_000 })
+  await pollUntil(() => last.code !== undefined, { what: 'exit' })
   assert.equal(last.code, 0)
 
   const db = new DatabaseSync(join(folder, 'metrics.db'), { readOnly: true })

@@ -76,7 +76,7 @@ async function askUntilShown(page: Page, answer: Locator): Promise<void> {
       await answer.first().waitFor({ timeout: 2_000 })
       return true
     },
-    { what: `an answer in ${answer}`, timeoutMs: 20_000 },
+    { what: `an answer in ${answer}` },
   )
 }
 
@@ -147,7 +147,6 @@ test('the overview is alive: services, host charts, log lines arriving, spend an
     await strip.getByText(name).waitFor()
   await pollUntil(async () => !/away|degraded/i.test((await strip.textContent()) ?? ''), {
     what: 'five healthy services',
-    timeoutMs: 20_000,
   })
   await page.locator('[data-testid^=host-chart] canvas').first().waitFor()
 
@@ -202,7 +201,7 @@ test('logs: a query narrows, a mistake is shown where it is, live tail brings a 
       await say('while tailing')
       return (await page.getByText('while tailing').count()) > 0
     },
-    { what: 'the tailed line', timeoutMs: 15_000, everyMs: 500 },
+    { what: 'the tailed line', everyMs: 500 },
   )
   assert.deepEqual(problems, [])
 })

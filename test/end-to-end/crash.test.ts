@@ -46,13 +46,11 @@ test('after a kill -9 of the supervisor under load every acknowledged line is th
   await Promise.all(senders)
   await pollUntil(() => family.every(pid => !isAlive(pid)), {
     what: 'every process of the killed family to end',
-    timeoutMs: 40_000,
   })
 
   await purser.restart()
   await pollUntil(async () => Object.values(await healthOf(purser.dataDir)).every(status => status === 'ok'), {
     what: 'health after the restart',
-    timeoutMs: 20_000,
   })
   const secret = await loadSecret({ dataDir: purser.dataDir })
   const stored = await pollUntil(
@@ -60,7 +58,7 @@ test('after a kill -9 of the supervisor under load every acknowledged line is th
       const found = await searchAll(purser.url('log-ingestion'), secret)
       return found.length >= acknowledged.length && found
     },
-    { what: 'the acknowledged lines', timeoutMs: 20_000 },
+    { what: 'the acknowledged lines' },
   )
   const once = new Set(stored)
   assert.equal(stored.length, once.size, 'a line is stored twice')

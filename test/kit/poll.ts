@@ -5,7 +5,7 @@ export async function pollUntil<T>(
   probe: () => T | Promise<T>,
   o: { timeoutMs?: number; everyMs?: number; what: string },
 ): Promise<Exclude<T, false | undefined | null>> {
-  const timeoutMs = o.timeoutMs ?? 10_000
+  const timeoutMs = o.timeoutMs ?? 60_000
   const deadlineMs = performance.now() + timeoutMs
   let last: unknown
   for (;;) {

@@ -97,7 +97,6 @@ export async function startPurser(
     if (current && current.child.exitCode === null && current.child.signalCode === null) await stop()
     // After a kill -9 the children stop by themselves; give them the time before the folder goes.
     await pollUntil(async () => (await findTakenPorts(plan)).length === 0, {
-      timeoutMs: 40_000,
       what: 'all ports free again',
     })
     rmSync(dataDir, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 })

@@ -72,7 +72,7 @@ test('G43: thresholds fire once a customer, period and percent, through restarts
       const alerts = await alertsOf(billing, 'acme')
       return alerts.length === 2 && alerts
     },
-    { timeoutMs: 30_000, what: 'two thresholds' },
+    { what: 'two thresholds' },
   )
   const spend = await made<Spend>(billing.api('GET', '/v1/customers/acme/spend'))
   assert.deepEqual(
@@ -93,7 +93,7 @@ test('G43: thresholds fire once a customer, period and percent, through restarts
       const alerts = await alertsOf(again, 'acme')
       return alerts.length === 3 && alerts
     },
-    { timeoutMs: 30_000, what: 'the whole budget' },
+    { what: 'the whole budget' },
   )
   assert.deepEqual([three[2]?.thresholdPercent, three[2]?.action], [100, 'stop_requested'])
   await looks(again, 1)
@@ -103,7 +103,7 @@ test('G43: thresholds fire once a customer, period and percent, through restarts
 
   // Each was told once, signed as Standard Webhooks has it, whoever fired it.
   const told = () => hook.received.filter(one => one.data.customerId === 'acme')
-  await pollUntil(() => told().length === 3, { timeoutMs: 30_000, what: 'three webhooks' })
+  await pollUntil(() => told().length === 3, { what: 'three webhooks' })
   const verifier = new Webhook(endpoint.secret ?? '')
   for (const { body, headers } of told()) verifier.verify(body, headers)
   assert.throws(() => verifier.verify(`${told()[0]?.body} `, told()[0]?.headers ?? {}))
@@ -128,7 +128,6 @@ async function looks(billing: Billing, times: number) {
     percent++
     await made(billing.api('POST', '/v1/budgets', { customerId: 'globex', budgetNano: '1', alertPercents: [percent] }))
     await pollUntil(async () => (await alertsOf(billing, 'globex')).at(-1)?.thresholdPercent === percent, {
-      timeoutMs: 30_000,
       what: 'a look at the budgets',
     })
   }
@@ -177,7 +176,7 @@ test('a webhook that fails is tried again later under the same id, given up afte
         const { retried = 0, failed = 0 } = await outcomesOf(billing)
         return retried + failed === attempts && (await delivery())
       },
-      { timeoutMs: 30_000, what: `attempt ${attempts}`, everyMs: 20 },
+      { what: `attempt ${attempts}`, everyMs: 20 },
     )
     assert.deepEqual([tried.lastStatus, tried.lastProblem], [503, 'answered 503'])
     assert.equal(tried.attempts, attempts)
@@ -196,7 +195,7 @@ test('a webhook that fails is tried again later under the same id, given up afte
   isWell = true
   const { id: deliveryId } = (await delivery()) ?? { id: '' }
   await made(billing.api('POST', `/v1/webhooks/deliveries/${deliveryId}/replay`))
-  await pollUntil(async () => (await delivery())?.state === 'delivered', { timeoutMs: 30_000, what: 'the replay' })
+  await pollUntil(async () => (await delivery())?.state === 'delivered', { what: 'the replay' })
   assert.equal(hook.received.length, attempts + 1)
   assert.equal(hook.received.at(-1)?.body, hook.received[0]?.body)
 
@@ -286,7 +285,6 @@ test('closes, corrections, usage without a price and silent hosts are told, each
       .map(one => one.type)
       .toSorted()
   await pollUntil(() => told('/all').length >= 7 && types('/all').includes('host.down'), {
-    timeoutMs: 30_000,
     what: 'all kinds of messages',
   })
   assert.deepEqual([types('/acme'), types('/all')], [expected['/acme'], expected['/all']])

@@ -76,7 +76,7 @@ const close = (billing: Caller, ...customers: string[]) =>
         status === 503 || report.blocked.some(({ reasons }) => reasons.some(({ code }) => code === 'failed'))
       return isCut ? undefined : report
     },
-    { what: 'an answer to a close', timeoutMs: 30_000 },
+    { what: 'an answer to a close' },
   )
 
 /** Digests of an invoice's documents and receipt. */
@@ -120,7 +120,7 @@ async function barrier(sql: Sql) {
               and database = (select oid from pg_database where datname = current_database())`
           return row?.pid
         },
-        { what: 'a close at the barrier', timeoutMs: 20_000 },
+        { what: 'a close at the barrier' },
       ),
     async clear(table: string) {
       await sql`select pg_advisory_unlock(${lock})`

@@ -109,7 +109,7 @@ test('G41: a period with nothing in its way closes by itself at its end + CLOSE_
     return text.includes('billaged_invoices{state="finalised"} 0')
   }
   // A whole pass has looked at it, one minute before its time.
-  await pollUntil(sweeps, { what: 'a pass of the sweep', timeoutMs: 20_000 })
+  await pollUntil(sweeps, { what: 'a pass of the sweep' })
   assert.deepEqual(await finalised(), [])
   // Each customer is looked at every ten minutes.
   await pollUntil(
@@ -117,7 +117,7 @@ test('G41: a period with nothing in its way closes by itself at its end + CLOSE_
       clock.advance(10 * 60_000)
       return (await finalised()).length === 1
     },
-    { what: 'the invoice', timeoutMs: 30_000, everyMs: 1_500 },
+    { what: 'the invoice', everyMs: 1_500 },
   )
   assert.deepEqual(await finalised(), [['acme', closedMonth]])
 })

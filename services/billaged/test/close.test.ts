@@ -329,7 +329,7 @@ test('a period with nothing in its way closes by itself after CLOSE_GRACE', asyn
       )
       return list.invoices.length === 2 && list.invoices
     },
-    { what: 'two invoices', timeoutMs: 20_000 },
+    { what: 'two invoices' },
   )
   assert.deepEqual(
     finalised.map(({ period, number, totalNano }) => [period.from.slice(0, 7), number?.slice(-1), totalNano]),

@@ -37,7 +37,7 @@ test('a quarantined item is discarded with a reason that the audit keeps, and a 
   await billing.rpc('SendMetricsBatch', { vmId: 'vm-1', customerId: 'acme', metrics })
   const item = await pollUntil(
     async () => ((await billing.api('GET', '/v1/quarantine')).body as { items: { id: string }[] }).items[0],
-    { what: 'the sample from the future, set aside', timeoutMs: 10_000 },
+    { what: 'the sample from the future, set aside' },
   )
   const wrong = await billing.api('POST', `/v1/quarantine/${item.id}/discard`, { reason: '' })
   assert.equal(wrong.status, 400)

@@ -175,7 +175,7 @@ test('G27: a batch is all or nothing and names its fault; what cannot be metered
       const gauge = await billing.base.registry.getSingleMetric('billaged_unrated_usage')?.get()
       return gauge?.values.find(({ labels }) => labels.meter === 'unmeterable_events')?.value === 3
     },
-    { timeoutMs: 30_000, what: 'the unrated alarm of three events' },
+    { what: 'the unrated alarm of three events' },
   )
 })
 

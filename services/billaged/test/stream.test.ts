@@ -77,7 +77,7 @@ test('the cost stream tells the running period as spend has it, alerts and gaps 
   await made(billing.api('POST', '/v1/budgets', { customerId: 'acme', budgetNano: '100000', alertPercents: [50, 100] }))
 
   const first = await follow(t, billing, 'customer=acme')
-  const cost = await pollUntil(() => first.of<CostSnapshot>('cost')[0], { timeoutMs: 30_000, what: 'the first cost' })
+  const cost = await pollUntil(() => first.of<CostSnapshot>('cost')[0], { what: 'the first cost' })
   const spend = (await billing.api('GET', '/v1/customers/acme/spend')).body as Spend
   assert.deepEqual([cost.totalNano, cost.budgetNano, cost.period.from], [spend.totalNano, '100000', spend.from])
   assert.deepEqual(
@@ -90,18 +90,16 @@ test('the cost stream tells the running period as spend has it, alerts and gaps 
 
   await send('vm-1', 7, 60n)
   await pollUntil(() => first.of<CostSnapshot>('cost').at(-1)?.totalNano === '75000', {
-    timeoutMs: 30_000,
     what: 'the cost that grew',
   })
   const alert = await pollUntil(() => first.of<SpendAlert>('alert')[0], {
-    timeoutMs: 30_000,
     what: 'the first threshold',
   })
   assert.deepEqual([alert.thresholdPercent, alert.spentNano], [50, '75000'])
   // Five minutes without a reading, after readings a minute apart.
   await send('vm-2', 2, 16n)
   await send('vm-2', 1, 17n)
-  const gap = await pollUntil(() => first.of<CostGap>('gap')[0], { timeoutMs: 30_000, what: 'the gap' })
+  const gap = await pollUntil(() => first.of<CostGap>('gap')[0], { what: 'the gap' })
   assert.deepEqual([gap.vmId, BigInt(gap.unmeasuredNs) > 0n], ['vm-2', true])
 
   // A reader that was away gets what it missed; one that was not gets nothing twice.
@@ -113,15 +111,14 @@ test('the cost stream tells the running period as spend has it, alerts and gaps 
       const { alerts } = (await billing.api('GET', '/v1/alerts?customer=acme')).body as { alerts: SpendAlert[] }
       return alerts.length === 2
     },
-    { timeoutMs: 30_000, what: 'the second threshold' },
+    { what: 'the second threshold' },
   )
   const second = await follow(t, billing, 'customer=acme', id)
   const missed = await pollUntil(() => second.of<SpendAlert>('alert')[0], {
-    timeoutMs: 30_000,
     what: 'the missed alert',
   })
   assert.equal(missed.thresholdPercent, 100)
-  await pollUntil(() => second.of<CostSnapshot>('cost').length > 0, { timeoutMs: 30_000, what: 'the cost again' })
+  await pollUntil(() => second.of<CostSnapshot>('cost').length > 0, { what: 'the cost again' })
 
   assert.equal((await billing.api('GET', '/v1/stream/costs')).status, 400)
   assert.equal((await billing.api('GET', '/v1/stream/costs?customer=nobody')).status, 404)
@@ -139,9 +136,8 @@ test('the cost stream tells the running period as spend has it, alerts and gaps 
   mute.write(`GET /v1/stream/costs?customer=acme HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ${billing.key}\r\n\r\n`)
   await send('vm-1', 4, 101n)
   await pollUntil(() => second.of<CostSnapshot>('cost').at(-1)?.lines[0]?.quantity === '117', {
-    timeoutMs: 30_000,
     what: 'the last cost',
   })
   await billing.close()
-  await pollUntil(() => second.state.isEnded, { timeoutMs: 30_000, what: 'the end of the stream' })
+  await pollUntil(() => second.state.isEnded, { what: 'the end of the stream' })
 })

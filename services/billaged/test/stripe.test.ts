@@ -151,7 +151,6 @@ async function invoices(t: TestContext) {
       return [...fake.invoices.values()].filter(one => one.status === 'open').length === 3
     },
     {
-      timeoutMs: 30_000,
       what: 'three open invoices at Stripe',
     },
   )
@@ -206,7 +205,6 @@ async function invoices(t: TestContext) {
   await billing.closeMonth(['d-fine'])
   const statuses = () => [...fake.invoices.values()].filter(one => one.customer === 'cus_other').map(one => one.status)
   await pollUntil(() => statuses().toSorted().join() === 'open,void', {
-    timeoutMs: 30_000,
     what: 'the replacement at Stripe',
   })
   const counter = await billing.base.registry.getSingleMetric('billaged_stripe_pushes_total')?.get()
@@ -238,7 +236,6 @@ async function totals(t: TestContext) {
     await billing.rpc('SendMetricsBatch', { vmId: 'running', customerId: 'acme', metrics })
     total = step * 1_000n
     await pollUntil(() => fake.lastValue('vm_cpu', 'cus_acme') === `${total}`, {
-      timeoutMs: 30_000,
       what: `the total of step ${step}`,
     })
   }

@@ -64,7 +64,6 @@ async function startChild(
     output += text
   })
   const url = await pollUntil(() => /"url":"([^"]+)"[^\n]*"msg":"ready"/.exec(output)?.[1], {
-    timeoutMs: 20_000,
     what: 'the child to be ready',
   })
   return {

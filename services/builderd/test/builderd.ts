@@ -109,7 +109,7 @@ export function configFor(
 
 const over = [BuildState.COMPLETED, BuildState.FAILED, BuildState.CANCELLED]
 
-export async function untilOver(client: Builder, buildId: string, timeoutMs = 20_000): Promise<BuildJob> {
+export async function untilOver(client: Builder, buildId: string, timeoutMs = 60_000): Promise<BuildJob> {
   return pollUntil(
     async () => {
       const { build } = await client.getBuild({ buildId })

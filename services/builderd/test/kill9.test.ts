@@ -53,7 +53,7 @@ test('kill -9 of the daemon in mid-build: after a restart it is COMPLETED, same 
   const workers = workersOf(first.pid)
   assert.equal(workers.length, 1)
   await first.signal('SIGKILL')
-  await pollUntil(() => !workers.some(isAlive), { what: 'the build process to follow its daemon', timeoutMs: 5_000 })
+  await pollUntil(() => !workers.some(isAlive), { what: 'the build process to follow its daemon' })
 
   isHeld = false
   const second = await spawnBuilderd(t, env)

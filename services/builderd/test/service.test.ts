@@ -631,7 +631,7 @@ test('a build whose process is killed is tried again, and given up after the thi
       const { build: now } = await acme.getBuild({ buildId })
       return now?.state === BuildState.FAILED ? now : undefined
     },
-    { what: 'the third death', everyMs: 20, timeoutMs: 20_000 },
+    { what: 'the third death', everyMs: 20 },
   )
   assert.match(build.errorMessage, /^WORKER_LOST: .*died 3 times/)
   assert.equal(killed.size, 3)

@@ -296,7 +296,7 @@ const basePlan: SearchPlan = {
   after: undefined,
   limit: 1_000,
   bytesMax: 8_000_000,
-  timeoutMs: 10_000,
+  timeoutMs: 60_000,
   rowsScannedMax: 1_000_000,
 }
 

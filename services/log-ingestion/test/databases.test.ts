@@ -140,14 +140,13 @@ test('G30: missing rights are named with the GRANT that mends them, in /health, 
   const follow = async (grant: RegExp) => {
     const found = await pollUntil(async () => grant.exec((await database()) ?? ''), {
       what: `${grant} in /health`,
-      timeoutMs: 30_000,
     })
     await sql.unsafe(found[0])
   }
   // The next one that would be named; the tests of migrate() see to it.
   await sql.unsafe('grant create on database postgres to log_writer')
   await follow(/GRANT USAGE, CREATE ON SCHEMA public TO log_writer/)
-  await pollUntil(async () => (await database()) === undefined, { what: 'the database to be used', timeoutMs: 30_000 })
+  await pollUntil(async () => (await database()) === undefined, { what: 'the database to be used' })
   await s.settled()
   const [row] = await sql<{ count: bigint }[]>`select count(*) from logs`
   assert.equal(row?.count, 2n)

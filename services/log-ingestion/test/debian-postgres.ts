@@ -104,7 +104,6 @@ async function answers(url: string, server: ChildProcess): Promise<void> {
   try {
     await pollUntil(async () => server.exitCode !== null || (await sql`select 1`).length === 1, {
       what: `${url} to answer`,
-      timeoutMs: 20_000,
     })
   } finally {
     await sql.end({ timeout: 1 })

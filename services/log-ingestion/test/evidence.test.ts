@@ -12,7 +12,7 @@ import { adminKey, batch, entry, startService, type TestService } from './start.
 
 const main = new URL('../../../purser/main.ts', import.meta.url).pathname
 const dayMs = 86_400_000
-const timeoutMs = 30_000
+const timeoutMs = 60_000
 const sha256 = (...parts: Buffer[]) => parts.reduce((hash, part) => hash.update(part), createHash('sha256')).digest()
 
 async function purserVerify(s: TestService): Promise<{ code: number | null; out: string }> {

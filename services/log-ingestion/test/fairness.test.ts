@@ -98,7 +98,7 @@ test('G22: a journal that fills while the database is away keeps room for others
   const send = sender(t, s, writeKey, 8)
   const storm = flood(send, 8, large(MiB / 4))
   const isFull = ({ status, reason }: Reply) => status === 429 && reason === 'JOURNAL_FULL'
-  await pollUntil(() => storm.replies.some(isFull), { what: 'the flood to have its share', timeoutMs: 30_000 })
+  await pollUntil(() => storm.replies.some(isFull), { what: 'the flood to have its share' })
   const quiet = sender(t, s, quietKey, 2)
   for (let i = 0; i < 50; i++) assert.equal((await quiet(small(i))).status, 202)
   await storm.stop()

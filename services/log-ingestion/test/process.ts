@@ -54,7 +54,7 @@ export function startProcess(
         if (child.exitCode !== null) return { level: 'GONE', msg: '' }
         return lines.find(line => pattern.test(line.msg))
       },
-      { what: `the line ${pattern}`, everyMs: 20, timeoutMs: 30_000 },
+      { what: `the line ${pattern}`, everyMs: 20 },
     ).then(line => {
       if (line.level !== 'GONE' || pattern.test(line.msg)) return line
       throw new Error(

@@ -16,7 +16,7 @@ const skip = hasTimescale ? false : 'TIMESCALEDB IS NOT INSTALLED HERE: hypertab
 const hourMs = 3_600_000
 const dayMs = 24 * hourMs
 /** Of one wait; a loaded machine needs more than the usual. */
-const timeoutMs = 30_000
+const timeoutMs = 60_000
 const ago = (ms: number, now = Date.now()) => new Date(now - ms).toISOString()
 
 async function call<T = Record<string, unknown>>(

@@ -141,7 +141,7 @@ test('rows, bytes and the quota of a day are shared by replicas before anything 
       clock.advance(1_000)
       return isUsedUp(send(a, 20, 'acme-write-key'))
     },
-    { what: 'the quota to be used up on one', everyMs: 100, timeoutMs: 30_000 },
+    { what: 'the quota to be used up on one', everyMs: 100 },
   )
   // Its entry is refused by a rule: the other replica takes nothing and knows all the same.
   const nothing = () => b.post('/api/v1/logs/batch', batch(entry({ service: '' })), { 'x-api-key': 'acme-write-key' })

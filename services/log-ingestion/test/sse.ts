@@ -38,7 +38,7 @@ export async function openSse(url: string, headers: Record<string, string>): Pro
   read().catch(() => {})
   return {
     events,
-    until: (isEnough, timeoutMs = 10_000) =>
+    until: (isEnough, timeoutMs = 60_000) =>
       new Promise((resolve, reject) => {
         const timer = setTimeout(
           () => reject(new Error(`no such events within ${timeoutMs} ms: ${JSON.stringify(events.slice(-5))}`)),

@@ -221,7 +221,7 @@ async function upload(t: TestContext, o: { script?: Script; env?: Record<string,
     endpoint,
     path,
     stop,
-    until: (probe: () => boolean | Promise<boolean>, timeoutMs = 15_000) =>
+    until: (probe: () => boolean | Promise<boolean>, timeoutMs = 60_000) =>
       pollUntil(probe, { what: 'the uploads', everyMs: 20, timeoutMs }),
     health: async () => JSON.parse(await get('/health')) as HealthReport,
     status: async () => JSON.parse(await get('/api/v1/status')) as StatusResponse,

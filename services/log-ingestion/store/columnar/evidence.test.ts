@@ -69,7 +69,7 @@ test('merging changes no answer: fewer blocks, with blooms, linked to what they 
       after: undefined,
       limit: 10,
       bytesMax: 1e6,
-      timeoutMs: 1e4,
+      timeoutMs: 60_000,
       rowsScannedMax: 1e6,
     },
     () => performance.now(),

@@ -321,6 +321,6 @@ async function asAdmin(server: Server, statement: string): Promise<void> {
         await sql.end({ timeout: 1 })
       }
     },
-    { what: statement, timeoutMs: 30_000, everyMs: 100 },
+    { what: statement, everyMs: 100 },
   )
 }
