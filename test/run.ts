@@ -2,15 +2,19 @@
 //
 //   npm test                      everything
 //   npm test -- services/billaged only the test files below that path, without types and lint
+//
+// PURSER_TEST_CONCURRENCY=6 runs so many files at once: a machine under load, to find what depends on an idle one.
 
 import { spawn, spawnSync } from 'node:child_process'
-import { existsSync, globSync, readFileSync } from 'node:fs'
-import { availableParallelism } from 'node:os'
+import { existsSync, globSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { availableParallelism, tmpdir } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { startTestServer } from './kit/database.ts'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
+/** Of one test; nothing but a hang takes that long, on a loaded machine either. */
+const testTimeoutMs = 300_000
 const bin = (name: string) => join(root, 'node_modules', '.bin', name)
 
 async function main(paths: readonly string[]): Promise<number> {
@@ -110,21 +114,30 @@ function runTests(files: readonly string[], databaseUrl: string): Promise<number
     }
     // A runner of ours may be started by another test runner (npm test inside a test); its context must not leak.
     delete env.NODE_TEST_CONTEXT
+    const folder = mkdtempSync(join(tmpdir(), 'purser-test-summary-'))
+    const summary = join(folder, 'summary.txt')
     const child = spawn(
       process.execPath,
       [
         '--disable-warning=ExperimentalWarning',
         '--test',
-        `--test-concurrency=${Math.max(2, availableParallelism())}`,
-        '--test-timeout=180000',
+        `--test-concurrency=${process.env.PURSER_TEST_CONCURRENCY ?? Math.max(2, availableParallelism())}`,
+        `--test-timeout=${testTimeoutMs}`,
         '--test-reporter=spec',
+        '--test-reporter-destination=stdout',
+        `--test-reporter=${join(root, 'test/kit/summary-reporter.ts')}`,
+        `--test-reporter-destination=${summary}`,
         ...files,
       ],
       { env, stdio: ['ignore', 'inherit', 'inherit'] },
     )
     for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => child.kill(signal))
     child.once('error', fail)
-    child.once('close', code => done(code ?? 1))
+    child.once('close', code => {
+      if (existsSync(summary)) process.stdout.write(readFileSync(summary))
+      rmSync(folder, { recursive: true, force: true })
+      done(code ?? 1)
+    })
   })
 }
 

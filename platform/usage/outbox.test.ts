@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
-import type { AddressInfo } from 'node:net'
 import test, { type TestContext } from 'node:test'
 import fc from 'fast-check'
 import { testBase } from '../../test/kit/base.ts'
 import { testDatabase } from '../../test/kit/database.ts'
 import { pollUntil } from '../../test/kit/poll.ts'
+import { unusedPort } from '../../test/kit/ports.ts'
 import type { Sql } from '../postgres.ts'
 import { verifyToken } from '../tenancy/token.ts'
 import { systemClock } from '../time.ts'
@@ -36,7 +36,8 @@ interface Receiver {
 
 async function startReceiver(t: TestContext): Promise<Receiver> {
   let server: Server | undefined
-  let port = 0
+  // Its address while it is away must not be somebody else's.
+  const port = await unusedPort()
   const receiver: Receiver = {
     url: '',
     batches: [],
@@ -52,7 +53,6 @@ async function startReceiver(t: TestContext): Promise<Receiver> {
       server = createServer((req, res) => void handle(req, res))
       server.listen(port, '127.0.0.1')
       await once(server, 'listening')
-      port = (server.address() as AddressInfo).port
       receiver.url = `http://127.0.0.1:${port}`
     },
   }

@@ -8,6 +8,7 @@ import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { adminKey, batch, entry, startService, type TestService } from '../../services/log-ingestion/test/start.ts'
 import { pollUntil } from '../../test/kit/poll.ts'
+import { unusedPort } from '../../test/kit/ports.ts'
 
 const main = new URL('../main.ts', import.meta.url).pathname
 
@@ -68,15 +69,14 @@ test('search and export: lines for people, exact JSON for programs, refusals wit
 })
 
 test('tail goes on behind the last entry after the service was away, and Ctrl-C ends it well', async t => {
-  const s = await startService(t, { env: { LOG_INGESTION_SERVER_PORT: '0' } })
-  const port = new URL(s.url).port
+  const s = await startService(t, { env: { LOG_INGESTION_SERVER_PORT: String(await unusedPort()) } })
   const tail = start(t, s, ['tail', '-noise', '--json'])
   const send = (...texts: string[]) => s.post('/api/v1/logs/batch', batch(...texts.map(message => entry({ message }))))
   const connected = async () => /tail_subscribers 1/.test(await (await fetch(`${s.url}/metrics`)).text())
   await pollUntil(connected, { what: 'the tail to listen' })
   await send('a', 'noise')
   await pollUntil(() => tail.said.out.includes('"a"'), { what: 'the first entry', everyMs: 10 })
-  await s.restart({ LOG_INGESTION_SERVER_PORT: port })
+  await s.restart()
   await send('b', 'c')
   await pollUntil(() => tail.said.out.includes('"c"'), { what: 'the entries sent meanwhile', everyMs: 10 })
   const messages = tail.said.out

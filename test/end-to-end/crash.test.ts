@@ -38,7 +38,7 @@ test('after a kill -9 of the supervisor under load every acknowledged line is th
     }
   }
   const senders = [sender(1), sender(2)]
-  await pollUntil(() => acknowledged.length > 2_000, { what: 'load', timeoutMs: 60_000 })
+  await pollUntil(() => acknowledged.length > 2_000, { what: 'load' })
   const family = descendants(purser.process.pid ?? 0)
   assert.ok(family.length >= 6, `five services and PostgreSQL, found ${family.length}`)
   await purser.kill9()
@@ -86,7 +86,7 @@ test('a second supervisor on the same folder, a taken port and a wrong setting a
     const { status, stderr } = spawnSync(
       process.execPath,
       ['--disable-warning=ExperimentalWarning', main, 'up', '--only', 'billaged'],
-      { env: { PATH: process.env.PATH, ...env }, encoding: 'utf8', timeout: 30_000 },
+      { env: { PATH: process.env.PATH, ...env }, encoding: 'utf8', timeout: 120_000 },
     )
     return `${status} ${stderr}`
   }

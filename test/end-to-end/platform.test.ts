@@ -44,7 +44,7 @@ async function call<T>(
     method: o.method ?? (o.body === undefined ? 'GET' : 'POST'),
     headers: { 'content-type': 'application/json', ...o.headers },
     ...(o.body === undefined ? {} : { body: JSON.stringify(o.body) }),
-    signal: AbortSignal.timeout(30_000),
+    signal: AbortSignal.timeout(60_000),
   })
   const text = await response.text()
   assert.ok(response.ok, `${name} ${path} answered ${response.status}: ${text}`)
@@ -166,7 +166,7 @@ test('a replayed VM batch changes nothing', async () => {
   const usage = () =>
     call<{ rows: { meter: string; quantity: string }[] }>(
       'billaged',
-      `/v1/customers/replayed/usage?from=${new Date(start).toISOString()}&to=${new Date(start + 3_600_000).toISOString()}&by=meter&wait=5s`,
+      `/v1/customers/replayed/usage?from=${new Date(start).toISOString()}&to=${new Date(start + 3_600_000).toISOString()}&by=meter&wait=30s`,
       { headers: operator('billaged') },
     )
   const once = Object.fromEntries((await usage()).rows.map(row => [row.meter, row.quantity]))
@@ -214,7 +214,7 @@ test('host metrics of this machine are there, live and over a range', async () =
   )
   assert.match(data.result[0]?.value[1] ?? '', /^\d/)
   const live = await fetch(`${purser.url('metrics-collector')}/api/v1/live?match[]=node_load1`, {
-    signal: AbortSignal.timeout(20_000),
+    signal: AbortSignal.timeout(60_000),
   })
   const first = await live.body?.pipeThrough(new TextDecoderStream()).getReader().read()
   assert.ok(first?.value)

@@ -10,6 +10,7 @@ import { findTakenPorts } from '../../purser/ports.ts'
 import { readRunFile } from '../../purser/run-file.ts'
 import { askAll } from '../../purser/status.ts'
 import { pollUntil } from './poll.ts'
+import { claimOffset } from './ports.ts'
 
 /** Something with an end: a test, or a file with an `after` of its own. */
 export interface Scope {
@@ -41,7 +42,10 @@ export async function startPurser(
 ): Promise<Purser> {
   const only = o.only ?? serviceNames
   const dataDir = mkdtempSync(join(tmpdir(), 'purser-'))
-  const portOffset = await freeOffset(dataDir)
+  const portOffset = await claimOffset(async offset => {
+    const all = planServices({ only: serviceNames, portOffset: offset, dataDir, databaseUrl: '', env: {} })
+    return (await findTakenPorts(all)).length === 0
+  })
   const plan = planServices({ only, portOffset, dataDir, databaseUrl: 'postgres://unused/unused', env: {} })
   let current: { child: ChildProcess; output: string[]; exited: Promise<number | string> } | undefined
 
@@ -124,17 +128,6 @@ export async function startPurser(
     },
     restart: start,
   }
-}
-
-/** A shift that leaves every port free, away from the standard ports and from parallel test files. Below 32768: from there on
- *  systems hand out ports to whoever asks for any. */
-async function freeOffset(dataDir: string): Promise<number> {
-  for (let attempt = 0; attempt < 50; attempt++) {
-    const portOffset = 10_000 + Math.floor(Math.random() * 130) * 100
-    const plan = planServices({ only: serviceNames, portOffset, dataDir, databaseUrl: '', env: {} })
-    if ((await findTakenPorts(plan)).length === 0) return portOffset
-  }
-  throw new Error('no free ports for another instance')
 }
 
 /** Health of every service as `purser status` sees it. */

@@ -18,7 +18,7 @@ test('the hours of one VM add up to its share of the customer, and nobody else i
     const metrics = Array.from({ length: 120 }, (_, i) => metric(base + BigInt(i) * minuteNs, BigInt(i + 1) * slope))
     assert.equal((await billing.rpc('SendMetricsBatch', { vmId, customerId: 'acme', metrics })).status, 200)
   }
-  const span = `from=${iso(0)}&to=${iso(120)}&wait=20s`
+  const span = `from=${iso(0)}&to=${iso(120)}&wait=30s`
   const read = async (query: string) =>
     (await billing.api('GET', `/v1/customers/acme/usage?${span}&${query}`)).body as Usage
   const sum = ({ rows }: Usage) =>
@@ -97,7 +97,7 @@ test('conflicts of a customer name the event and the instant, and nothing that w
   const events = [event('one', '1'), event('one', '2'), event('two', '3'), event('two', '3')]
   for (const one of events) assert.equal((await billing.api('POST', '/api/v1/events', { ...one, time })).status, 204)
   const from = Temporal.Instant.fromEpochNanoseconds(base).toString()
-  const reply = await billing.api('GET', `/v1/conflicts?customer=acme&from=${from}&wait=20s`)
+  const reply = await billing.api('GET', `/v1/conflicts?customer=acme&from=${from}&wait=30s`)
   const { events: conflicting, vms } = reply.body as Conflicts
   assert.deepEqual(
     conflicting.map(({ source, id, variants, voided }) => [source, id, variants, voided]),

@@ -125,7 +125,7 @@ export function callers(url: string, key: string) {
       }),
     api,
     usage: (customer: string, query = '') =>
-      ok<Usage>(api('GET', `/v1/customers/${encodeURIComponent(customer)}/usage?wait=20s${query}`)),
+      ok<Usage>(api('GET', `/v1/customers/${encodeURIComponent(customer)}/usage?wait=30s${query}`)),
     preview: (body: object) => ok<Priced>(api('POST', '/v1/preview', body)),
   }
 }

@@ -30,7 +30,7 @@ test('a VM shows its lives, and each gap, conflict, fall and unproven restart th
   // Said to have started again; the counters say no.
   await billing.rpc('NotifyVmStarted', { vmId, customerId, startTime: `${at(84) + 1n}` })
   await billing.rpc('SendHeartbeat', { instanceId: 'host-1', activeVms: [vmId] })
-  const span = `from=${iso(0)}&to=${iso(120)}&wait=20s`
+  const span = `from=${iso(0)}&to=${iso(120)}&wait=30s`
   const detail = (await billing.api('GET', `/v1/vms/acme/vm-1?${span}`)).body as VmDetail
   const usage = await billing.usage('acme', `&from=${iso(0)}&to=${iso(120)}`)
   for (const { meter, quantity } of usage.rows) assert.equal(detail.totals[meter], quantity, meter)

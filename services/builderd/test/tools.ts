@@ -55,7 +55,7 @@ export async function startRegistry(t: TestContext): Promise<string> {
       const address = /listening on (127\.0\.0\.1:\d+)/.exec(line)?.[1]
       if (address !== undefined) registry.emit('address', address)
     })
-  const [address]: string[] = await once(registry, 'address', { signal: AbortSignal.timeout(15_000) })
+  const [address]: string[] = await once(registry, 'address', { signal: AbortSignal.timeout(60_000) })
   return address ?? ''
 }
 

@@ -3,7 +3,6 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process'
 import { existsSync, readdirSync } from 'node:fs'
 import { chmod, chown, mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { TestContext } from 'node:test'
@@ -11,6 +10,7 @@ import { promisify } from 'node:util'
 import { openSql } from '#platform/postgres'
 import { createLog } from '#platform/telemetry'
 import { pollUntil } from '../../../test/kit/poll.ts'
+import { unusedPort } from '../../../test/kit/ports.ts'
 
 const run = promisify(execFile)
 /** Another folder of servers, one per version, as Debian lays them out: where TimescaleDB is not packaged, a copy with it. */
@@ -36,7 +36,7 @@ export async function startDebianPostgres(
 ): Promise<DebianPostgres> {
   const bin = join(home, readdirSync(home).sort().at(-1) ?? '', 'bin')
   const dir = await folder(t)
-  const port = await freePort()
+  const port = await unusedPort()
   await asPostgres(join(bin, 'initdb'), ['-D', join(dir, 'data'), '-U', 'postgres', '-A', 'trust', '-N'])
   const tls = ['-c', 'ssl=on', '-c', `ssl_cert_file=${dir}/server.crt`, '-c', `ssl_key_file=${dir}/server.key`]
   if (o.tls)
@@ -62,7 +62,7 @@ export async function startDebianPostgres(
 export async function startStandby(t: TestContext, primary: DebianPostgres): Promise<DebianPostgres> {
   const bin = join(home, readdirSync(home).sort().at(-1) ?? '', 'bin')
   const dir = await folder(t)
-  const port = await freePort()
+  const port = await unusedPort()
   const from = ['-h', '127.0.0.1', '-p', String(primary.port), '-U', 'postgres']
   await asPostgres(join(bin, 'pg_basebackup'), [...from, '-D', join(dir, 'data'), '-R', '-X', 'stream', '-c', 'fast'])
   const server = startAsPostgres(t, join(bin, 'postgres'), [
@@ -76,7 +76,7 @@ export async function startStandby(t: TestContext, primary: DebianPostgres): Pro
 /** In transaction mode, as strict as it comes: no startup parameter is waved through. */
 export async function startPgBouncer(t: TestContext, server: DebianPostgres, database: string): Promise<string> {
   const dir = await folder(t)
-  const port = await freePort()
+  const port = await unusedPort()
   await writeFile(
     join(dir, 'pgbouncer.ini'),
     `[databases]
@@ -143,12 +143,4 @@ async function stop(server: ChildProcess): Promise<void> {
   const exited = new Promise(resolve => server.once('close', resolve))
   server.kill('SIGQUIT')
   await exited
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer()
-  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
-  const address = server.address()
-  await new Promise(resolve => server.close(resolve))
-  return typeof address === 'object' && address ? address.port : 0
 }

@@ -18,13 +18,13 @@ const has = (program: string) => spawnSync('sh', ['-c', `command -v ${program}`]
 
 test('the systemd path of the guide works from top to bottom: migrations, unit, reload, update, backup, restore', {
   skip: whyNotWalked(),
-  timeout: 170_000,
+  timeout: 290_000,
 }, () => {
   const walk = fileURLToPath(new URL('./guide/walk.sh', import.meta.url))
   const { status, stdout, stderr } = spawnSync(
     'unshare',
     ['--mount', '--net', '--pid', '--fork', '--mount-proc', '--kill-child', walk, root],
-    { encoding: 'utf8', env: { PATH: process.env.PATH, LANG: 'C.UTF-8' }, timeout: 165_000 },
+    { encoding: 'utf8', env: { PATH: process.env.PATH, LANG: 'C.UTF-8' }, timeout: 280_000 },
   )
   assert.equal(status, 0, `${stdout.slice(-3_000)}\n${stderr.slice(-3_000)}`)
   assert.match(stdout, /=== done\n$/)

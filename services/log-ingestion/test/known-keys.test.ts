@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { describe, test } from 'node:test'
 import { testDatabase } from '../../../test/kit/database.ts'
 import { pollUntil } from '../../../test/kit/poll.ts'
+import { unusedPort } from '../../../test/kit/ports.ts'
 import { entry, startService } from './start.ts'
 import { tcpProxy } from './tcp-proxy.ts'
 
@@ -13,7 +14,8 @@ describe('G25: while the database is away known keys keep working, and unknown o
   test('from memory, and after a start from the snapshot, which holds no key', async t => {
     const database = await testDatabase(t)
     const proxy = await tcpProxy(t, database.url)
-    const s = await startService(t, { databaseUrl: proxy.url })
+    const port = String(await unusedPort())
+    const s = await startService(t, { databaseUrl: proxy.url, env: { LOG_INGESTION_SERVER_PORT: port } })
     const made = await s.post('/admin/api/keys', JSON.stringify({ name: 'shop' }), {
       'x-api-key': 'test-admin-key',
       'content-type': 'application/json',
@@ -31,7 +33,7 @@ describe('G25: while the database is away known keys keep working, and unknown o
     proxy.down()
     assert.equal((await s.post('/api/v1/logs', one(), { 'x-api-key': key })).status, 202, 'from memory')
     await s.stop()
-    const restarting = s.restart({ LOG_INGESTION_SERVER_PORT: new URL(s.url).port })
+    const restarting = s.restart()
     await pollUntil(async () => (await s.post('/api/v1/logs', one(), { 'x-api-key': key })).status === 202, {
       what: 'the key to be known from the snapshot',
     })

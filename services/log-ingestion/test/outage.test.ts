@@ -9,6 +9,7 @@ import { openSql, type Sql } from '#platform/postgres'
 import { testBase } from '../../../test/kit/base.ts'
 import { testDatabase } from '../../../test/kit/database.ts'
 import { pollUntil } from '../../../test/kit/poll.ts'
+import { unusedPort } from '../../../test/kit/ports.ts'
 import { createProgress } from '../pipeline/progress.ts'
 import { backoffMs } from '../pipeline/writer.ts'
 import { shiftedClock } from './shifted-clock.ts'
@@ -100,13 +101,14 @@ test('G6: a stop does not wait for a database that is away, and loses nothing', 
 test('G6: a start without a database listens at once and stores what came meanwhile when it appears', async t => {
   const database = await testDatabase(t)
   const proxy = await tcpProxy(t, database.url)
-  const s = await startService(t, { databaseUrl: proxy.url })
+  const port = String(await unusedPort())
+  const s = await startService(t, { databaseUrl: proxy.url, env: { LOG_INGESTION_SERVER_PORT: port } })
   const acknowledged = new Set<string>()
   await load(s, 2, acknowledged, 'first life')
   proxy.down()
   await s.stop()
   // start() gives the database ten seconds before it returns; the port is open before that.
-  const restarting = s.restart({ LOG_INGESTION_SERVER_PORT: new URL(s.url).port })
+  const restarting = s.restart()
   await pollUntil(async () => (await s.post('/api/v1/logs/batch', batch(entry({ message: 'early' })))).status === 202, {
     what: 'intake without a database',
   })

@@ -3,12 +3,12 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { TestContext } from 'node:test'
 import { Redis } from 'ioredis'
 import { pollUntil } from '../../../test/kit/poll.ts'
+import { unusedPort } from '../../../test/kit/ports.ts'
 
 const command = '/usr/bin/redis-server'
 
@@ -28,7 +28,7 @@ export interface RedisServer {
 
 export async function redisServer(t: TestContext): Promise<RedisServer> {
   const dir = await mkdtemp(join(tmpdir(), 'purser-redis-'))
-  const port = await freePort()
+  const port = await unusedPort()
   const url = `redis://127.0.0.1:${port}`
   const client = new Redis(url, { lazyConnect: true, retryStrategy: () => 50 })
   client.on('error', () => {})
@@ -61,12 +61,4 @@ export async function redisServer(t: TestContext): Promise<RedisServer> {
     resume: () => void child?.kill('SIGCONT'),
     start,
   }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer()
-  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
-  const address = server.address()
-  await new Promise(resolve => server.close(resolve))
-  return address !== null && typeof address === 'object' ? address.port : 0
 }
