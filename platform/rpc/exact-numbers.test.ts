@@ -11,7 +11,7 @@ const spelled = fc.tuple(int64, fc.nat(4), fc.nat(6)).map(([value, style, shift]
   const digits = `${value < 0n ? -value : value}`
   if (style === 1) return { value, text: `${value}.${'0'.repeat(shift + 1)}` }
   if (style === 2) return { value, text: `${sign}${digits[0]}.${digits.slice(1) || '0'}e${digits.length - 1}` }
-  if (style === 3) return { value, text: `${value}${'0'.repeat(shift)}E-${shift}` }
+  if (style === 3 && value !== 0n) return { value, text: `${value}${'0'.repeat(shift)}E-${shift}` }
   if (style === 4 && value !== 0n) {
     const zeros = /0*$/.exec(digits)?.[0].length ?? 0
     return { value, text: `${sign}${digits.slice(0, digits.length - zeros)}e+${zeros}` }
