@@ -1,7 +1,7 @@
 // A daemon that is killed in the middle, for real: what was accepted is finished by its next life, with the same bytes.
 
 import assert from 'node:assert/strict'
-import { readdirSync } from 'node:fs'
+import { readdirSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { BuildState } from '#proto/builder/v1/builder_pb'
@@ -47,8 +47,9 @@ test('kill -9 of the daemon in mid-build: after a restart it is COMPLETED, same 
   const waiting = await acme.createBuild({ config: configFor('acme', uri) })
   await untilState(acme, buildId, BuildState.PULLING)
   const cache = join(dataDir, 'builderd', 'cache', 'blobs', 'sha256')
-  await pollUntil(() => readdirSync(cache, { recursive: true }).some(name => String(name).endsWith('.part')), {
-    what: 'a part in the cache',
+  const isPart = (name: string) => name.endsWith('.part') && statSync(join(cache, name)).size > 0
+  await pollUntil(() => readdirSync(cache, { recursive: true, encoding: 'utf8' }).some(isPart), {
+    what: 'a part in the cache, with something in it to go on from',
   })
   const workers = workersOf(first.pid)
   assert.equal(workers.length, 1)
