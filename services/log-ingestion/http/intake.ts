@@ -206,7 +206,7 @@ async function handle(context: IntakeContext, route: IntakeRoute, target: Target
   }
   const verdict = await context.buckets?.take(caller.key)
   const answer = await admitted(context, route, target, request, caller, verdict)
-  return verdict ? { ...answer, headers: { ...limitHeaders(context, verdict), ...answer.headers } } : answer
+  return verdict ? { ...answer, headers: { ...limitHeaders(context, verdict, answer), ...answer.headers } } : answer
 }
 
 async function admitted(
@@ -330,9 +330,16 @@ async function takeIn(
   // accept; first what is set aside: sent again it is in quarantine twice, where an entry twice would be a lie
   const aside =
     decoded.setAside && asideRows > 0
-      ? await context.acceptance.accept(decoded.setAside, { ...header, ...unmarked, isSetAside: true })
+      ? await context.acceptance.accept(decoded.setAside, {
+          ...header,
+          // With nothing else to carry it the mark goes with what is set aside.
+          ...(rows === 0 ? entrance.marks(false) : unmarked),
+          isSetAside: true,
+        })
       : undefined
   if (rows === 0 && aside) {
+    entrance.accepted(aside)
+    entrance.leave()
     context.metrics.accepted(protocol, asideRows, decoded.rejectedCount, body.length)
     reservation.release()
     const headers = await acknowledged(context, aside, tenant, ack, false)
@@ -368,11 +375,13 @@ async function acknowledged(
   return { 'X-Ack': isReached ? 'stored' : 'disk', 'X-Receipt': receipts.issue(place, tenant) }
 }
 
-function limitHeaders({ buckets }: IntakeContext, verdict: Verdict): Record<string, string> {
+/** A refusal for another reason than the bucket says its own time in both headers: Datadog's clients wait as long as
+ *  X-RateLimit-Reset says and know no Retry-After. */
+function limitHeaders({ buckets }: IntakeContext, verdict: Verdict, { headers }: Answer): Record<string, string> {
   return {
     'X-RateLimit-Limit': String(buckets?.rps),
     'X-RateLimit-Remaining': String(verdict.remaining),
-    'X-RateLimit-Reset': String(verdict.resetS),
+    'X-RateLimit-Reset': String(Math.max(verdict.resetS, Number(headers?.['Retry-After'] ?? 0))),
   }
 }
 

@@ -33,6 +33,8 @@ export async function claimMarked(tx: Tx, batch: Batch, myTurn: () => Promise<vo
   )
   for (const pending of marked)
     if (pending.record.protocol === 'replay' && !(await claimReplay(tx, pending))) duplicates.add(pending)
+  // What was set aside twice is in quarantine once.
+  for (const pending of duplicates) conflicts.delete(pending)
   return duplicates.size + conflicts.size === 0 ? null : { duplicates, conflicts }
 }
 

@@ -258,3 +258,18 @@ test('Datadog’s items that cannot be entries are in quarantine, their neighbou
   const { accepted, quarantined: counted } = (await receipt.json()) as Record<string, unknown>
   assert.deepEqual([Number(accepted), Number(counted)], [1, 1])
 })
+
+test('an Idempotency-Key holds for a request of unusable items only, in memory and in the database', async t => {
+  const service = await startService(t)
+  const send = (body: string) => service.post('/api/v2/logs', body, { 'idempotency-key': 'once' })
+  assert.equal((await send('[8]')).headers.get('x-duplicate'), null)
+  assert.equal((await send('[8]')).headers.get('x-duplicate'), 'true')
+  assert.equal((await send('[9]')).status, 422)
+  await service.restart()
+  assert.equal((await send('[8]')).headers.get('x-duplicate'), 'true')
+  await service.settled()
+  const [counts] = await service.sql`
+    select (select count(*)::int from purser_logs.quarantine) as quarantined,
+           (select count(*)::int from purser_logs.idempotency) as marks`
+  assert.deepEqual({ ...counts }, { quarantined: 1, marks: 1 })
+})
