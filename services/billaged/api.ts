@@ -56,6 +56,8 @@ export interface Usage {
   asOf: string
   /** Everything that any replica acknowledged is in. */
   complete: boolean
+  /** Where the span reaches before it: usage up to then is deleted (`RETENTION_USAGE`), and the rows are short of it. */
+  expiredUntil?: string
   rows: UsageRow[]
   ledger: Ledger
 }
@@ -86,6 +88,8 @@ export interface Priced {
   to: string
   asOf: string
   complete: boolean
+  /** As of usage. */
+  expiredUntil?: string
   totalNano: string
   lines: PricedLine[]
   /** Used, and no price takes it. */

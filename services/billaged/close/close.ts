@@ -26,6 +26,7 @@ import {
   takeNumber,
 } from '../store/invoices.ts'
 import { insertReceipt, lastReceipt } from '../store/receipts.ts'
+import { expiredHourOf } from '../store/retention.ts'
 import { partiesOf, pricesOf, unitsOf } from './attach.ts'
 import type { CloseBy, CloseContext } from './context.ts'
 import { customerBlockers, foldingBlockers, forcible, isBillable, ratingBlockers } from './gate.ts'
@@ -298,6 +299,12 @@ export async function voidInvoice(o: CloseContext, id: string, reason: string, b
         status: 409,
         reason: 'INVOICE_NOT_FINALISED',
         detail: `Invoice ${id} is ${invoice?.state ?? 'gone'}; only a finalised one can be made void.`,
+      })
+    if (invoice.period.from < (await expiredHourOf(tx, invoice.customerId)))
+      throw new Problem({
+        status: 409,
+        reason: 'USAGE_EXPIRED',
+        detail: `The usage of ${invoice.number} is deleted (RETENTION_USAGE), so nothing could replace it; give a credit instead.`,
       })
     const at = new Date(o.clock.now())
     if (!(await returnCredits(tx, id, at.getTime())))

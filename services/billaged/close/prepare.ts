@@ -8,6 +8,7 @@ import { loadGrants } from '../store/credits.ts'
 import type { CustomerRow } from '../store/customers.ts'
 import { finalisedOf, type InvoiceRow, loadBilled } from '../store/invoices.ts'
 import { type PlannedPeriod, type PricedPeriod, planPeriod, pricePeriod } from '../store/pricing.ts'
+import { expiredHourOf } from '../store/retention.ts'
 import type { CloseContext } from './context.ts'
 
 /** A period as it rates now, and every closed period of the customer as that rates now. */
@@ -43,8 +44,13 @@ export async function prepare(
 
 async function adjustable(sql: Queryable, customerId: string, period: Hours): Promise<InvoiceRow[]> {
   const finalised = await finalisedOf(sql, customerId)
+  // What its usage was is not known any more: rated again, it would be paid back.
+  const expiredHour = await expiredHourOf(sql, customerId)
   return finalised.filter(
-    invoice => invoice.period.from !== period.from && invoice.period.to * hourMs > period.from * hourMs - adjustableMs,
+    invoice =>
+      invoice.period.from !== period.from &&
+      invoice.period.from >= expiredHour &&
+      invoice.period.to * hourMs > period.from * hourMs - adjustableMs,
   )
 }
 

@@ -2,7 +2,7 @@ import { sleep } from '#platform/time'
 import { hourMs, periodAt } from '../rating/periods.ts'
 import { type CustomerRow, listCustomers } from '../store/customers.ts'
 import { finalisedOf, hasReceipts, type InvoiceRow } from '../store/invoices.ts'
-import { expireUsage, sealBefore } from '../store/retention.ts'
+import { expireUnclaimed, expireUsage, sealBefore } from '../store/retention.ts'
 import type { CloseContext } from './context.ts'
 import { openPeriodsBefore } from './gate.ts'
 import { adjustableMs } from './prepare.ts'
@@ -35,6 +35,7 @@ export function startRetention(o: CloseContext, retention: Retention & { everyMs
 }
 
 async function expire(o: CloseContext, retention: Retention, signal: AbortSignal): Promise<void> {
+  await expireUnclaimed(o.sql, BigInt(o.clock.now() - retention.usageMs) * 1_000_000n)
   for (let after = ''; ; ) {
     const page = await listCustomers(o.sql, { after, limit: 200, only: null, now: new Date(o.clock.now()) })
     for (const customer of page) {
@@ -52,10 +53,18 @@ async function expireCustomer(o: CloseContext, customer: CustomerRow, retention:
   const closed = await closedBefore(o, customer, nowMs - retention.samplesMs)
   if (closed === null) return
   const parts = await sealBefore(o.reader, o.rules, customer.id, closed, signal)
-  const running = periodAt(customer, nowMs)
-  const usageMs = Math.min(nowMs - retention.usageMs, running.from * hourMs - adjustableMs)
-  const rows = await expireUsage(o.sql, customer.id, Math.min(closed, Math.floor(usageMs / hourMs)))
+  const usageMs = Math.min(nowMs - retention.usageMs, (await nextInvoice(o, customer)) - adjustableMs)
+  const levels = o.meters.filter(({ aggregation }) => aggregation === 'WEIGHTED_SUM').map(({ eventType }) => eventType)
+  // Whole periods: one that is gone in part could not be rated again.
+  const rows = await expireUsage(o.sql, customer.id, Math.min(closed, periodAt(customer, usageMs).from), levels)
   if (parts > 0 || rows > 0) o.log.info({ customerId: customer.id, parts, rows }, 'samples and usage expired')
+}
+
+/** Where the earliest period begins that an invoice is still to be written for: it may correct what lies before it. */
+async function nextInvoice(o: CloseContext, customer: CustomerRow): Promise<number> {
+  const running = periodAt(customer, o.clock.now())
+  const [first] = await openPeriodsBefore(o, customer, running)
+  return (first ?? running).from * hourMs
 }
 
 /** The end of the last period that, with all before it, was closed by then; null when there is none. */

@@ -8,6 +8,7 @@ import { hourMs, periodAt } from '../rating/periods.ts'
 import type { PlannedSegment } from '../rating/segments.ts'
 import { type CustomerRow, listCustomers, loadCustomer, updateCustomer } from '../store/customers.ts'
 import { loadPolicies } from '../store/pricing.ts'
+import { expiredHourOf } from '../store/retention.ts'
 import { loadEventUsage, loadVmUsage } from '../store/usage.ts'
 import { ledgerRows, usageRows } from '../usage/rows.ts'
 import { callerOf, mustActFor, mustBeOperator } from './authorize.ts'
@@ -96,7 +97,8 @@ export function customerRoutes(app: FastifyInstance, o: ReadContext) {
     const edgesMs = edgesFor(query.by, fromMs, toMs, policies)
     const edges = edgesMs.map(ms => BigInt(ms) * 1_000_000n)
     const policyOf = (span: number) => policyAt(policies, edgesMs[span] ?? fromMs)
-    const complete = await o.isComplete()
+    const expired = await expiryOf(o, id, fromMs)
+    const complete = expired === null && (await o.isComplete())
     const vms = await loadVmUsage(o.reader, id, edges, o.rules, query.vm)
     const hasEvents = query.by !== 'vm' && query.vm === undefined
     const events = hasEvents ? await loadEventUsage(o.sql, o.meters, id, edges) : []
@@ -107,6 +109,7 @@ export function customerRoutes(app: FastifyInstance, o: ReadContext) {
       to: rfc3339(toMs),
       asOf: rfc3339(nowMs),
       complete,
+      ...(expired ?? {}),
       rows: usageRows(query.by, vms, events, spans, policyOf),
       ledger: ledgerRows(vms, policyOf),
     }
@@ -117,6 +120,12 @@ export async function mustLoad(o: ReadContext, id: string): Promise<CustomerRow>
   const row = await loadCustomer(o.sql, id, new Date(o.clock.now()))
   if (row === null) throw notFound(`customer ${id}`)
   return row
+}
+
+/** What an answer about a span says when usage of it is deleted; null when none is. */
+export async function expiryOf(o: ReadContext, id: string, fromMs: number): Promise<{ expiredUntil: string } | null> {
+  const expiredMs = (await expiredHourOf(o.sql, id)) * hourMs
+  return expiredMs > fromMs ? { expiredUntil: rfc3339(expiredMs) } : null
 }
 
 /** Row edges, and the hours at which the gap policy may change: each cell lies under one plan version. */

@@ -15,7 +15,7 @@ import { loadPlan, type Plan } from '../store/plans.ts'
 import { forecastPeriod, type PricedPeriod, pricePeriod } from '../store/pricing.ts'
 import { mustActFor, mustBeOperator } from './authorize.ts'
 import type { ReadContext } from './context.ts'
-import { mustLoad } from './customers.ts'
+import { expiryOf, mustLoad } from './customers.ts'
 import { paramId, parseInput, wait, wholeHour } from './query.ts'
 
 const span = { from: wholeHour.optional(), to: wholeHour.optional() }
@@ -163,9 +163,10 @@ function comparisonCsv(rows: Comparison['rows']): string {
 
 async function price(o: ReadContext, customerId: string, period: Hours, plan: Plan | null): Promise<Priced> {
   const nowMs = o.clock.now()
-  const complete = await o.isComplete()
+  const expired = await expiryOf(o, customerId, period.from * hourMs)
+  const complete = expired === null && (await o.isComplete())
   const priced = await pricePeriod(o.reader, o.meters, o.rules, customerId, period, plan)
-  return pricedView(customerId, period, priced, nowMs, complete)
+  return { ...pricedView(customerId, period, priced, nowMs, complete), ...(expired ?? {}) }
 }
 
 function pricedView(customerId: string, period: Hours, priced: PricedPeriod, nowMs: number, complete: boolean): Priced {

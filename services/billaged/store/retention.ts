@@ -1,4 +1,4 @@
-import { arrayLiteral, type Queryable } from '#platform/postgres'
+import { arrayLiteral, type Queryable, type Sql } from '#platform/postgres'
 import { hourNs, hourOf } from '../samples/sample.ts'
 import type { FoldRules } from '../usage/fold.ts'
 import { loadSampleSets } from './evidence.ts'
@@ -65,19 +65,53 @@ async function sealSeries(
   })
 }
 
-/** Usage by the hour and events of a customer before an hour. Returns how many rows went. */
-export async function expireUsage(sql: Queryable, customerId: string, until: number): Promise<number> {
-  const hours = await sql`
-    delete from billaged.usage_hour u using billaged.series s
-    where s.customer_id = ${customerId} and u.series_id = s.series_id and u.hour < least(${until}, s.sealed_hour)`
-  let rows = hours.count
-  for (;;) {
-    const events = await sql`
-      delete from billaged.usage_event e using (
-        select source, id, digest from billaged.usage_event
-        where customer_id = ${customerId} and at_ns < ${BigInt(until) * hourNs} limit 5000
-      ) old where e.source = old.source and e.id = old.id and e.digest = old.digest`
-    rows += events.count
-    if (events.count < 5000) return rows
+/** Usage by the hour and events of a customer before an hour. Returns how many rows went. Events of `levelTypes` stay:
+ *  a level is what all of them made of it. So do contents of an identity that has others which stay, since the least of
+ *  them is billed. */
+export async function expireUsage(
+  sql: Sql,
+  customerId: string,
+  until: number,
+  levelTypes: readonly string[],
+): Promise<number> {
+  const untilNs = BigInt(until) * hourNs
+  const hours = await sql.begin(async tx => {
+    // Said before it is done: an answer never passes for whole while its usage goes.
+    await tx`
+      update billaged.customer set usage_expired_hour = ${until} where id = ${customerId} and usage_expired_hour < ${until}`
+    return tx`
+      delete from billaged.usage_hour u using billaged.series s
+      where s.customer_id = ${customerId} and u.series_id = s.series_id and u.hour < least(${until}, s.sealed_hour)`
+  })
+  const events = await deleteEvents(
+    sql,
+    sql`e.customer_id = ${customerId} and e.at_ns < ${untilNs} and e.type <> all (${arrayLiteral(levelTypes)}::text::text[])
+      and not exists (
+        select 1 from billaged.usage_event o where o.source = e.source and o.id = e.id
+          and (o.at_ns >= ${untilNs} or o.customer_id is distinct from e.customer_id))`,
+  )
+  return hours.count + events
+}
+
+/** Events that are nobody's: no invoice waits for them. */
+export async function expireUnclaimed(sql: Sql, beforeNs: bigint): Promise<number> {
+  return deleteEvents(sql, sql`e.customer_id is null and e.at_ns < ${beforeNs}`)
+}
+
+async function deleteEvents(sql: Sql, which: ReturnType<Sql>): Promise<number> {
+  for (let rows = 0; ; ) {
+    const gone = await sql`
+      delete from billaged.usage_event d using (
+        select e.source, e.id, e.digest from billaged.usage_event e where ${which} limit 5000
+      ) old where d.source = old.source and d.id = old.id and d.digest = old.digest`
+    rows += gone.count
+    if (gone.count < 5000) return rows
   }
+}
+
+/** Hours before it are gone for a customer. */
+export async function expiredHourOf(sql: Queryable, customerId: string): Promise<number> {
+  const [row] = await sql<{ hour: number }[]>`
+    select usage_expired_hour as hour from billaged.customer where id = ${customerId}`
+  return row?.hour ?? 0
 }
