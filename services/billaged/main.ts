@@ -2,7 +2,7 @@ import { runMain, version } from '#platform/lifecycle'
 import { close, replica, verify } from './commands/close.ts'
 import { explain, invoice, voidInvoice } from './commands/invoice.ts'
 import { migrate } from './commands/migrate.ts'
-import { credit, plan, subscribe } from './commands/plan.ts'
+import { credit, plan, subscribe, unsubscribe } from './commands/plan.ts'
 import { quarantine } from './commands/quarantine.ts'
 import { reconcile } from './commands/reconcile.ts'
 import { exportFocus, preview, status, usage } from './commands/usage.ts'
@@ -26,6 +26,7 @@ else
       preview,
       plan,
       subscribe,
+      unsubscribe,
       credit,
       invoice,
       explain,

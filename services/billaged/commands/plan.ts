@@ -85,6 +85,28 @@ export const subscribe = command({
   },
 })
 
+export const unsubscribe = command({
+  summary: 'end the plan that a customer is on',
+  usage:
+    'unsubscribe CUSTOMER --at TIME [--json]   (a whole UTC hour; corrections of closed periods follow by themselves)',
+  options: ['at'],
+  async run({ words, flags, client, print }) {
+    const customerId = required(words[0], 'the customer')
+    const at = required(flags.at, '--at')
+    const atMs = Date.parse(at)
+    const { subscriptions } = await client.get<{
+      subscriptions: { id: string; planId: string; from: string; to: string | null }[]
+    }>(`/v1/subscriptions?limit=1000&customerId=${encodeURIComponent(customerId)}`)
+    const running = subscriptions.find(
+      ({ from, to }) => Date.parse(from) < atMs && (to === null || Date.parse(to) >= atMs),
+    )
+    if (running === undefined) throw new Error(`${customerId} is on no plan at ${at}`)
+    const ended = await client.post<unknown>(`/v1/subscriptions/${running.id}/end`, { at })
+    print(ended, [`${customerId} is on ${running.planId} until ${at}`])
+    return exitOk
+  },
+})
+
 export const credit = command({
   summary: 'give a customer credit',
   usage:

@@ -75,6 +75,7 @@ export const routeScopes: Readonly<Record<string, Scope | 'open' | 'portal'>> = 
   'POST /v1/plans/:id/versions': 'billaged:bill',
   'GET /v1/subscriptions': 'billaged:read',
   'POST /v1/subscriptions': 'billaged:bill',
+  'POST /v1/subscriptions/:id/end': 'billaged:bill',
   'POST /v1/preview/compare': 'billaged:bill',
   'GET /v1/exports/focus': 'billaged:read',
   'POST /v1/reconcile': 'billaged:bill',

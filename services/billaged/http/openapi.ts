@@ -89,8 +89,12 @@ export const routeDocs: Readonly<Record<string, RouteDoc>> = {
   'POST /v1/plans': { summary: 'A new plan.', body: '{ id, name, currency }' },
   'GET /v1/plans/:id/versions': { summary: 'A plan’s versions.' },
   'POST /v1/plans/:id/versions': { summary: 'A version that follows all there are.' },
-  'GET /v1/subscriptions': { summary: 'Who is on which plan.', query: 'customerId' },
+  'GET /v1/subscriptions': { summary: 'Who is on which plan.', query: `customerId ${page}` },
   'POST /v1/subscriptions': { summary: 'Puts a customer on a plan.', body: '{ customerId, planId, from, to }' },
+  'POST /v1/subscriptions/:id/end': {
+    summary: 'Ends a subscription, now, later or in the past; what closed periods said becomes corrections.',
+    body: '{ at }',
+  },
   'GET /v1/credits': { summary: 'Credits and what is left of them.', query: 'customerId' },
   'POST /v1/credits': { summary: 'Grants a credit; Idempotency-Key makes it once.', answer: 'CreditView' },
   'GET /v1/budgets': { summary: 'Budgets and the thresholds that fired.', query: page, answer: 'BudgetList' },

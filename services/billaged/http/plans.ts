@@ -2,9 +2,11 @@ import type { FastifyInstance } from 'fastify'
 import { z } from 'zod'
 import { Problem } from '#platform/http'
 import { errorCode } from '#platform/postgres'
+import { rfc3339 } from '#platform/time'
 import { badRequest, notFound } from '../errors.ts'
 import { planSchema, versionJson, versionSchema } from '../rating/plan.ts'
 import {
+  endSubscription,
   insertPlan,
   insertSubscription,
   insertVersion,
@@ -22,6 +24,21 @@ const subscriptionBody = z.strictObject({
   from: wholeHour,
   to: wholeHour.nullable().default(null),
 })
+
+/** A time and a customer, as lists give it. */
+const subscriptionCursor = z
+  .string()
+  .regex(/^\d{1,14}\/.{1,255}$/s, 'is not one that a list gave')
+  .transform(text => {
+    const cut = text.indexOf('/')
+    return { fromMs: Number(text.slice(0, cut)), customerId: text.slice(cut + 1) }
+  })
+const subscriptionQuery = z.object({
+  customerId: z.string().max(255).optional(),
+  cursor: subscriptionCursor.nullable().default(null),
+  limit,
+})
+const endBody = z.strictObject({ at: wholeHour })
 
 /** Plans, their versions, and who is on which. */
 export function planRoutes(app: FastifyInstance, o: ReadContext) {
@@ -62,11 +79,16 @@ export function planRoutes(app: FastifyInstance, o: ReadContext) {
   })
 
   app.get('/v1/subscriptions', async request => {
-    const query = parseInput(z.object({ customerId: z.string().max(255).optional() }), request.query)
+    const query = parseInput(subscriptionQuery, request.query)
     const customerId = query.customerId ?? callerOf(request).tenant
     if (customerId !== null) mustActFor(request, customerId)
-    const rows = await listSubscriptions(o.sql, customerId)
-    return { subscriptions: rows.map(toSubscription) }
+    const rows = await listSubscriptions(o.sql, customerId, { limit: query.limit + 1, after: query.cursor })
+    const page = rows.slice(0, query.limit)
+    const last = rows.length > query.limit ? page.at(-1) : undefined
+    return {
+      subscriptions: page.map(toSubscription),
+      nextCursor: last === undefined ? null : `${last.fromMs}/${last.customerId}`,
+    }
   })
 
   app.post('/v1/subscriptions', async (request, reply) => {
@@ -78,12 +100,32 @@ export function planRoutes(app: FastifyInstance, o: ReadContext) {
       .begin(async tx => ({ id: await insertSubscription(tx, row) }))
       .catch((error: unknown) => {
         if (errorCode(error) === '23P01')
-          throw conflict('SUBSCRIPTION_OVERLAPS', `${body.customerId} has a subscription in this span; end it first.`)
+          throw conflict(
+            'SUBSCRIPTION_OVERLAPS',
+            `${body.customerId} has a subscription in this span; end it first: billaged unsubscribe ${body.customerId} --at ${rfc3339(body.from)}`,
+          )
         throw error
       })
     if (made.id === null) throw notFound(`plan ${body.planId}`)
     await audit(callerOf(request).name, 'subscription.create', `customer ${body.customerId}`, body)
     return reply.code(201).send(toSubscription({ id: made.id, ...row }))
+  })
+
+  app.post('/v1/subscriptions/:id/end', async request => {
+    mustBeOperator(request)
+    const id = paramId(request)
+    const { at } = parseInput(endBody, request.body)
+    if (!/^\d{1,18}$/.test(id)) throw notFound(`subscription ${id}`)
+    const outcome = await o.sql.begin(async tx => ({ ended: await endSubscription(tx, BigInt(id), at) }))
+    if (outcome.ended === null) throw notFound(`subscription ${id}`)
+    if (outcome.ended === 'not_within')
+      throw conflict(
+        'SUBSCRIPTION_NOT_RUNNING',
+        `${new Date(at).toISOString()} is not after the start of subscription ${id} and up to its end.`,
+      )
+    const { customerId } = outcome.ended
+    await audit(callerOf(request).name, 'subscription.end', `customer ${customerId}`, { id, at: rfc3339(at) })
+    return toSubscription(outcome.ended)
   })
 
   const audit = (name: string, action: string, object: string, after: unknown) =>

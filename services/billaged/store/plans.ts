@@ -71,17 +71,35 @@ export interface Subscription {
   toMs: number | null
 }
 
+/** Of one customer, or of all, in the order of customers and time. `after`: the last one of the page before. */
 export async function listSubscriptions(
   sql: Queryable,
   customerId: string | null,
-  limit = 1000,
+  o: { limit: number; after: { customerId: string; fromMs: number } | null } = { limit: 1000, after: null },
 ): Promise<Subscription[]> {
   const rows = await sql<{ id: bigint; customerId: string; planId: string; from: Date; to: Date | null }[]>`
     select subscription_id as id, customer_id as "customerId", plan_id as "planId", from_at as "from", to_at as "to"
     from billaged.subscription
-    where ${customerId}::text is null or customer_id = ${customerId}
-    order by customer_id, from_at limit ${limit}`
+    where (${customerId}::text is null or customer_id = ${customerId})
+      ${o.after === null ? sql`` : sql`and (customer_id, from_at) > (${o.after.customerId}, ${new Date(o.after.fromMs)})`}
+    order by customer_id, from_at limit ${o.limit}`
   return rows.map(({ from, to, ...row }) => ({ ...row, fromMs: from.getTime(), toMs: to?.getTime() ?? null }))
+}
+
+/** Ends a subscription at an instant between its beginning and its present end. `not_within`: the instant is none. */
+export async function endSubscription(
+  sql: Queryable,
+  id: bigint,
+  atMs: number,
+): Promise<Subscription | 'not_within' | null> {
+  const [row] = await sql<{ id: bigint; customerId: string; planId: string; from: Date; to: Date | null }[]>`
+    select subscription_id as id, customer_id as "customerId", plan_id as "planId", from_at as "from", to_at as "to"
+    from billaged.subscription where subscription_id = ${id} for update`
+  if (row === undefined) return null
+  const at = new Date(atMs)
+  if (at <= row.from || (row.to !== null && at > row.to)) return 'not_within'
+  await sql`update billaged.subscription set to_at = ${at} where subscription_id = ${id}`
+  return { id: row.id, customerId: row.customerId, planId: row.planId, fromMs: row.from.getTime(), toMs: atMs }
 }
 
 /** Null when the plan does not exist. An overlap is a violation of subscription_no_overlap (23P01). */

@@ -119,6 +119,7 @@ export async function audited(t: TestContext) {
       '/v1/subscriptions',
       { customerId: 'acme', planId: 'p', from: month.toInstant().toString() },
     ],
+    ['POST /v1/subscriptions/:id/end', 'the subscription', { at: '2040-01-01T00:00:00Z' }],
     ['POST /v1/credits', '/v1/credits', { customerId: 'acme', kind: 'prepaid', amountNano: '1' }],
     ['POST /v1/budgets', '/v1/budgets', { customerId: 'acme', budgetNano: '1' }],
     ['DELETE /v1/budgets/:id', '/v1/budgets/acme'],
@@ -149,14 +150,19 @@ export async function audited(t: TestContext) {
     changing.map(([route]) => route).filter(route => !covered.has(route) && !questions.includes(route)),
     [],
   )
-  let replacement = ''
+  let [replacement, subscription] = ['', '']
   for (const [route, path, body] of acts) {
     const count = async () => (await sql<{ n: number }[]>`select count(*)::int4 as n from tenancy.audit`)[0]?.n ?? 0
     const beforeAct = await count()
-    const target = path === 'the replacement' ? `/v1/invoices/${replacement}/finalise` : path
+    const targets: Record<string, string> = {
+      'the replacement': `/v1/invoices/${replacement}/finalise`,
+      'the subscription': `/v1/subscriptions/${subscription}/end`,
+    }
+    const target = targets[path] ?? path
     const reply = await billing.api(route.split(' ')[0] ?? '', target, body)
     assert.ok(reply.status < 300, `${route} ${reply.status} ${JSON.stringify(reply.body)}`)
     if (route === 'POST /v1/invoices/:id/void') replacement = (reply.body as { replacement: string }).replacement
+    if (route === 'POST /v1/subscriptions') subscription = (reply.body as { id: string }).id
     const rows = await count()
     assert.ok(rows > beforeAct, `${route} leaves no trace`)
     const [last] = await sql<{ body: string }[]>`select body from tenancy.audit order by seq desc limit 1`
@@ -286,7 +292,7 @@ function pathOf(pattern: string, names: Names): string {
             ? 'vm_cpu'
             : pattern.startsWith('/v1/replicas')
               ? '00000000-0000-4000-8000-000000000000'
-              : pattern.startsWith('/v1/quarantine')
+              : pattern.startsWith('/v1/quarantine') || pattern.startsWith('/v1/subscriptions')
                 ? '1'
                 : names.customer
   const path = pattern
@@ -332,6 +338,7 @@ function bodyOf(route: string, names: Names): unknown {
     'POST /api/v1/subjects': [{ key: customer, customerId: 'acme' }],
     'POST /v1/invoices/:id/void': { reason: 'r' },
     'POST /v1/subscriptions': { customerId: customer, planId: 'example', from: '2020-01-01T00:00:00Z' },
+    'POST /v1/subscriptions/:id/end': { at: '2040-01-01T00:00:00Z' },
     'POST /v1/events/void': { source: '/t', id: `${customer}-event`, reason: 'r' },
   }
   return bodies[route] ?? {}

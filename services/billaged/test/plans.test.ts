@@ -160,3 +160,60 @@ test('G37: usage without subscription or price, and not listed as unbilled, rais
   const ready = (await billing.api('GET', `/v1/close/${name}?customer=globex`)).body as CloseReport
   assert.deepEqual([ready.blocked, ready.ready.length], [[], 1])
 })
+
+test('a customer leaves a plan or changes to another: a subscription ends at any hour up to its end, also one that is billed already, which then is corrected', async t => {
+  const billing = await startBilling(t)
+  await runHours(billing, 'acme', 10, 200, 400)
+  const [start, half] = [month.toInstant().toString(), hour(300).toString()]
+  for (const [id, amountNano] of [
+    ['std', 100_000_000n],
+    ['big', 50_000_000n],
+  ] as const) {
+    await billing.api('POST', '/v1/plans', { id, name: id })
+    const version = { effectiveFrom: '2020-01-01T00:00:00Z', prices: [cpu(amountNano)] }
+    assert.equal((await billing.api('POST', `/v1/plans/${id}/versions`, version)).status, 201)
+  }
+  const subscribe = (planId: string, from: string) =>
+    billing.api('POST', '/v1/subscriptions', { customerId: 'acme', planId, from })
+  const first = await subscribe('std', start)
+  const { id } = first.body as { id: string }
+  const end = (at: string, which = id) => billing.api('POST', `/v1/subscriptions/${which}/end`, { at })
+  const total = async () =>
+    (await billing.preview({ customerId: 'acme', from: start, to: hour(700).toString() })).totalNano
+  const whole = BigInt(await total())
+  const closed = (await billing.api('POST', `/v1/close/${name}`, { customers: ['acme'] })).body as CloseReport
+  assert.equal(closed.finalised.length, 1)
+
+  const refused = await subscribe('big', half)
+  assert.match((refused.body as { detail: string }).detail, /billaged unsubscribe acme --at /)
+  assert.equal((await end(half, '999999')).status, 404)
+  assert.equal((await end(hour(300).add({ minutes: 1 }).toString())).status, 400)
+  const before = await end(start)
+  assert.deepEqual([before.status, Object(before.body).reason], [409, 'SUBSCRIPTION_NOT_RUNNING'])
+  const ended = await end(half)
+  assert.deepEqual([ended.status, Date.parse(Object(ended.body).to)], [200, Date.parse(half)])
+  assert.equal((await end(hour(301).toString())).status, 409, 'it does not grow again')
+  assert.equal((await subscribe('big', half)).status, 201)
+  assert.ok(BigInt(await total()) < whole)
+  const { subscriptions, nextCursor } = (await billing.api('GET', '/v1/subscriptions?customerId=acme&limit=1'))
+    .body as Listed
+  const next = (await billing.api('GET', `/v1/subscriptions?limit=1&cursor=${nextCursor}`)).body as Listed
+  assert.deepEqual(
+    [...subscriptions, ...next.subscriptions].map(({ planId }) => planId),
+    ['std', 'big'],
+  )
+  assert.equal(next.nextCursor, null)
+
+  // The next invoice pays back what the other plan makes cheaper.
+  const following = month.add({ months: 1 }).toPlainDate().toString().slice(0, 7)
+  const draft = (await billing.api('GET', `/v1/invoices/draft?customer=acme&period=${following}`)).body as Invoice
+  const corrections = draft.lines.filter(({ kind }) => kind === 'adjustment')
+  assert.ok(corrections.length > 0 && corrections.every(({ cause }) => cause === 'plan_changed'))
+  const corrected = corrections.reduce((sum, { amountNano }) => sum + BigInt(amountNano), 0n)
+  assert.equal(whole + corrected, BigInt(await total()))
+})
+
+interface Listed {
+  subscriptions: { planId: string }[]
+  nextCursor: string | null
+}
