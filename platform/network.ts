@@ -4,6 +4,8 @@ import { BlockList, isIP, isIPv4 } from 'node:net'
 
 export interface DeniedNetworks {
   has(address: string): boolean
+  /** What says so, for whoever gave the address; WEBHOOK_DENY unless told. */
+  reason?(address: string): string
 }
 
 /** What is wrong with a network of a WEBHOOK_DENY setting; undefined when nothing is. */

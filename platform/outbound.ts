@@ -74,7 +74,10 @@ async function addressOf({ hostname }: URL, denied: DeniedNetworks): Promise<{ a
   const literal = isIP(host)
   const addresses = literal === 0 ? await lookup(host, { all: true }) : [{ address: host, family: literal }]
   // One forbidden address among them is reason enough: the next look-up might put it first.
-  for (const { address } of addresses) if (denied.has(address)) throw new Denied(`${host} leads to ${address}`)
+  for (const { address } of addresses) {
+    if (!denied.has(address)) continue
+    throw new Denied(`${denied.reason?.(address) ?? 'WEBHOOK_DENY forbids it'}: ${host} leads to ${address}`)
+  }
   const [first] = addresses
   if (!first) throw new Error(`${host} has no address`)
   return first
@@ -85,7 +88,7 @@ function rejectOn(signal: AbortSignal): Promise<never> {
 }
 
 function problemOf(error: unknown, timeoutMs: number): string {
-  if (error instanceof Denied) return `WEBHOOK_DENY forbids it: ${error.message}`
+  if (error instanceof Denied) return error.message
   // A request says AbortError, whatever the reason of its signal; only the time-out aborts ours.
   if (error instanceof Error && /^(Timeout|Abort)Error$/.test(error.name))
     return `no answer within ${timeoutMs / 1_000} s`

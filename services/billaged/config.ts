@@ -21,10 +21,7 @@ export const spec = defineConfig({
   service: 'billaged',
   prefixes: ['UNKEY_BILLAGED_', 'BILLAGED_'],
   // billaged-cli reads these itself, often from the same environment file.
-  alsoKnown: ['SERVER_ADDRESS', 'USER_ID', 'TENANT_ID', 'KEY'].flatMap(name => [
-    `UNKEY_BILLAGED_${name}`,
-    `BILLAGED_${name}`,
-  ]),
+  alsoKnown: ['USER_ID', 'TENANT_ID', 'KEY'].flatMap(name => [`UNKEY_BILLAGED_${name}`, `BILLAGED_${name}`]),
   settings: {
     port: setting(port, { env: 'PORT', default: '8081', doc: 'TCP port of the RPCs and the HTTP API.' }),
     address: setting(host, { env: 'ADDRESS', default: '0.0.0.0', doc: 'Address to listen on.' }),
@@ -176,6 +173,15 @@ export const spec = defineConfig({
       default: '169.254.0.0/16,fe80::/10,fd00:ec2::254,100.100.100.200',
       doc: 'Networks that webhooks may never reach: link-local ones and the metadata services of clouds.',
     }),
+    webhookAllow: setting(list, {
+      env: 'WEBHOOK_ALLOW',
+      default: '',
+      doc: 'Private networks that webhooks of tenants’ own keys may reach; without it they reach the internet alone. An operator’s reach all but WEBHOOK_DENY.',
+    }),
+    serverAddress: setting(text, {
+      env: 'SERVER_ADDRESS',
+      doc: 'Where the admin verbs and billaged-cli find the service, host:port or a URL; -server wins. Unset: ADDRESS and PORT.',
+    }),
     stripeApiKey: setting(secret, {
       env: 'STRIPE_API_KEY',
       doc: 'Brings closed invoices, or usage, of customers with a Stripe id to Stripe. Unset: off.',
@@ -217,10 +223,14 @@ export const spec = defineConfig({
     ] as const)
       if (value !== undefined && values.stripeApiKey === undefined)
         problems.push({ name, problem: 'does nothing without BILLAGED_STRIPE_API_KEY; set that, or unset this' })
-    for (const network of values.webhookDeny) {
-      const problem = networkProblem(network)
-      if (problem !== undefined) problems.push({ name: 'BILLAGED_WEBHOOK_DENY', value: network, problem })
-    }
+    for (const [name, networks] of [
+      ['BILLAGED_WEBHOOK_DENY', values.webhookDeny],
+      ['BILLAGED_WEBHOOK_ALLOW', values.webhookAllow],
+    ] as const)
+      for (const network of networks) {
+        const problem = networkProblem(network)
+        if (problem !== undefined) problems.push({ name, value: network, problem })
+      }
     for (const [name, isWrong, problem] of missing) if (isWrong) problems.push({ name, problem })
     return problems
   },

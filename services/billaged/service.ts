@@ -3,7 +3,6 @@ import type { FastifyRequest } from 'fastify'
 import { createHealth, createHttp, type HealthCheck, Problem, serveOnly } from '#platform/http'
 import { openJournal } from '#platform/journal'
 import { type Base, type Running, type StartSequence, startSequence } from '#platform/lifecycle'
-import { deniedNetworks } from '#platform/network'
 import { isUnavailable, migrate, openSql, resolveDatabase, type Sql, subscribe } from '#platform/postgres'
 import { createPort, createRpc } from '#platform/rpc'
 import { startTracing } from '#platform/telemetry'
@@ -76,6 +75,7 @@ import { type SpiffeTls, startSpiffeTls } from './tls/spiffe.ts'
 import { createActivity } from './usage/activity.ts'
 import type { FoldRules } from './usage/fold.ts'
 import { startDelivering } from './webhooks/deliver.ts'
+import { createReach } from './webhooks/reach.ts'
 
 const bodyBytesMax = 32 * 1024 * 1024
 const drainMs = 10_000
@@ -300,7 +300,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
   const webhooks = {
     sql,
     base,
-    denied: deniedNetworks(config.webhookDeny),
+    reach: createReach({ deny: config.webhookDeny, allow: config.webhookAllow }),
     key: deriveKey(secret, 'billaged webhooks'),
   }
   const deliverer = startDelivering(webhooks)

@@ -37,7 +37,7 @@ export function createClient(config: Config, o: { server: string | undefined; ke
   const isSpiffe = config.tlsMode === 'spiffe'
   const isTls = isSpiffe || config.isTlsEnabled || config.tlsMode === 'file'
   const host = config.address === '0.0.0.0' || config.address === '::' ? '127.0.0.1' : config.address
-  const given = o.server ?? `${host}:${config.port}`
+  const given = o.server ?? config.serverAddress ?? `${host}:${config.port}`
   const base = /^https?:\/\//.test(given) ? given : `${isTls ? 'https' : 'http'}://${given}`
   const read = (path: string | undefined) => (path === undefined ? undefined : readFileSync(path))
   // Ours is the server's own configuration: its certificate is the one to trust, also when it signed itself.
@@ -67,7 +67,9 @@ export function createClient(config: Config, o: { server: string | undefined; ke
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
     }).catch((error: unknown) => {
       const cause = error instanceof Error && error.cause instanceof Error ? error.cause.message : String(error)
-      throw new Error(`no answer from ${base}: ${cause}. Is billaged running? -server names another address.`)
+      throw new Error(
+        `no answer from ${base}: ${cause}. Is billaged running? -server, or UNKEY_BILLAGED_SERVER_ADDRESS, names another address.`,
+      )
     })
     const bytes = Buffer.from(await response.arrayBuffer())
     if (response.ok) return bytes

@@ -124,6 +124,12 @@ test('the commands that a blocked close prints mend it, word for word; then it c
   assert.equal((await billaged(billing, 'billaged explain li_none')).code, 1)
   assert.match((await billaged(billing, 'billaged status')).stdout, /^billaged .*: ok, /)
 
+  // More customers and months than one call takes are asked about in several.
+  const many = Array.from({ length: 501 }, (_, i) => `customer-${i},${name},1`)
+  writeFileSync(join(folder, 'many.csv'), `customer,period,amount\n${many.join('\n')}\nacme,${name},0.2\n`)
+  const compared = await billaged(billing, `billaged reconcile ${join(folder, 'many.csv')} --tolerance 0.01`)
+  assert.match(compared.stdout, /^502 items compared: 1 equal, 501 different\n/, compared.stderr)
+
   // The same through the program itself.
   const env = { PATH: process.env.PATH ?? '', LOG_LEVEL: 'fatal', ...testEnv(billing) }
   const run = (...words: string[]) =>
@@ -135,4 +141,12 @@ test('the commands that a blocked close prints mend it, word for word; then it c
     '0 ready · 1 finalised · 0 blocked\n',
     'up to date\n',
   ])
+  // The address may stand in the environment, as for billaged-cli; the flag wins.
+  const nowhere = 'http://127.0.0.1:9'
+  const addressed = (UNKEY_BILLAGED_SERVER_ADDRESS: string) => Object.assign(env, { UNKEY_BILLAGED_SERVER_ADDRESS })
+  addressed(new URL(billing.url).host)
+  assert.equal(await run('close', name, '--dry-run'), '0 ready · 1 finalised · 0 blocked\n')
+  addressed(nowhere)
+  assert.equal(await run('close', name, '--dry-run'), '')
+  assert.equal(await run('close', name, '--dry-run', '-server', billing.url), '0 ready · 1 finalised · 0 blocked\n')
 })

@@ -7,6 +7,8 @@ import { table } from './format.ts'
 import { readCsv } from './read-csv.ts'
 
 const rowsPerCall = 2_000
+/** As many customers and months as one call takes; a file may have any number. */
+const periodsPerCall = 500
 
 /** Other billers' figures beside ours, from a plain CSV or one in FOCUS. */
 export const reconcile = command({
@@ -60,13 +62,17 @@ interface Other {
 
 /** Rows of one customer and month stay in one call: what only we have is looked for there. */
 function inCalls(rows: readonly Other[]): Other[][] {
-  const calls: Other[][] = []
+  const calls: { rows: Other[]; periods: number }[] = []
   for (const group of Map.groupBy(rows, row => JSON.stringify([row.customerId, row.period])).values()) {
     const last = calls.at(-1)
-    if (last === undefined || last.length + group.length > rowsPerCall) calls.push([...group])
-    else last.push(...group)
+    if (last === undefined || last.rows.length + group.length > rowsPerCall || last.periods >= periodsPerCall)
+      calls.push({ rows: [...group], periods: 1 })
+    else {
+      last.rows.push(...group)
+      last.periods++
+    }
   }
-  return calls
+  return calls.map(call => call.rows)
 }
 
 export function readOther(text: string, path: string): Other[] {

@@ -82,6 +82,7 @@ export function webhookRoutes(app: FastifyInstance, o: ReadContext & { webhooks:
       description: body.description,
       types: body.types,
       isEnabled: body.enabled,
+      byTenant: callerOf(request).tenant !== null,
       createdAt: new Date(o.clock.now()),
     })
     if (made === 'no_such_customer') throw notFound(`customer ${customerId}`)
@@ -97,6 +98,7 @@ export function webhookRoutes(app: FastifyInstance, o: ReadContext & { webhooks:
     const after = await updateEndpoint(o.sql, {
       ...before,
       url: patch.url ?? before.url,
+      byTenant: patch.url === undefined ? before.byTenant : callerOf(request).tenant !== null,
       description: patch.description === undefined ? before.description : patch.description,
       types: patch.types ?? before.types,
       isEnabled: patch.enabled ?? before.isEnabled,
@@ -128,6 +130,7 @@ export function webhookRoutes(app: FastifyInstance, o: ReadContext & { webhooks:
       endpointId: endpoint.id,
       url: endpoint.url,
       secretVersion: endpoint.secretVersion,
+      byTenant: endpoint.byTenant,
       messageId: messageId(message),
       body: messageBody(message),
     })

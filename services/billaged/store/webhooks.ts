@@ -14,12 +14,14 @@ export interface Endpoint {
   types: string[]
   secretVersion: number
   isEnabled: boolean
+  /** A tenant's key set the address. */
+  byTenant: boolean
   createdAt: Date
 }
 
 const endpointColumns = (sql: Queryable) => sql`
   id, customer_id as "customerId", url, description, types, secret_version as "secretVersion",
-  is_enabled as "isEnabled", created_at as "createdAt"`
+  is_enabled as "isEnabled", by_tenant as "byTenant", created_at as "createdAt"`
 
 /** Puts a message into the outbox of every endpoint that wants it, in the transaction of what it tells. Telling it again
  *  is nothing. */
@@ -50,10 +52,11 @@ export async function insertEndpoint(
   sql: Queryable,
   endpoint: Omit<Endpoint, 'secretVersion'>,
 ): Promise<Endpoint | 'no_such_customer'> {
-  const { id, customerId, url, description, types, isEnabled, createdAt } = endpoint
+  const { id, customerId, url, description, types, isEnabled, byTenant, createdAt } = endpoint
   const [row] = await sql<Endpoint[]>`
-    insert into billaged.webhook_endpoint (id, customer_id, url, description, types, is_enabled, created_at)
-    select ${id}, ${customerId}, ${url}, ${description}, ${arrayLiteral(types)}::text::text[], ${isEnabled}, ${createdAt}
+    insert into billaged.webhook_endpoint (id, customer_id, url, description, types, is_enabled, by_tenant, created_at)
+    select ${id}, ${customerId}, ${url}, ${description}, ${arrayLiteral(types)}::text::text[], ${isEnabled}, ${byTenant},
+      ${createdAt}
     where ${customerId}::text is null or exists (select 1 from billaged.customer where id = ${customerId})
     returning ${endpointColumns(sql)}`
   return row ?? 'no_such_customer'
@@ -81,10 +84,11 @@ export async function findEndpoint(sql: Sql, id: string): Promise<Endpoint | nul
 }
 
 export async function updateEndpoint(sql: Sql, endpoint: Endpoint): Promise<Endpoint | null> {
-  const { id, url, description, types, secretVersion, isEnabled } = endpoint
+  const { id, url, description, types, secretVersion, isEnabled, byTenant } = endpoint
   const [row] = await sql<Endpoint[]>`
     update billaged.webhook_endpoint set url = ${url}, description = ${description},
-      types = ${arrayLiteral(types)}::text::text[], secret_version = ${secretVersion}, is_enabled = ${isEnabled}
+      types = ${arrayLiteral(types)}::text::text[], secret_version = ${secretVersion}, is_enabled = ${isEnabled},
+      by_tenant = ${byTenant}
     where id = ${id} returning ${endpointColumns(sql)}`
   await sql`select pg_notify(${webhooksChannel}, '')`
   return row ?? null
@@ -103,6 +107,7 @@ export interface Due {
   endpointId: string
   url: string
   secretVersion: number
+  byTenant: boolean
 }
 
 /** Takes one delivery that is due, of an endpoint that is not busy. It is due again after `claimMs`, should we die. */
@@ -120,7 +125,7 @@ export async function claimDelivery(
         and w.endpoint_id <> all (${arrayLiteral(o.busy)}::text::text[])
       order by w.next_at limit 1 for update of w skip locked)
     returning d.id, d.message_id as "messageId", d.body, d.attempts, e.id as "endpointId", e.url,
-      e.secret_version as "secretVersion"`
+      e.secret_version as "secretVersion", e.by_tenant as "byTenant"`
   return row ?? null
 }
 

@@ -1,11 +1,11 @@
 import { Counter } from 'prom-client'
 import type { Base } from '#platform/lifecycle'
-import type { DeniedNetworks } from '#platform/network'
 import { type OutboundOutcome, postOutbound } from '#platform/outbound'
 import type { Sql } from '#platform/postgres'
 import { claimDelivery, type Due, deleteOldDeliveries, endAttempt } from '../store/webhooks.ts'
 import { retryDelayMs } from './backoff.ts'
 import { endpointSecret, signedHeaders } from './message.ts'
+import type { Reach } from './reach.ts'
 
 // Sends what is in the outbox. A delivery is pending → delivered, or after each failure pending again and later, until
 // three days are over: failed. Any replica takes any delivery; it is claimed for longer than an attempt can last, so one
@@ -27,7 +27,7 @@ const cleanEveryMs = 3_600_000
 export interface WebhookContext {
   sql: Sql
   base: Base
-  denied: DeniedNetworks
+  reach: Reach
   /** Endpoint secrets are derived from it. */
   key: Buffer
 }
@@ -109,7 +109,7 @@ export function startDelivering(o: WebhookContext): Deliverer {
 /** One attempt, signed for now. */
 export function attemptOf(
   o: WebhookContext,
-  due: Pick<Due, 'endpointId' | 'url' | 'secretVersion' | 'messageId' | 'body'>,
+  due: Pick<Due, 'endpointId' | 'url' | 'secretVersion' | 'byTenant' | 'messageId' | 'body'>,
 ): Promise<OutboundOutcome> {
   const secret = endpointSecret(o.key, due.endpointId, due.secretVersion)
   const headers = signedHeaders(secret, due.messageId, due.body, o.base.clock.now())
@@ -117,7 +117,7 @@ export function attemptOf(
     url: due.url,
     body: due.body,
     headers: { 'user-agent': 'purser-billaged', ...headers },
-    denied: o.denied,
+    denied: due.byTenant ? o.reach.ofTenants : o.reach.ofOperators,
     timeoutMs: attemptTimeoutMs,
   })
 }
