@@ -510,10 +510,13 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     port: config.serverPort,
     variable: 'LOG_INGESTION_SERVER_PORT',
   })
-  parts.onClose('http', async () => {
+  const leave = () => {
     isDraining = true
     health.draining()
     settlement.endWaiting()
+  }
+  parts.onClose('http', async () => {
+    leave()
     await Promise.all([closeHttp(app, { drainMs: 5_000 }), closeHttp2(5_000)])
   })
   const syslog = await startSyslog({
@@ -531,7 +534,11 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     log,
     registry,
   })
-  parts.onClose('syslog', () => syslog.close())
+  parts.onClose('syslog', async () => {
+    // It listens a moment longer to those who were sending; nobody else is let in meanwhile.
+    leave()
+    await syslog.close()
+  })
   if (config.hasSelfLogs) {
     const patterns = () => rules.book.redactionOf('public')
     const stopCapture = captureSelfLogs({ log, acceptance, clock, redaction, patterns })

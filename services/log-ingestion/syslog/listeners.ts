@@ -5,7 +5,8 @@
 //               storing ──▶ reading   they are on disk
 //               storing ──▶ waiting   the journal is full, or the key is not known yet: again in a second
 //               waiting ──▶ storing
-//               any     ──▶ closed    the sender or we leave; what was read and not stored was promised to nobody
+//               any     ──▶ closed    the sender left, or we told it that we leave and it had its moment to finish; what
+//                                     was read and not stored by then was promised to nobody
 
 import type { Buffer } from 'node:buffer'
 import { createSocket, type Socket as UdpSocket } from 'node:dgram'
@@ -50,8 +51,10 @@ export interface SyslogListeners {
 }
 
 const connectionsMax = 1_000
-/** Most of one read of a connection that is stored at once. */
 const retryMs = 1_000
+/** At a stop: senders that are told and still send are listened to so long, those that fall silent only so long. */
+const leaveTimeoutMs = 3_000
+const silenceMs = 300
 const udpQueueBytesMax = 8 * 1024 * 1024
 const udpBatchMax = 1_000
 /** What headers and structured data may add to a message. */
@@ -64,15 +67,13 @@ export async function startSyslog(o: SyslogOptions): Promise<SyslogListeners> {
     labelNames: ['transport', 'result'],
     registers: [o.registry],
   })
-  const stopping = new AbortController()
-  const tcp = o.tcp && (await listenTcp(o, o.tcp, messages, stopping.signal))
+  const tcp = o.tcp && (await listenTcp(o, o.tcp, messages))
   try {
-    const udp = o.udp && (await listenUdp(o, o.udp, messages, stopping.signal))
+    const udp = o.udp && (await listenUdp(o, o.udp, messages))
     return {
       tcp: tcp?.address,
       udp: udp?.address,
       async close() {
-        stopping.abort()
         await Promise.all([tcp?.close(), udp?.close()])
       },
     }
@@ -87,17 +88,19 @@ interface Listener {
   close(): Promise<void>
 }
 
-async function listenTcp(o: SyslogOptions, at: HostPort, messages: Counter, signal: AbortSignal): Promise<Listener> {
+async function listenTcp(o: SyslogOptions, at: HostPort, messages: Counter): Promise<Listener> {
   const transport = o.tls ? 'tls' : 'tcp'
-  const sockets = new Set<Socket>()
+  const serving = new Map<Socket, Promise<void>>()
+  const stop: Stop = { isLeaving: false, patience: new AbortController() }
   const accept = (socket: Socket) => {
-    sockets.add(socket)
-    socket.once('close', () => sockets.delete(socket))
     socket.on('error', () => {})
-    serve(o, socket, transport, messages, signal).catch(error => {
-      if (!signal.aborted) o.log.error({ err: error }, 'BUG: a syslog connection failed')
-      socket.destroy()
-    })
+    const served = serve(o, socket, transport, messages, stop)
+      .catch(error => {
+        if (!stop.patience.signal.aborted) o.log.error({ err: error }, 'BUG: a syslog connection failed')
+        socket.destroy()
+      })
+      .finally(() => serving.delete(socket))
+    serving.set(socket, served)
   }
   const refuse = (socket: Socket): boolean => {
     const isAllowed = allows(o.allow, socket.remoteAddress)
@@ -121,10 +124,36 @@ async function listenTcp(o: SyslogOptions, at: HostPort, messages: Counter, sign
   return {
     address,
     async close() {
+      stop.isLeaving = true
       const closed = new Promise<void>(resolve => server.close(() => resolve()))
-      for (const socket of sockets) socket.destroy()
+      // There is no acknowledgement in syslog: what a sender wrote before it learned that we leave is lost unless it is read.
+      for (const socket of serving.keys()) socket.end()
+      await fallenSilent(serving)
+      stop.patience.abort()
+      for (const socket of serving.keys()) socket.destroy()
+      await Promise.all(serving.values())
       await closed
     },
+  }
+}
+
+interface Stop {
+  isLeaving: boolean
+  /** Aborted when what still waits for the journal is given up. */
+  patience: AbortController
+}
+
+/** Resolves when all senders are gone, or none of them sends any more, or it took too long. */
+async function fallenSilent(serving: ReadonlyMap<Socket, unknown>): Promise<void> {
+  const everyMs = 20
+  let heard = -1
+  let silentMs = 0
+  for (let waitedMs = 0; serving.size > 0 && silentMs < silenceMs && waitedMs < leaveTimeoutMs; waitedMs += everyMs) {
+    await sleep(everyMs)
+    let bytes = 0
+    for (const socket of serving.keys()) bytes += socket.bytesRead
+    silentMs = bytes === heard ? silentMs + everyMs : 0
+    heard = bytes
   }
 }
 
@@ -133,7 +162,7 @@ async function serve(
   socket: Socket,
   transport: string,
   messages: Counter,
-  signal: AbortSignal,
+  stop: Stop,
 ): Promise<void> {
   const peer = plain(socket.remoteAddress ?? '')
   const reader = new FrameReader(o.messageBytesMax + headerBytesMax)
@@ -146,7 +175,7 @@ async function serve(
         messages.labels(transport, 'rejected').inc(frames.length)
         return
       }
-      await sleep(retryMs, signal)
+      await sleep(retryMs, stop.patience.signal)
     }
     messages.labels(transport, 'accepted').inc(frames.length)
   }
@@ -157,7 +186,8 @@ async function serve(
     if (!(error instanceof Error && 'code' in error)) throw error
     // The connection broke: what came before counts.
   }
-  await store(reader.end())
+  // A message cut because we leave is sent again, whole, by whoever sees its connection end.
+  if (!stop.isLeaving) await store(reader.end())
 }
 
 /** Null when they are on disk; `later` when they may be after a while. */
@@ -173,14 +203,14 @@ async function storeFrames(
   return fault.status === 429 ? 'later' : 'never'
 }
 
-async function listenUdp(o: SyslogOptions, at: HostPort, messages: Counter, signal: AbortSignal): Promise<Listener> {
+async function listenUdp(o: SyslogOptions, at: HostPort, messages: Counter): Promise<Listener> {
   const socket: UdpSocket = createSocket({ type: isIPv6(at.host) ? 'udp6' : 'udp4', recvBufferSize: 4 * 1024 * 1024 })
   const queue: { peer: string; bytes: Buffer }[] = []
   let queueBytes = 0
   let storing: Promise<void> | undefined
 
   const drain = async () => {
-    while (queue.length > 0 && !signal.aborted) {
+    while (queue.length > 0) {
       const peer = queue[0]?.peer ?? ''
       const other = queue.findIndex((message, i) => message.peer !== peer || i === udpBatchMax)
       const taken = queue.splice(0, other < 0 ? queue.length : other)
