@@ -50,7 +50,7 @@ timezone = 'UTC'
 log_timezone = 'UTC'
 # A client that dies inside a transaction must not hold back vacuum for ever.
 idle_in_transaction_session_timeout = '5min'
-${fsync ? '' : 'fsync = off\nsynchronous_commit = off\nfull_page_writes = off\n'}
+${fsync ? '' : forTests}
 include_if_exists = 'local.conf'
 
 listen_addresses = ''
@@ -60,6 +60,13 @@ unix_socket_permissions = 0700
 hba_file = ${quoted(hbaFile)}
 `
 }
+
+/** One server for all test files that run at once, and for services with two or three replicas in each. */
+const forTests = `fsync = off
+synchronous_commit = off
+full_page_writes = off
+max_connections = 400
+`
 
 function quoted(text: string): string {
   return `'${text.replaceAll('\\', '\\\\').replaceAll("'", "''")}'`
