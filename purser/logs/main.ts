@@ -56,7 +56,7 @@ const commands: Readonly<Record<string, Entry>> = {
     load: async () => (await import('./journal.ts')).journal,
   },
   selftest: {
-    usage: 'selftest             a scratch copy, killed and counted   --kill9 N --db-down --rows N --json',
+    usage: 'selftest             scratch copies, killed and counted   --kill9 N --db-down --sink rows --rows N --json',
     load: async () => (await import('./selftest.ts')).selftest,
   },
   doctor: {

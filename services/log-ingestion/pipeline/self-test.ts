@@ -1,5 +1,6 @@
 // A copy of this service in a scratch folder, with a scratch database, under load, killed and cut off, and then counted:
-// what anybody can run on the machine they trust the least.
+// what anybody can run on the machine they trust the least. It is counted twice: by the database, and by reading every
+// line back as a user would.
 
 import { type ChildProcess, spawn } from 'node:child_process'
 import { randomInt } from 'node:crypto'
@@ -12,6 +13,7 @@ import type { Logger } from '#platform/telemetry'
 import { sleep } from '#platform/time'
 
 export interface SelfTestOptions {
+  sink: 'rows' | 'columnar'
   rows: number
   rowsPerRequest: number
   kills: number
@@ -22,9 +24,13 @@ export interface SelfTestOptions {
 }
 
 export interface SelfTestResult {
+  sink: 'rows' | 'columnar'
   sent: number
+  /** As the database counts. */
   stored: number
+  /** Sent and not read back. */
   lost: number
+  /** Read back, or stored, more than once. */
   duplicated: number
   /** accepted − stored − quarantined − duplicates − damaged of the ledger. */
   difference: number
@@ -54,7 +60,7 @@ export async function selfTest(o: SelfTestOptions): Promise<SelfTestResult> {
     /** Requests that may be sent in this life of the service; a kill must find some on their way. */
     let allowed = 0
     let isOver = false
-    service = await startService(folder, url, 0)
+    service = await startService(folder, url, 0, o.sink)
     const port = new URL(service.url).port
     let next = 0
     const sending = Array.from({ length: senders }, async () => {
@@ -80,7 +86,7 @@ export async function selfTest(o: SelfTestOptions): Promise<SelfTestResult> {
         service.process.kill('SIGKILL')
         await service.exited
         o.tell(`killed (${kill + 1} of ${o.kills}) after ${acknowledged.size * o.rowsPerRequest} acknowledged rows`)
-        const restarting = startService(folder, url, Number(port))
+        const restarting = startService(folder, url, Number(port), o.sink)
         if (isCut) await bringBack()
         service = await restarting
       }
@@ -97,9 +103,20 @@ export async function selfTest(o: SelfTestOptions): Promise<SelfTestResult> {
       isOver = true
     }
     await settled(service.url)
+    const found = await readBack(service.url, requests, o.rowsPerRequest)
     service.process.kill('SIGTERM')
     await service.exited
-    return { ...(await count(url, requests * o.rowsPerRequest, o.log)), kills: o.kills }
+    const sent = requests * o.rowsPerRequest
+    const { stored, difference } = await count(url, o.sink, o.log)
+    return {
+      sink: o.sink,
+      sent,
+      stored,
+      lost: sent - found.distinct,
+      duplicated: Math.max(stored, found.lines) - found.distinct,
+      difference,
+      kills: o.kills,
+    }
 
     /** While the service runs: what is acknowledged from now on waits on the disk. */
     async function cutDatabase(acknowledgedBefore: number) {
@@ -119,6 +136,7 @@ export async function selfTest(o: SelfTestOptions): Promise<SelfTestResult> {
     service?.process.kill('SIGKILL')
     await service?.exited
     await database?.close()
+    bodies.clear()
     await rm(folder, { recursive: true, force: true })
   }
 }
@@ -129,7 +147,12 @@ interface Service {
   exited: Promise<number | null>
 }
 
-async function startService(folder: string, databaseUrl: string, port: number): Promise<Service> {
+async function startService(
+  folder: string,
+  databaseUrl: string,
+  port: number,
+  sink: SelfTestOptions['sink'],
+): Promise<Service> {
   const child = spawn(process.execPath, [fileURLToPath(new URL('../main.ts', import.meta.url))], {
     env: {
       LOG_FORMAT: 'json',
@@ -137,6 +160,7 @@ async function startService(folder: string, databaseUrl: string, port: number): 
       LOG_INGESTION_SERVER_PORT: String(port),
       LOG_INGESTION_DATA_DIR: join(folder, 'log-ingestion'),
       LOG_INGESTION_DATABASE_URL: databaseUrl,
+      LOG_INGESTION_STORAGE: sink,
       LOG_INGESTION_API_KEYS: key,
       LOG_INGESTION_ADMIN_API_KEYS: adminKey,
       LOG_INGESTION_RATELIMIT_ENABLED: 'false',
@@ -206,23 +230,56 @@ async function settled(url: string): Promise<void> {
   }
 }
 
-async function count(url: string, sent: number, log: Logger): Promise<Omit<SelfTestResult, 'kills'>> {
+/** Every line through the export that users have; a cut one has no trailer and fails here. */
+async function readBack(
+  url: string,
+  requests: number,
+  rowsPerRequest: number,
+): Promise<{ lines: number; distinct: number }> {
+  const response = await fetch(`${url}/api/v1/logs/export?format=ndjson&from=-1d&q=service:selftest`, {
+    headers: { 'x-api-key': adminKey },
+  })
+  if (!response.ok || !response.body) throw new Error(`the lines cannot be read back: ${response.status}`)
+  const seen = new Uint8Array(requests * rowsPerRequest)
+  let lines = 0
+  let distinct = 0
+  for await (const line of linesOf(response.body)) {
+    const { message } = JSON.parse(line) as { message: string }
+    const [request, row] = message.split('.').map(Number)
+    const at = (request ?? Number.NaN) * rowsPerRequest + (row ?? Number.NaN)
+    lines++
+    if (seen[at] === 0) distinct++
+    seen[at] = 1
+  }
+  return { lines, distinct }
+}
+
+async function* linesOf(body: ReadableStream<Uint8Array>): AsyncGenerator<string> {
+  const decoder = new TextDecoder()
+  let rest = ''
+  for await (const chunk of body) {
+    const lines = (rest + decoder.decode(chunk, { stream: true })).split('\n')
+    rest = lines.pop() ?? ''
+    yield* lines
+  }
+  if (rest !== '') throw new Error('the export of the stored lines was cut')
+}
+
+async function count(
+  url: string,
+  sink: SelfTestOptions['sink'],
+  log: Logger,
+): Promise<{ stored: number; difference: number }> {
   const sql = openSql({ url, max: 1, applicationName: 'selftest', statementTimeoutMs: 600_000, log })
   try {
-    const [rows] = await sql<{ stored: bigint; distinct: bigint }[]>`
-      select count(*) as stored, count(distinct message) as distinct from public.logs`
+    const [rows] =
+      sink === 'rows'
+        ? await sql<{ stored: bigint }[]>`select count(*) as stored from public.logs`
+        : await sql<{ stored: bigint }[]>`select coalesce(sum(rows), 0)::int8 as stored from purser_logs.blocks`
     const [ledger] = await sql<{ difference: bigint }[]>`
       select coalesce(sum(accepted - stored - quarantined - duplicates - damaged), 0)::int8 as difference
       from purser_logs.ledger`
-    const stored = Number(rows?.stored ?? 0n)
-    const distinct = Number(rows?.distinct ?? 0n)
-    return {
-      sent,
-      stored,
-      lost: sent - distinct,
-      duplicated: stored - distinct,
-      difference: Number(ledger?.difference ?? 0n),
-    }
+    return { stored: Number(rows?.stored ?? 0n), difference: Number(ledger?.difference ?? 0n) }
   } finally {
     await sql.end({ timeout: 2 })
   }
