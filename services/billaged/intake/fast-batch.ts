@@ -1,5 +1,6 @@
 import { type Columns, createColumns } from '../samples/columns.ts'
 import { partBytesMax, writePart } from '../samples/part-columns.ts'
+import { writeSummary } from '../samples/summary-columns.ts'
 import { encodeSamplesRecord, recordHeadBytesMax } from './record.ts'
 import type { Window } from './validate.ts'
 
@@ -32,6 +33,7 @@ export function encodeBatch(customerId: string, vmId: string, given: Columns, wi
       count: to - from,
       minNs: atNs(from),
       maxNs: atNs(to - 1),
+      writeSummary: (at: number) => writeSummary(columns, first, to, scratch, at),
       writeBody: (at: number) => writePart(columns, first, to, hour, scratch, at),
     })
     from = to

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import test from 'node:test'
 import fc from 'fast-check'
 import type { Json } from '../events/cloud-event.ts'
+import { summaryBytes } from '../samples/summary.ts'
 import { CorruptRecord, decodeRecord, encodeRecord, type Fact } from './record.ts'
 
 const int64 = fc.bigInt({ min: -(2n ** 63n), max: 2n ** 63n - 1n })
@@ -16,13 +17,19 @@ const fact: fc.Arbitrary<Fact> = fc.oneof(
     kind: fc.constant('samples'),
     customerId: text,
     vmId: text,
-    part: record({
-      hour: fc.nat(),
-      count: fc.nat(),
-      minNs: int64,
-      maxNs: int64,
-      body: fc.uint8Array({ maxLength: 20 }).map(bytes => Buffer.from(bytes)),
-    }),
+    part: fc.record(
+      {
+        hour: fc.nat(),
+        count: fc.nat(),
+        minNs: int64,
+        maxNs: int64,
+        body: fc.uint8Array({ maxLength: 20 }).map(bytes => Buffer.from(bytes)),
+        summary: fc
+          .uint8Array({ minLength: summaryBytes, maxLength: summaryBytes })
+          .map((bytes): Buffer => Buffer.from(bytes)),
+      },
+      { requiredKeys: ['hour', 'count', 'minNs', 'maxNs', 'body'], noNullPrototype: true },
+    ),
   }),
   record<Fact & { kind: 'mark' }>({
     kind: fc.constant('mark'),

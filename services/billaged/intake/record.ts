@@ -1,5 +1,6 @@
 import type { UsageEvent } from '../events/cloud-event.ts'
 import type { Part } from '../samples/part.ts'
+import { summaryBytes } from '../samples/summary.ts'
 
 // What one acknowledged request is in the journal: a version byte, then its facts. A fact is a kind byte, a length and
 // a body; texts are UTF-8 with a length before them, integers 8 bytes big-endian. One request is one journal payload,
@@ -35,7 +36,7 @@ export function encodeRecord(facts: readonly Fact[]): Buffer {
   for (const fact of facts) {
     const body = Buffer.concat(bodyOf(fact))
     const head = Buffer.alloc(5)
-    head[0] = kinds.indexOf(fact.kind)
+    head[0] = kinds.indexOf(fact.kind === 'samples' && fact.part.summary !== undefined ? 'summarised' : fact.kind)
     head.writeUInt32BE(body.length, 1)
     out.push(head, body)
   }
@@ -43,21 +44,29 @@ export function encodeRecord(facts: readonly Fact[]): Buffer {
 }
 
 /** Bytes before the part in a record's fact, texts apart: kind, length, two text lengths, four integers. */
-const samplesHeadBytes = 5 + 2 * 4 + 4 * 8
+const samplesHeadBytes = 5 + 2 * 4 + 4 * 8 + summaryBytes
 
 /** `encodeRecord` of facts about one series, for the fast way in: `writeBody` puts each part's body where it belongs and
- *  returns its end. `out` has room for them. Returns the record, which shares no memory with `out`. */
+ *  returns its end, `writeSummary` its summary and returns whether it has one. `out` has room for them. Returns the record,
+ *  which shares no memory with `out`. */
 export function encodeSamplesRecord(
   out: Buffer,
   customerId: string,
   vmId: string,
-  parts: readonly { hour: number; count: number; minNs: bigint; maxNs: bigint; writeBody(at: number): number }[],
+  parts: readonly {
+    hour: number
+    count: number
+    minNs: bigint
+    maxNs: bigint
+    writeSummary(at: number): boolean
+    writeBody(at: number): number
+  }[],
 ): Buffer {
   out[0] = version
   let at = 1
-  for (const { hour, count, minNs, maxNs, writeBody } of parts) {
+  for (const { hour, count, minNs, maxNs, writeSummary, writeBody } of parts) {
     const begin = at + 5
-    out[at] = kinds.indexOf('samples')
+    const kindAt = at
     at = writeText(out, begin, customerId)
     at = writeText(out, at, vmId)
     at = out.writeInt32BE(0, at)
@@ -66,7 +75,9 @@ export function encodeSamplesRecord(
     at = out.writeInt32BE(count, at)
     at = out.writeBigInt64BE(minNs, at)
     at = out.writeBigInt64BE(maxNs, at)
-    at = writeBody(at)
+    const hasSummary = writeSummary(at)
+    out[kindAt] = kinds.indexOf(hasSummary ? 'summarised' : 'samples')
+    at = writeBody(hasSummary ? at + summaryBytes : at)
     out.writeUInt32BE(at - begin, begin - 4)
   }
   return Buffer.from(out.subarray(0, at))
@@ -101,7 +112,7 @@ export function decodeRecord(payload: Buffer): Fact[] {
 
 const version = 1
 /** The order is the wire: append only. */
-const kinds = ['samples', 'mark', 'heartbeat', 'event', 'aside'] as const
+const kinds = ['samples', 'mark', 'heartbeat', 'event', 'aside', 'summarised'] as const
 const marks = ['start', 'stop', 'gap'] as const
 const reasons = ['no_timestamp', 'before_2000', 'too_far_ahead', 'too_old', 'expired'] as const
 
@@ -110,7 +121,8 @@ function bodyOf(fact: Fact): Buffer[] {
     case 'samples': {
       const { part } = fact
       const counts = [part.hour, part.count].map(n => integer(BigInt(n)))
-      return [text(fact.customerId), text(fact.vmId), ...counts, integer(part.minNs), integer(part.maxNs), part.body]
+      const heads = [text(fact.customerId), text(fact.vmId), ...counts, integer(part.minNs), integer(part.maxNs)]
+      return [...heads, ...(part.summary === undefined ? [] : [part.summary]), part.body]
     }
     case 'mark':
       return [
@@ -165,14 +177,16 @@ interface Reader {
   at: number
 }
 
-function readFact(kind: Fact['kind'], reader: Reader): Fact {
+function readFact(kind: (typeof kinds)[number], reader: Reader): Fact {
   switch (kind) {
-    case 'samples': {
+    case 'samples':
+    case 'summarised': {
       const [customerId, vmId] = [readText(reader), readText(reader)]
       const [hour, count] = [Number(readInteger(reader)), Number(readInteger(reader))]
       const [minNs, maxNs] = [readInteger(reader), readInteger(reader)]
+      const summary = kind === 'summarised' ? { summary: take(reader, summaryBytes) } : {}
       const body = take(reader, reader.body.length - reader.at)
-      return { kind, customerId, vmId, part: { hour, count, minNs, maxNs, body } }
+      return { kind: 'samples', customerId, vmId, part: { hour, count, minNs, maxNs, body, ...summary } }
     }
     case 'mark': {
       const [customerId, vmId] = [readOptional(reader), readText(reader)]

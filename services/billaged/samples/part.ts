@@ -1,6 +1,7 @@
 import { hash } from 'node:crypto'
 import { crc32 } from 'node:zlib'
 import { hourNs, type Sample, sampleSet, valueFields } from './sample.ts'
+import { encodeSummary } from './summary.ts'
 
 // A part holds the samples of one series within one UTC hour: sorted, each once, column by column.
 //
@@ -17,6 +18,8 @@ export interface Part {
   minNs: bigint
   maxNs: bigint
   body: Buffer
+  /** See summary.ts; absent when the part has none. */
+  summary?: Buffer
 }
 
 /** The parts of a batch: one per hour it touches, in order of time. */
@@ -85,12 +88,14 @@ function encodePart(hour: number, samples: readonly Sample[]): Part {
   writeColumn(writer, samples, sample => sample.atNs - start)
   for (const field of valueFields) writeColumn(writer, samples, sample => sample[field])
   body.writeUInt32LE(crc32(body.subarray(0, writer.at)), writer.at)
+  const summary = encodeSummary(samples)
   return {
     hour,
     count: samples.length,
     minNs: samples[0]?.atNs ?? 0n,
     maxNs: samples.at(-1)?.atNs ?? 0n,
     body: Buffer.from(body.subarray(0, writer.at + 4)),
+    ...(summary === null ? {} : { summary }),
   }
 }
 

@@ -147,7 +147,8 @@ async function insertParts(tx: Tx, facts: readonly Of<'samples'>[], mayOverlap: 
   if (facts.length === 0) return { samples: 0, duplicateSamples: 0, conflicts: 0, expired: 0 }
   await tx`
     create temp table if not exists incoming_part (
-      customer_id text, vm_id text, hour integer, digest bytea, n integer, min_ns bigint, max_ns bigint, body bytea
+      customer_id text, vm_id text, hour integer, digest bytea, n integer, min_ns bigint, max_ns bigint, summary bytea,
+      body bytea
     ) on commit delete rows`
   await copyBinary(tx, { into: 'incoming_part', columns: partColumns, chunks: partRows(facts) })
   // A series that is there and whose span does not grow is left alone: no dead rows for every second of a VM's life.
@@ -167,8 +168,8 @@ async function insertParts(tx: Tx, facts: readonly Of<'samples'>[], mayOverlap: 
   const conflicts = await countConflicts(tx, facts.filter(mayOverlap).slice(0, comparedPartsMax))
   const [row] = await tx<{ samples: bigint }[]>`
     with added as (
-      insert into billaged.sample_part (series_id, hour, digest, n, min_ns, max_ns, body)
-      select series_id, hour, digest, n, min_ns, max_ns, body
+      insert into billaged.sample_part (series_id, hour, digest, n, min_ns, max_ns, summary, body)
+      select series_id, hour, digest, n, min_ns, max_ns, summary, body
       from incoming_part join billaged.series using (customer_id, vm_id)
       order by series_id, hour, digest
       on conflict do nothing

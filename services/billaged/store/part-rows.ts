@@ -1,8 +1,19 @@
 import { digestPart, type Part } from '../samples/part.ts'
+import { summaryBytes } from '../samples/summary.ts'
 
 // Parts in PostgreSQL's binary COPY format. Text would write each body as hex: twice the bytes, and strings to collect.
 
-export const partColumns = ['customer_id', 'vm_id', 'hour', 'digest', 'n', 'min_ns', 'max_ns', 'body'] as const
+export const partColumns = [
+  'customer_id',
+  'vm_id',
+  'hour',
+  'digest',
+  'n',
+  'min_ns',
+  'max_ns',
+  'summary',
+  'body',
+] as const
 
 const signature = Buffer.concat([Buffer.from('PGCOPY\n\xff\r\n\0', 'latin1'), Buffer.alloc(8)])
 const trailer = Buffer.of(0xff, 0xff)
@@ -29,14 +40,15 @@ export function* partRows(facts: readonly { customerId: string; vmId: string; pa
     at = writeInt4(chunk, at, part.count)
     at = writeInt8(chunk, at, part.minNs)
     at = writeInt8(chunk, at, part.maxNs)
+    at = part.summary === undefined ? chunk.writeInt32BE(-1, at) : writeBytes(chunk, at, part.summary)
     at = writeBytes(chunk, at, part.body)
   }
   yield chunk.subarray(0, at)
   yield trailer
 }
 
-/** Of a row beside its texts and its body: counts, lengths, integers, digest. */
-const fixedBytes = 2 + partColumns.length * 4 + 2 * 4 + 2 * 8 + 16
+/** Of a row beside its texts and its body: counts, lengths, integers, digest, summary. */
+const fixedBytes = 2 + partColumns.length * 4 + 2 * 4 + 2 * 8 + 16 + summaryBytes
 
 function writeText(out: Buffer, at: number, value: string): number {
   const length = out.write(value, at + 4)

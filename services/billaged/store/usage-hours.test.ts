@@ -32,7 +32,7 @@ const fact: fc.Arbitrary<Fact[]> = fc.oneof(
   {
     weight: 6,
     arbitrary: fc
-      .tuple(customer, vm, fc.nat(hours * 60), fc.constantFrom(1, 5, 20), fc.nat(40), fc.nat(99))
+      .tuple(customer, vm, fc.nat(hours * 60), fc.constantFrom(1, 1, 5, 20), fc.nat(120), fc.nat(99))
       .map(([customerId, vmId, from, step, count, level]): Fact[] => {
         const samples = Array.from({ length: count + 1 }, (_, i) => {
           const at = from + i * step
@@ -90,7 +90,13 @@ async function fromSamples(reader: PartReader, customerId: string, edges: readon
     select series_id as "seriesId", vm_id as "vmId" from billaged.series where customer_id = ${customerId} order by vm_id`
   const usage = []
   for (const { seriesId, vmId } of series) {
-    const { cells, peaks } = await foldSpans(reader, { customerId, seriesId, vmId }, edges, defaultRules)
+    const { cells, peaks } = await foldSpans(
+      reader,
+      { customerId, seriesId, vmId },
+      edges,
+      defaultRules,
+      'sample by sample',
+    )
     usage.push({ vmId, cells, peaks })
   }
   return usage

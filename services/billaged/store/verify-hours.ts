@@ -1,4 +1,6 @@
+import { CorruptPart } from '../samples/part.ts'
 import { hourNs } from '../samples/sample.ts'
+import { encodeSummary } from '../samples/summary.ts'
 import type { FoldRules } from '../usage/fold.ts'
 import { hourColumns } from '../usage/hour-columns.ts'
 import { foldSpans } from './fold-spans.ts'
@@ -8,13 +10,17 @@ import { coversOf, readHours } from './usage-hours.ts'
 
 const hoursPerPass = 48
 
-/** Decodes every part there is; the reader hears of those that do not. */
+/** Decodes every part there is; the reader hears of those that do not, and of those whose summary says something else. */
 export async function verifyParts(reader: PartReader): Promise<number> {
   let parts = 0
-  const rows = reader.sql<(PartRow & { seriesId: bigint })[]>`
-    select series_id as "seriesId", hour, body from billaged.sample_part order by series_id, hour`.cursor(200)
+  const rows = reader.sql<(PartRow & { seriesId: bigint; summary: Buffer | null })[]>`
+    select series_id as "seriesId", hour, body, summary from billaged.sample_part order by series_id, hour`.cursor(200)
   for await (const some of rows) {
-    for (const row of some) decodeRow(reader, row.seriesId, row)
+    for (const row of some) {
+      const samples = decodeRow(reader, row.seriesId, row)
+      if (row.summary !== null && samples.length > 0 && encodeSummary(samples)?.equals(row.summary) !== true)
+        reader.onCorruptPart(new CorruptPart('its summary is not what its samples come to'), row)
+    }
     parts += some.length
   }
   return parts
@@ -54,7 +60,7 @@ async function verifyRun(
     const rows = (await readHours(sql, series.seriesId, run)).filter(row => !row.isSealed)
     if (rows.length === 0) return { hours: 0, problems }
     const edges = Array.from({ length: run.to - run.from + 1 }, (_, i) => BigInt(run.from + i) * hourNs)
-    const { cells, peaks } = await foldSpans({ ...reader, sql }, series, edges, rules)
+    const { cells, peaks } = await foldSpans({ ...reader, sql }, series, edges, rules, 'sample by sample')
     for (const row of rows) {
       const where = `hour ${new Date(row.hour * 3_600_000).toISOString()} of ${series.customerId}/${series.vmId}`
       const [cell, peak] = [cells[row.hour - run.from], peaks[row.hour - run.from]]

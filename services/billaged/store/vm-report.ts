@@ -1,10 +1,11 @@
 import type { Sql } from '#platform/postgres'
-import { larger } from '../bigint.ts'
 import { type Cell, createCells } from '../usage/cells.ts'
 import { type FoldRules, type Note, startFold } from '../usage/fold.ts'
 import type { Life } from '../usage/ledger.ts'
 import { countUpTo, type Marks } from '../usage/marks.ts'
+import { createPeaks } from './fold-spans.ts'
 import type { PartReader } from './parts.ts'
+import { pushPiece } from './pieces.ts'
 import { openWindow } from './window.ts'
 
 /** Everything one VM's readings say about a span, with what lowered its bill. */
@@ -40,7 +41,7 @@ export async function loadVmReport(
     select series_id as "seriesId", first_ns as "firstNs" from billaged.series
     where customer_id = ${customerId} and vm_id = ${vmId}`
   if (series === undefined) return null
-  const window = await openWindow(reader, { ...series, customerId, vmId }, fromNs, toNs, o.rules)
+  const window = await openWindow(reader, { ...series, customerId, vmId }, fromNs, toNs, o.rules, null)
   const { cells, add } = createCells([fromNs, toNs])
   const notes: Note[] = []
   const timeline = createTimeline(fromNs, toNs)
@@ -52,12 +53,11 @@ export async function loadVmReport(
     if (stretch.field === 'timeNs') timeline.add(stretch.fromNs, stretch.toNs, timelineKinds[stretch.kind])
     if (stretch.field === 'hostDownNs') timeline.add(stretch.fromNs, stretch.toNs, 'host_down')
   })
-  let peakBytes = 0n
-  for await (const readings of window.readings)
-    for (const reading of readings) {
-      fold.push(reading)
-      if (reading.atNs >= fromNs && reading.atNs < toNs) peakBytes = larger(peakBytes, reading.low.memoryBytes)
-    }
+  const peaks = createPeaks([fromNs, toNs])
+  for await (const piece of window.pieces) {
+    await pushPiece(reader, series.seriesId, fold, piece)
+    peaks.add(piece)
+  }
   const { lives } = fold.finish(o.nowNs)
   const [cell] = cells
   if (cell === undefined) throw new Error('BUG: two edges make one cell')
@@ -67,7 +67,7 @@ export async function loadVmReport(
     first.startNs = beginningOf(window.marks, first.startNs) ?? series.firstNs
   return {
     cell,
-    peakBytes,
+    peakBytes: peaks.peaks[0] ?? 0n,
     lives: first === undefined ? [] : [first, ...others],
     notes,
     timeline: timeline.finish(),

@@ -1,6 +1,6 @@
 import { compareBigints } from '../bigint.ts'
-import { type Reading, readingsOf } from '../samples/reading.ts'
-import { hourOf, type Sample, sampleSet } from '../samples/sample.ts'
+import { readingsOf } from '../samples/reading.ts'
+import { hourOf } from '../samples/sample.ts'
 import { contextReadings, isContext } from '../usage/context.ts'
 import type { FoldRules } from '../usage/fold.ts'
 import { type Hosts, noHosts } from '../usage/hosts.ts'
@@ -8,6 +8,7 @@ import { type Marks, noMarks } from '../usage/marks.ts'
 import { maxNs } from './invalidate.ts'
 import { loadHosts } from './leases.ts'
 import { decodeRow, type PartRow, type SampleReader } from './parts.ts'
+import { type PartHead, type Piece, type PieceOptions, piecesOf } from './pieces.ts'
 import { loadMarks, type Series } from './series.ts'
 
 /** A span of a series with everything that folding it needs. */
@@ -16,19 +17,21 @@ export interface SeriesWindow {
   hosts: Hosts
   /** There are readings before the first one given. */
   isContinued: boolean
-  /** In order of time, an hour or less at a time. */
-  readings: AsyncIterable<Reading[]>
+  /** In order of time. */
+  pieces: AsyncIterable<Piece>
   /** What the span's usage rests on: facts outside change nothing in it. Null: everything before, or after. */
   reads: { fromNs: bigint | null; toNs: bigint | null }
 }
 
-/** Reads [fromNs, toNs) of a series with as many readings on both sides as change how the span folds. */
+/** Reads [fromNs, toNs) of a series with as many readings on both sides as change how the span folds. `edges`: where
+ *  plain parts may be told by what they come to, unless they reach over one of them; null: every reading is wanted. */
 export async function openWindow(
   reader: SampleReader,
   series: Series & { customerId: string },
   fromNs: bigint,
   toNs: bigint,
   rules: FoldRules,
+  edges: readonly bigint[] | null,
 ): Promise<SeriesWindow> {
   const { seriesId } = series
   // None waits for another's answer; on one connection they are sent together.
@@ -43,7 +46,8 @@ export async function openWindow(
     marks,
     hosts,
     isContinued: since !== null,
-    readings: readBetween(reader, seriesId, since, until),
+    // What two hosts dispute is never told as a run.
+    pieces: readBetween(reader, seriesId, { since, until, edges: hosts.ofEach.length > 1 ? null : edges }),
     reads: { fromNs: since, toNs: until },
   }
 }
@@ -120,33 +124,28 @@ function nextParts({ sql }: SampleReader, seriesId: bigint, edgeNs: bigint, side
         order by hour, min_ns limit ${limit}`
 }
 
-async function* readBetween(
-  reader: SampleReader,
-  seriesId: bigint,
-  since: bigint | null,
-  until: bigint | null,
-): AsyncIterable<Reading[]> {
-  let hour: number | null = null
-  let samples: Sample[] = []
-  const take = () => {
-    // A part at the edge may hold more than was asked for, beside parts that were not read.
-    const within = samples.filter(({ atNs }) => (since === null || atNs >= since) && (until === null || atNs <= until))
-    samples = []
-    return readingsOf(sampleSet(within))
-  }
+async function* readBetween(reader: SampleReader, seriesId: bigint, o: PieceOptions): AsyncIterable<Piece> {
+  const { since, until, edges } = o
   const { sql } = reader
-  const parts = sql<PartRow[]>`
-    select hour, body from billaged.sample_part
-    where series_id = ${seriesId}
-      ${since === null ? sql`` : sql`and hour >= ${hourOf(since)} and max_ns >= ${since}`}
-      ${until === null ? sql`` : sql`and hour <= ${hourOf(until)} and min_ns <= ${until}`}
-    order by hour`.cursor(200)
-  for await (const rows of parts) {
-    for (const row of rows) {
-      if (row.hour !== hour && samples.length > 0) yield take()
-      hour = row.hour
-      for (const sample of decodeRow(reader, seriesId, row)) samples.push(sample)
-    }
+  const body = edges === null ? sql`body` : sql`case when summary is null then body end as body`
+  let parts: PartHead[] = []
+  for (;;) {
+    const last = parts.at(-1)
+    const rows = await sql<PartHead[]>`
+      select hour, digest, n, min_ns as "minNs", max_ns as "maxNs", summary, ${body} from billaged.sample_part
+      where series_id = ${seriesId}
+        ${since === null ? sql`` : sql`and hour >= ${hourOf(since)} and max_ns >= ${since}`}
+        ${until === null ? sql`` : sql`and hour <= ${hourOf(until)} and min_ns <= ${until}`}
+        ${last === undefined ? sql`` : sql`and (hour, digest) > (${last.hour}, ${last.digest})`}
+      order by hour, digest limit ${partsPerQuery}`
+    parts.push(...rows)
+    const isAll = rows.length < partsPerQuery
+    const openHour = isAll ? null : parts.at(-1)?.hour
+    const [whole, open] = [parts.filter(part => part.hour !== openHour), parts.filter(part => part.hour === openHour)]
+    if (whole.length > 0) yield* await piecesOf(reader, seriesId, whole, o)
+    if (isAll) return
+    parts = open
   }
-  if (samples.length > 0) yield take()
 }
+
+const partsPerQuery = 500

@@ -175,9 +175,18 @@ test('usage, time and life between any instants equal the brute-force reading of
         lives,
       )
     }),
-    { numRuns: runs(400, 20_000) },
+    { numRuns: runs(400, 20_000), examples: [[stopAtFall, []]] },
   )
 })
+
+/** Found by the property: the last reading has fallen, and the stop notice bears its very instant. */
+const stopAtFall: OracleInput = {
+  samples: [sample(0n, 0n), sample(1n, 1n), sample(30n * minute + 1n, 0n)],
+  starts: [],
+  stops: [epoch + 30n * minute + 1n],
+  gaps: [],
+  listings: [],
+}
 
 test('long histories with uneven spacing fold as the brute force does', () => {
   const uneven = fc.array(

@@ -1,8 +1,9 @@
 import { compareBigints, larger, smaller } from '../bigint.ts'
 import type { Reading } from '../samples/reading.ts'
-import { type CounterField, counterFields } from '../samples/sample.ts'
+import { type CounterField, counterFields, type Sample } from '../samples/sample.ts'
+import { type PartSummary, spacingsKept } from '../samples/summary.ts'
 import { type Hosts, isDisputed, noHosts } from './hosts.ts'
-import { createLedger, type Life } from './ledger.ts'
+import { createLedger, type Ledger, type Life } from './ledger.ts'
 import { countUpTo, type Marks } from './marks.ts'
 
 // From readings to usage. Readings of one series go in, in order of time; stretches come out, each an amount spread
@@ -69,28 +70,55 @@ export interface Note {
 
 export interface Fold {
   push(reading: Reading): void
+  /** All readings of a plain part at once, by what they come to; no other reading lies among them, and no edge that matters
+   *  to whom stretches are emitted. False: something else than counting on happens in it or at its first reading, and
+   *  nothing was taken; push them one by one. */
+  pushRun(run: PartSummary): boolean
+  /** The same fold, to go on by itself: perhaps with marks and hosts that say more about the time behind the last reading. */
+  fork(o: { marks: Marks; hosts: Hosts }, emit: (stretch: Stretch) => void): Fold
   /** No more readings: settles what waited for neighbours. `nowNs` says which lives may still run. */
   finish(nowNs?: bigint): { findings: Findings; lives: Life[] }
 }
 
-/** `isContinued`: the series has readings before the first one pushed, so that one is context and not a beginning. */
-export function startFold(
-  o: { marks: Marks; hosts?: Hosts; rules: FoldRules; isContinued: boolean; note?: (note: Note) => void },
-  emit: (stretch: Stretch) => void,
-): Fold {
-  const { marks, rules, hosts = noHosts } = o
-  const ledger = createLedger({ marks, hosts, isContinued: o.isContinued }, emit)
-  const findings: Findings = { readings: 0, conflicts: 0, glitches: 0, falls: 0, unprovenRestarts: 0, gaps: 0 }
-  /** A window of the series: `pair` indexes the next pair's first reading, a few before it are kept for the median. */
-  let readings: Reading[] = []
-  let pair = 0
-  const bases: Record<CounterField, Base> = {
+interface FoldOptions {
+  marks: Marks
+  hosts?: Hosts
+  rules: FoldRules
+  /** The series has readings before the first one pushed, so that one is context and not a beginning. */
+  isContinued: boolean
+  note?: (note: Note) => void
+}
+
+interface State {
+  findings: Findings
+  readings: Reading[]
+  runs: (PartSummary | undefined)[]
+  pair: number
+  hasBegun: boolean
+  bases: Record<CounterField, Base>
+  ledger: Ledger
+}
+
+export function startFold(o: FoldOptions, emit: (stretch: Stretch) => void): Fold {
+  const { marks, hosts = noHosts, isContinued } = o
+  const findings = { readings: 0, conflicts: 0, glitches: 0, falls: 0, unprovenRestarts: 0, gaps: 0 }
+  const bases = {
     cpuNs: noBase(),
     diskReadBytes: noBase(),
     diskWriteBytes: noBase(),
     netRxBytes: noBase(),
     netTxBytes: noBase(),
   }
+  const ledger = createLedger({ marks, hosts, isContinued }, emit)
+  return continueFold(o, emit, { findings, readings: [], runs: [], pair: 0, hasBegun: false, bases, ledger })
+}
+
+function continueFold(o: FoldOptions, emit: (stretch: Stretch) => void, state: State): Fold {
+  const { marks, rules, hosts = noHosts } = o
+  const { ledger, findings, bases } = state
+  /** A window of the series: `pair` indexes the next pair's first reading, a few before it are kept for the median.
+   *  Between a reading and the next there may be a run of others, which is then at the reading's place in `runs`. */
+  let { readings, runs, pair, hasBegun } = state
 
   function begin(first: Reading) {
     const start = o.isContinued ? null : latestPlausibleStart(marks, rules, null, first)
@@ -233,10 +261,12 @@ export function startFold(
   }
 
   function spacings(lengthNs: bigint, at: number, isFromMark: boolean): bigint[] {
-    const after = isFromMark ? indexAfterMark() : at + 1
     const lengths = [lengthNs]
-    for (let i = after; i < after + 16; i++) pushSpacing(lengths, i)
-    if (!isFromMark) for (let i = at - 16; i < at; i++) pushSpacing(lengths, i)
+    for (let i = isFromMark ? indexAfterMark() : at + 1, left = spacingsKept; left > 0 && i + 1 < readings.length; i++)
+      left -= pushSpacings(lengths, i, 'headSpacings', left)
+    if (isFromMark) return lengths
+    for (let i = at - 1, left = spacingsKept; left > 0 && i >= 0; i--)
+      left -= pushSpacings(lengths, i, 'tailSpacings', left)
     return lengths
   }
 
@@ -245,12 +275,16 @@ export function startFold(
     return hasBegun ? pair + 1 : 0
   }
 
-  function pushSpacing(lengths: bigint[], i: number) {
-    const [a, b] = [readings[i], readings[i + 1]]
-    if (a !== undefined && b !== undefined) lengths.push(b.atNs - a.atNs)
+  /** The spacing behind a reading, or of a run the `most` that are nearest. */
+  function pushSpacings(lengths: bigint[], i: number, end: 'headSpacings' | 'tailSpacings', most: number): number {
+    const [a, b, run] = [readings[i], readings[i + 1], runs[i]]
+    if (a === undefined || b === undefined) return most
+    if (run === undefined) return lengths.push(b.atNs - a.atNs) && 1
+    const spacings = run[end]
+    lengths.push(...(end === 'headSpacings' ? spacings.slice(0, most) : spacings.slice(-most)))
+    return most
   }
 
-  let hasBegun = false
   function advance(lookahead: number) {
     if (!hasBegun && readings.length > lookahead) {
       const first = readings[0]
@@ -262,13 +296,84 @@ export function startFold(
       pair++
     }
     // Keep the sixteen before the pair; drop the rest now and then, so that a month of readings needs no month of memory.
-    if (pair >= 64) {
-      readings = readings.slice(pair - 16)
-      pair = 16
+    forget()
+  }
+
+  function forget() {
+    if (pair < 64) return
+    readings = readings.slice(pair - spacingsKept)
+    runs = runs.slice(pair - spacingsKept)
+    pair = spacingsKept
+  }
+
+  /** Whether a run is counted on from whatever comes before it. */
+  function countsOn(run: PartSummary): boolean {
+    const { atNs: fromNs } = run.first
+    const { atNs: toNs } = run.last
+    return (
+      run.maxSpacingNs <= rules.minGapNs &&
+      countUpTo(marks.starts, toNs) === countUpTo(marks.starts, fromNs) &&
+      countUpTo(marks.stops, toNs) === countUpTo(marks.stops, fromNs - 1n) &&
+      !isDisputed(hosts, fromNs, toNs)
+    )
+  }
+
+  function foldRun(run: PartSummary) {
+    const { first, last, memoryByteNs: amount } = run
+    const span = { fromNs: first.atNs, toNs: last.atNs, kind: 'measured' } as const
+    for (const field of counterFields) {
+      emit({ ...span, field, amount: last[field] - first[field] })
+      rebase(bases[field], last[field], last.atNs)
+      bases[field].sinceNs = null
     }
+    emit({ ...span, field: 'memoryByteNs', amount })
+    const believableNs = () => believable(first.atNs, last.atNs, pair)
+    ledger.step({ ...span, skippedNs: null, how: 'counted', startNs: null, believableNs })
+    pair++
   }
 
   return {
+    pushRun(run) {
+      if (!countsOn(run)) return false
+      const at = readings.length
+      readings.push(readingOf(run.first), readingOf(run.last))
+      runs[at] = run
+      // With so many readings behind them, all pairs before the run are settled.
+      const [beginning] = readings
+      if (!hasBegun && beginning !== undefined) begin(beginning)
+      hasBegun = true
+      for (; pair + 1 < at; pair++) foldPair(pair)
+      if (at > 0) {
+        if (counterFields.some(field => bases[field].heightMark !== null || run.first[field] < bases[field].value)) {
+          readings.length = at
+          runs.length = at
+          return false
+        }
+        foldPair(pair)
+        pair++
+      }
+      foldRun(run)
+      findings.readings += run.count
+      forget()
+      return true
+    },
+    fork(others, emitOther) {
+      return continueFold({ ...o, ...others }, emitOther, {
+        findings: { ...findings },
+        readings: [...readings],
+        runs: [...runs],
+        pair,
+        hasBegun,
+        bases: {
+          cpuNs: { ...bases.cpuNs },
+          diskReadBytes: { ...bases.diskReadBytes },
+          diskWriteBytes: { ...bases.diskWriteBytes },
+          netRxBytes: { ...bases.netRxBytes },
+          netTxBytes: { ...bases.netTxBytes },
+        },
+        ledger: ledger.fork(others, emitOther),
+      })
+    },
     push(reading) {
       findings.readings++
       if (reading.variants > 1) {
@@ -296,6 +401,10 @@ export function startFold(
       return { findings, lives: ledger.finish(nowNs ?? null) }
     },
   }
+}
+
+function readingOf(sample: Sample): Reading {
+  return { atNs: sample.atNs, low: sample, high: sample, variants: 1 }
 }
 
 /** The reading that a counter's next difference is taken from. */

@@ -39,22 +39,42 @@ export interface Ledger {
   step(step: Step): void
   /** Nothing follows: lives that were heard of since `nowNs` minus what is believable are open. */
   finish(nowNs: bigint | null): Life[]
+  /** The same ledger, to go on by itself. */
+  fork(o: { marks: Marks; hosts: Hosts }, emit: (stretch: Stretch) => void): Ledger
 }
 
 /** `isContinued`: the series has readings before the first step's, so that its life runs already. */
 export function createLedger(
-  { marks, hosts, isContinued }: { marks: Marks; hosts: Hosts; isContinued: boolean },
+  o: { marks: Marks; hosts: Hosts; isContinued: boolean },
   emit: (stretch: Stretch) => void,
 ): Ledger {
-  const lives: Life[] = []
-  const time = createJoiner(emit)
-  const alive = createJoiner(emit)
-  let life: { startNs: bigint } | null = null
+  const begin = { lives: [], life: null, at: null, nextStart: 0, nextStop: 0, openTime: null, openAlive: null }
+  return continueLedger(o, emit, { ...begin, patienceNs: o.hosts.leaseNs })
+}
+
+interface State {
+  lives: readonly Life[]
+  life: { startNs: bigint } | null
+  at: bigint | null
+  patienceNs: bigint
+  nextStart: number
+  nextStop: number
+  openTime: Span | null
+  openAlive: Span | null
+}
+
+function continueLedger(
+  { marks, hosts, isContinued }: { marks: Marks; hosts: Hosts; isContinued: boolean },
+  emit: (stretch: Stretch) => void,
+  state: State,
+): Ledger {
+  const lives = [...state.lives]
+  const time = createJoiner(emit, state.openTime)
+  const alive = createJoiner(emit, state.openAlive)
+  let { life } = state
   /** The last evidence; null before the first. */
-  let at: bigint | null = null
-  let patienceNs = hosts.leaseNs
-  let nextStart = 0
-  let nextStop = 0
+  let { at } = state
+  let { patienceNs, nextStart, nextStop } = state
 
   function step(s: Step) {
     if (s.fromNs !== null && at === null) {
@@ -180,6 +200,18 @@ export function createLedger(
       }
       return lives
     },
+    fork(others, emitOther) {
+      const open = { openTime: time.open(), openAlive: alive.open() }
+      return continueLedger({ ...others, isContinued }, emitOther, {
+        lives,
+        life,
+        at,
+        patienceNs,
+        nextStart,
+        nextStop,
+        ...open,
+      })
+    },
   }
 }
 
@@ -215,9 +247,8 @@ function largest(a: bigint, b: bigint): bigint {
 }
 
 /** Stretches of time of one kind that touch are emitted as one: a month of readings is one stretch, not millions. */
-function createJoiner(emit: (stretch: Stretch) => void) {
-  type Span = Pick<Stretch, 'field' | 'fromNs' | 'toNs' | 'kind'>
-  let open: Span | null = null
+function createJoiner(emit: (stretch: Stretch) => void, begun: Span | null) {
+  let open = begun
   const flush = () => {
     if (open !== null) emit({ ...open, amount: open.toNs - open.fromNs })
     open = null
@@ -232,5 +263,8 @@ function createJoiner(emit: (stretch: Stretch) => void) {
       }
     },
     flush,
+    open: () => open,
   }
 }
+
+type Span = Pick<Stretch, 'field' | 'fromNs' | 'toNs' | 'kind'>

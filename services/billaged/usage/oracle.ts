@@ -185,7 +185,8 @@ function oracleTime(o: {
         if (last > life) lives.push({ from: life, to: last, endBy: 'lease' })
         life = at
       } else {
-        if (at > last) spans.push({ from: last, to: at, isStop: what === 0 })
+        // A stop at the instant of other evidence is what the stretch ends in all the same.
+        if (at > last) spans.push({ from: last, to: at, isStop: stops.includes(at) })
         if (what === 0) {
           lives.push({ from: life, to: at, endBy: 'stop' })
           life = null
