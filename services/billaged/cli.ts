@@ -22,6 +22,7 @@ Commands:
   demo [-live]                          Three customers, a plan, ten VMs and a month of readings
   chaos [-quick] [-seeds N] [-seed S] [-spawn CMD] [-tolerance P]
                                         VMs of known use on a bad day, and the bill compared; exits 1 above P percent
+        [-resume FILE] [-for D]         Remember outcomes and go on from there; begin no seed after D
   verify <receipt.json> [-evidence F] [-samples F] [-previous F] [-public-key K]
                                         Check a receipt offline, as far down as the files reach
   simulate <plan.json | example> METER=NUMBER[UNIT]…

@@ -40,6 +40,10 @@ export interface ChaosFlags {
   tolerancePercent: number
   /** A command to start, kill and start again; empty: the server of the flags, which is left alone. */
   spawn: string
+  /** A file that remembers each seed's outcome: what is in it is not run again. */
+  resume: string
+  /** No seed begins after so long; null: all do. */
+  forMs: number | null
 }
 
 export class UsageError extends Error {
@@ -88,7 +92,7 @@ export function parseArgs(
       tlsCa: text('tls-ca', ''),
       spiffeSocket: text('spiffe-socket', '/var/lib/spire/agent/agent.sock', 'SPIFFE_SOCKET'),
       svid: null,
-      timeoutMs: timeout(text('timeout', '30s')),
+      timeoutMs: duration('timeout', text('timeout', '30s')),
       key: text('key', '', 'API_KEY'),
       json: given.get('json') === 'true',
       vm: text('vm', 'example-vm-123'),
@@ -108,6 +112,8 @@ export function parseArgs(
         seed: whole('seed', text('seed', '1'), 2 ** 31),
         tolerancePercent: share(text('tolerance', '0')),
         spawn: text('spawn', ''),
+        resume: text('resume', ''),
+        forMs: given.has('for') ? duration('for', text('for', '')) : null,
       },
       help: given.has('help') || given.has('h'),
       keyDirs: [variable('DATA_DIR'), join(env.PURSER_DATA_DIR || './.purser', 'billaged'), '/var/lib/billaged'].filter(
@@ -122,7 +128,7 @@ const known = new Set([
   ...switches,
   ...['server', 'user', 'tenant', 'tls-mode', 'spiffe-socket', 'tls-cert', 'tls-key', 'tls-ca', 'timeout', 'key'],
   ...['vm', 'file', 'instance', 'vms', 'evidence', 'samples', 'previous', 'public-key'],
-  ...['seeds', 'seed', 'tolerance', 'spawn'],
+  ...['seeds', 'seed', 'tolerance', 'spawn', 'resume', 'for'],
 ])
 
 function whole(flag: string, value: string, most: number): number {
@@ -137,12 +143,12 @@ function share(value: string): number {
   return Number(value)
 }
 
-function timeout(value: string): number {
+function duration(flag: string, value: string): number {
   try {
     const ms = parseDuration(value)
     if (ms > 0) return ms
   } catch {
     // Reported below, with the form that works.
   }
-  throw new UsageError(`-timeout is ${value}; write a duration such as 30s`)
+  throw new UsageError(`-${flag} is ${value}; write a duration such as 30s`)
 }

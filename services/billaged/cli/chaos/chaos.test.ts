@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import test from 'node:test'
 import { fileURLToPath } from 'node:url'
-import { startBilling } from '../../test/kit.ts'
+import { startBilling, temporaryFolder } from '../../test/kit.ts'
 import { createDeltaBiller } from './delta-biller.ts'
 import { faults, makeScenario } from './scenario.ts'
 
@@ -13,20 +15,18 @@ const minuteNs = 60_000_000_000n
 test('on a bad day every kind of fault is billed exactly, but for what lies in gaps, and never above the truth', async t => {
   const billing = await startBilling(t)
   const server = new URL(billing.url).host
-  const child = spawn(launcher, ['chaos', '-seeds', '20', '-json', '-server', server, '-key', billing.key], {
-    env: { PATH: process.env.PATH },
-    stdio: ['ignore', 'pipe', 'inherit'],
-  })
-  const out: string[] = []
-  child.stdout.on('data', chunk => out.push(String(chunk)))
-  const [code] = await once(child, 'close')
-  const result = JSON.parse(out.join('')) as {
-    errorPercent: string
-    faults: Record<
-      'fault' | 'errorPercent' | 'overchargePercent' | 'unmeasuredPercent' | 'deltaBillerPercent',
-      string
-    >[]
+  const chaos = async (...words: string[]) => {
+    const child = spawn(launcher, ['chaos', ...words, '-json', '-server', server, '-key', billing.key], {
+      env: { PATH: process.env.PATH },
+      stdio: ['ignore', 'pipe', 'inherit'],
+    })
+    const out: string[] = []
+    child.stdout.on('data', chunk => out.push(String(chunk)))
+    const [code] = await once(child, 'close')
+    return { code, result: JSON.parse(out.join('')) as ChaosResult }
   }
+  const file = join(temporaryFolder(t), 'chaos.jsonl')
+  const { code, result } = await chaos('-seeds', '20', '-resume', file)
   assert.deepEqual([code, result.errorPercent], [0, '0.000000'])
   assert.deepEqual(
     result.faults.map(row => [row.fault, row.errorPercent, row.overchargePercent]),
@@ -35,7 +35,21 @@ test('on a bad day every kind of fault is billed exactly, but for what lies in g
   const delta = Object.fromEntries(result.faults.map(row => [row.fault, Number(row.deltaBillerPercent)]))
   assert.equal(delta.none, 0)
   assert.ok((delta.lost_reply ?? 0) > 50, 'a batch sent twice is nearly doubled by the biller that billaged replaces')
+
+  // What is remembered is not run again, and an error in it is told for as long as it is there.
+  const lines = readFileSync(file, 'utf8').trim().split('\n')
+  assert.equal(lines.length, 20)
+  writeFileSync(file, `${lines.slice(0, 19).join('\n')}\n`.replace('"unexplained":"0"', '"unexplained":"1"'))
+  const resumed = await chaos('-seeds', '20', '-resume', file, '-for', '10m')
+  assert.deepEqual([resumed.code, resumed.result.done, resumed.result.errorPercent], [1, 20, '0.000001'])
+  assert.equal(readFileSync(file, 'utf8').trim().split('\n').length, 20)
 })
+
+interface ChaosResult {
+  errorPercent: string
+  done: number
+  faults: Record<'fault' | 'errorPercent' | 'overchargePercent' | 'unmeasuredPercent' | 'deltaBillerPercent', string>[]
+}
 
 test('a scenario is a function of its seed, and the delta biller is right only when nothing goes wrong', () => {
   const endNs = 1_790_000_000_000n * 1_000_000n

@@ -3,12 +3,13 @@ import { ConnectError } from '@connectrpc/connect'
 import type { ChaosFlags, Flags } from '../args.ts'
 import { callApi, createRpcClient } from '../client.ts'
 import { createDeltaBiller } from './delta-biller.ts'
+import { openOutcomes } from './outcomes.ts'
 import { type Fault, faults, type Message, makeScenario, meters, type Scenario } from './scenario.ts'
 import { type Spawned, spawnBillaged } from './spawn.ts'
 
 // billaged-cli chaos: VMs with known truth, a bad day, and the bill read back. Exact or explained by a gap; nothing else.
 
-interface Sum {
+export interface Sum {
   seeds: number
   truth: bigint
   billed: bigint
@@ -29,31 +30,42 @@ export async function runChaos(flags: Flags, env: Readonly<Record<string, string
   const say = (line: string) => void process.stderr.write(`${line}\n`)
   const spawned = chaos.spawn === '' ? null : await spawnBillaged(chaos.spawn, env)
   const target = spawned === null ? flags : { ...flags, server: spawned.server, key: spawned.key, tlsMode: 'disabled' }
-  const sums = new Map<Fault, Sum>()
-  const failures: string[] = []
   const runId = randomUUID().slice(0, 8)
+  const outcomes = openOutcomes(chaos.resume)
+  const missing = Array.from({ length: chaos.seeds }, (_, i) => chaos.seed + i).filter(seed => !outcomes.has(seed))
+  const beganMs = performance.now()
   let next = 0
-  let crashes = 0
   try {
     const worker = async () => {
-      for (let i = next++; i < chaos.seeds; i = next++) {
-        const seed = chaos.seed + i
-        const fault = faults[i % faults.length] ?? 'none'
-        if (spawned !== null && i % crashEverySeeds === crashEverySeeds - 1) {
-          crashes++
-          await crashOnce(spawned)
-        }
-        const outcome = await runSeed(target, `chaos-${runId}-${seed}`, seed, fault)
-        addTo(sums, fault, outcome)
-        if (outcome.unexplained !== 0n)
-          failures.push(`seed ${seed} (${fault}): off by ${outcome.billed - (outcome.truth - outcome.unproven)}`)
+      for (let i = next++; i < missing.length; i = next++) {
+        if (chaos.forMs !== null && performance.now() - beganMs > chaos.forMs) return
+        const seed = missing[i] ?? 0
+        const isCrash = spawned !== null && i % crashEverySeeds === crashEverySeeds - 1
+        if (isCrash) await crashOnce(spawned)
+        const fault = faultOf(seed)
+        const sum = await runSeed(target, `chaos-${runId}-${seed}`, seed, fault)
+        outcomes.add({ seed, fault, crashes: isCrash ? 1 : 0, sum })
       }
     }
-    await Promise.all(Array.from({ length: Math.min(parallel, chaos.seeds) }, worker))
+    await Promise.all(Array.from({ length: Math.min(parallel, missing.length) }, worker))
   } finally {
     await spawned?.stop()
   }
+  const sums = new Map<Fault, Sum>()
+  const failures: string[] = []
+  let crashes = 0
+  for (const { seed, fault, sum, ...outcome } of outcomes.between(chaos.seed, chaos.seed + chaos.seeds)) {
+    addTo(sums, fault, sum)
+    crashes += outcome.crashes
+    if (sum.unexplained !== 0n)
+      failures.push(`seed ${seed} (${fault}): off by ${sum.billed - (sum.truth - sum.unproven)}`)
+  }
   return report({ flags, chaos, sums, failures, crashes, say })
+}
+
+/** The same for a seed, whichever run it is part of. */
+function faultOf(seed: number): Fault {
+  return faults[(seed - 1) % faults.length] ?? 'none'
 }
 
 let crashing: Promise<void> | undefined
@@ -159,6 +171,8 @@ function report(o: {
   })
   const total = (key: Exclude<keyof Sum, 'seeds'>) => rows.reduce((all, row) => all + row[key], 0n)
   const errorPercent = percent(total('unexplained'), total('truth'))
+  const done = rows.reduce((all, row) => all + row.seeds, 0)
+  const left = o.chaos.seeds - done
   if (o.flags.json) {
     const plain = rows.map(row => ({
       fault: row.fault,
@@ -169,7 +183,7 @@ function report(o: {
       deltaBillerPercent: percent(row.delta - row.truth, row.truth),
     }))
     process.stdout.write(
-      `${JSON.stringify({ seed: o.chaos.seed, seeds: o.chaos.seeds, crashes: o.crashes, errorPercent, faults: plain }, null, 2)}\n`,
+      `${JSON.stringify({ seed: o.chaos.seed, seeds: o.chaos.seeds, done, crashes: o.crashes, errorPercent, faults: plain }, null, 2)}\n`,
     )
   } else {
     process.stdout.write(
@@ -180,7 +194,7 @@ function report(o: {
         `${row.fault.padEnd(12)}${String(row.seeds).padStart(6)}${percent(row.unexplained, row.truth).padStart(11)}${percent(row.overcharged, row.truth).padStart(15)}${percent(row.unproven, row.truth).padStart(24)}${percent(row.delta - row.truth, row.truth).padStart(24)}\n`,
       )
     process.stdout.write(
-      `seeds ${o.chaos.seed}…${o.chaos.seed + o.chaos.seeds - 1}, killed ${o.crashes} times\nerror ${errorPercent} %\n`,
+      `seeds ${o.chaos.seed}…${o.chaos.seed + o.chaos.seeds - 1}, killed ${o.crashes} times${left === 0 ? '' : `, ${left} seeds left`}\nerror ${errorPercent} %\n`,
     )
   }
   for (const failure of o.failures.slice(0, 10)) o.say(failure)
