@@ -71,6 +71,18 @@ const commands: Readonly<Record<string, Entry>> = {
     usage: 'storage [migrate]    where entries are; move rows into blocks   --to columnar --json',
     load: async () => (await import('./storage.ts')).storage,
   },
+  index: {
+    usage: 'index [fast|compat]  indexes of the logs table, shown or changed while rows come in   --json',
+    load: async () => (await import('./indexes.ts')).indexes,
+  },
+  migrate: {
+    usage: 'migrate              set up the database, or bring it up to date; again is a no-op',
+    load: async () => (await import('./programs.ts')).migrate,
+  },
+  bench: {
+    usage: 'bench                figures of this machine   --quick --peer NAME=URL …',
+    load: async () => (await import('./programs.ts')).bench,
+  },
 }
 
 const usageExit = 2
