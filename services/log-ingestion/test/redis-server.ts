@@ -15,7 +15,10 @@ const command = '/usr/bin/redis-server'
 export const whyNoRedis = existsSync(command) ? false : 'redis-server is not installed: apt-get install redis-server'
 
 export interface RedisServer {
+  /** With a minute for every answer: the service gives half a second, which a loaded machine may need. */
   url: string
+  /** With the service's own patience. */
+  ownUrl: string
   /** Speaks to it past the service. */
   client: Redis
   /** kill -9: nothing it held is left. */
@@ -29,8 +32,8 @@ export interface RedisServer {
 export async function redisServer(t: TestContext): Promise<RedisServer> {
   const dir = await mkdtemp(join(tmpdir(), 'purser-redis-'))
   const port = await unusedPort()
-  const url = `redis://127.0.0.1:${port}`
-  const client = new Redis(url, { lazyConnect: true, retryStrategy: () => 50 })
+  const ownUrl = `redis://127.0.0.1:${port}`
+  const client = new Redis(ownUrl, { lazyConnect: true, retryStrategy: () => 50 })
   client.on('error', () => {})
   let child: ChildProcess | undefined
   const kill = async () => {
@@ -54,7 +57,8 @@ export async function redisServer(t: TestContext): Promise<RedisServer> {
   })
   await start()
   return {
-    url,
+    url: `${ownUrl}?commandTimeout=60000&socketTimeout=60000`,
+    ownUrl,
     client,
     kill,
     pause: () => void child?.kill('SIGSTOP'),

@@ -10,8 +10,8 @@ test('messages reach the subscribers of their installation, also after Redis die
 }, async t => {
   const server = await redisServer(t)
   const { log } = testBase(t)
-  const open = (namespace: string) => {
-    const redis = createRedis(server.url, log, { namespace })
+  const open = (namespace: string, url = server.url) => {
+    const redis = createRedis(url, log, { namespace })
     t.after(() => redis.close())
     return redis
   }
@@ -39,10 +39,13 @@ test('messages reach the subscribers of their installation, also after Redis die
   assert.equal(begins, 2, 'who listens is told that there was a gap')
   assert.equal(here.status().status, 'ok')
 
+  const strict = open('a', server.ownUrl)
+  await pollUntil(() => strict.isUp, { what: 'another connection' })
   server.pause()
-  await assert.rejects(here.client.get('x'), 'silence is an error after a moment')
-  await pollUntil(() => !here.isUp, { what: 'silence to be taken for absence' })
+  await assert.rejects(strict.client.get('x'), 'silence is an error after a moment')
+  await pollUntil(() => !strict.isUp, { what: 'silence to be taken for absence' })
   server.resume()
+  await pollUntil(() => strict.isUp, { what: 'the answers again' })
   await tell('third')
   assert.ok(!got.includes('of another installation') && !got.includes('nobody'))
 })
