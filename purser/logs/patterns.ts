@@ -26,9 +26,10 @@ export async function patterns(args: readonly string[], { env }: CommandContext)
     limit: { type: 'string' },
     json: { type: 'boolean' },
   })
+  const limit = countFlag('limit', values.limit, 50, 1_000)
   const parameters = new URLSearchParams({
     q: words.join(' '),
-    limit: String(countFlag('limit', values.limit, 50, 1_000)),
+    limit: String(limit),
     timeout: '60s',
   })
   for (const name of ['from', 'to', 'tenant'] as const) {
@@ -55,8 +56,10 @@ export async function patterns(args: readonly string[], { env }: CommandContext)
       ]),
     ),
   )
-  process.stderr.write(
-    `${answer.matches} entries${answer.complete ? '' : '; not all of them were grouped: narrow the query or the range'}\n`,
-  )
+  const more =
+    answer.patterns.length === limit
+      ? `; these are the ${limit} most frequent kinds, --limit shows more`
+      : '; not all of them were grouped: narrow the query or the range'
+  process.stderr.write(`${answer.matches} entries${answer.complete ? '' : more}\n`)
   return 0
 }

@@ -170,6 +170,33 @@ export interface LedgerAnswer {
   difference: string
 }
 
+/** GET /api/v1/storage: each place entries are in. */
+export interface StorageAnswer {
+  sinks: {
+    sink: 'rows' | 'columnar'
+    rows: string
+    /** With indexes. */
+    bytes: string
+    /** Of messages and metadata before packing; null where nothing is packed by us. */
+    raw_bytes: string | null
+    partitions: number
+    blocks: number
+    oldest_day: string | null
+  }[]
+}
+
+/** GET /api/v1/chain/verify: a line per day. */
+export interface VerifiedDay {
+  tenant: string
+  day: string
+  blocks: number
+  links: number
+  rows: string
+  head: string | null
+  /** The first link or block that does not hold. */
+  broken: { at: string; problem: string } | null
+}
+
 /** GET /api/v1/quarantine */
 export interface QuarantineAnswer {
   entries: QuarantinedEntry[]

@@ -12,20 +12,25 @@ import type {
   QuarantineAnswer,
   QuarantinedEntry,
   SearchAnswer,
+  StorageAnswer,
   TailEntry,
   TailGap,
+  VerifiedDay,
 } from '../../../services/log-ingestion/api.ts'
-import { addressOf, call } from './http.ts'
+import { addressOf, call, send } from './http.ts'
 
 export type {
   HistogramAnswer,
   IntakeStatus,
+  LedgerAnswer,
   LedgerCounts,
   LogPattern,
   QuarantinedEntry,
   SearchAnswer,
+  StorageAnswer,
   TailEntry,
   TailGap,
+  VerifiedDay,
 }
 
 /** What a line on the screen needs: a stored entry, or one from the tail, which has no id yet. */
@@ -102,3 +107,20 @@ export const discardQuarantined = (id: string, reason: string) =>
     path: `/api/v1/quarantine/${encodeURIComponent(id)}/discard`,
     body: { reason },
   })
+
+/** Sizes of each place that holds entries. */
+export const getStorage = (signal?: AbortSignal) => call<StorageAnswer>({ service, path: '/api/v1/storage', signal })
+
+/** It reads all there is: minutes on a large store. */
+const verifyTimeoutMs = 30 * 60_000
+
+/** Recomputes the evidence of all days; an answer that was cut is no verdict. */
+export async function verifyChain(): Promise<VerifiedDay[]> {
+  const response = await send({ service, path: '/api/v1/chain/verify', timeoutMs: verifyTimeoutMs })
+  const text = await response.text()
+  if (text !== '' && !text.endsWith('\n')) throw new Error('the answer was cut; verify again')
+  return text
+    .split('\n')
+    .filter(line => line !== '')
+    .map(line => JSON.parse(line) as VerifiedDay)
+}

@@ -95,6 +95,15 @@ export function useResource<T>(
   }
 }
 
+/** A resource whose key is a question that people change: what was answered before stays on the screen, marked as old,
+ *  until the new question has its answer or its refusal. */
+export function useHeld<T>(resource: Resource<T>): Resource<T> & { isOld: boolean } {
+  const [held, setHeld] = useState(resource.data)
+  if (resource.data !== null && resource.data !== held) setHeld(resource.data)
+  const isOld = resource.isLoading && held !== null
+  return { ...resource, data: isOld ? held : resource.data, isLoading: resource.isLoading && !isOld, isOld }
+}
+
 /** Forget everything, when another person signs in. */
 export function forgetAnswers(): void {
   lastAnswers.clear()

@@ -12,13 +12,20 @@ interface PanelProps {
   aside?: ReactNode
   actions?: ReactNode
   className?: string
+  /** It shows the answer before, while the next one is on its way. */
+  isOld?: boolean
   testId?: string
   children: ReactNode
 }
 
-export function Panel({ title, aside, actions, className = '', testId, children }: PanelProps) {
+export function Panel({ title, aside, actions, className = '', isOld = false, testId, children }: PanelProps) {
   return (
-    <section className={`panel ${className}`} data-testid={testId}>
+    <section
+      className={`panel ${className}`}
+      aria-busy={isOld || undefined}
+      data-old={isOld || undefined}
+      data-testid={testId}
+    >
       <header className="panel-head">
         <h2>{title}</h2>
         {aside !== undefined && <div className="panel-aside">{aside}</div>}

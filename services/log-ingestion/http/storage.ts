@@ -4,9 +4,11 @@
 //   POST /api/v1/storage/migrate   one step from rows to columnar; again until nothing is left
 //   GET  /api/v1/chain/verify      every link, signature and block of the tenant's days, recomputed, a JSON line per day
 //   GET  /api/v1/chain/heads       the newest link of each day: what to keep elsewhere
+// Operators who name no tenant are answered for all of them.
 
 import { Readable } from 'node:stream'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
+import type { StorageAnswer } from '../api.ts'
 import { badParameter, scopeMissing } from '../errors.ts'
 import { defaultTenant } from '../store/tenant.ts'
 import { authorize } from './caller.ts'
@@ -21,14 +23,22 @@ export function addStorage(app: FastifyInstance, context: QueryContext): void {
     if (!caller.anyTenant && caller.tenant !== defaultTenant) throw scopeMissing('tenants:any')
   }
 
-  app.get('/api/v1/storage', async request => {
+  /** Callers of any tenant who name none mean all of them. */
+  const tenantOf = (request: FastifyRequest): { tenant?: string } => {
+    const { caller, tenant } = authorize(context.access, request, 'logs:read')
+    const { tenant: named } = request.query as Record<string, unknown>
+    return caller.anyTenant && named === undefined ? {} : { tenant }
+  }
+
+  app.get('/api/v1/storage', async (request): Promise<StorageAnswer> => {
     authorizeOperator(request)
     const sinks = await withReads(context, store => store.stats())
     return {
-      sinks: sinks.map(({ sink, rows, bytes, partitions, blocks, oldestDay }) => ({
+      sinks: sinks.map(({ sink, rows, bytes, rawBytes, partitions, blocks, oldestDay }) => ({
         sink,
         rows: String(rows),
         bytes: String(bytes),
+        raw_bytes: rawBytes === null ? null : String(rawBytes),
         partitions,
         blocks,
         oldest_day: oldestDay,
@@ -44,21 +54,20 @@ export function addStorage(app: FastifyInstance, context: QueryContext): void {
   })
 
   app.get('/api/v1/chain/verify', async (request, reply) => {
-    const { tenant } = authorize(context.access, request, 'logs:read')
-    const range = { tenant, ...daysOf(request) }
+    const range = { ...tenantOf(request), ...daysOf(request) }
     const lines = await withReads(context, async store => Readable.from(linesOf(store.verify(range))))
     return reply.type(jsonLines).send(lines)
   })
 
   app.get('/api/v1/chain/heads', async request => {
-    const { tenant } = authorize(context.access, request, 'logs:read')
+    const { tenant = null } = tenantOf(request)
     const heads = await withSql(
       context,
-      sql => sql<{ day: string; links: bigint; head: string }[]>`
-        select day::text as day, seq as links, encode(chain, 'hex') as head from purser_logs.chain_heads
-        where tenant = ${tenant} order by chain_heads.day`,
+      sql => sql<{ tenant: string; day: string; links: bigint; head: string }[]>`
+        select tenant, day::text as day, seq as links, encode(chain, 'hex') as head from purser_logs.chain_heads
+        where ${tenant}::text is null or tenant = ${tenant} order by chain_heads.day, tenant`,
     )
-    return { heads: heads.map(({ day, links, head }) => ({ day, links: String(links), head })) }
+    return { heads: heads.map(({ tenant, day, links, head }) => ({ tenant, day, links: String(links), head })) }
   })
 }
 

@@ -140,6 +140,8 @@ export interface SinkStats {
   rows: bigint
   /** Disk, indexes included. */
   bytes: bigint
+  /** UTF-8 of messages and metadata before packing; null where the server alone packs. */
+  rawBytes: bigint | null
   partitions: number
   blocks: number
   /** UTC day, YYYY-MM-DD; null when empty. */

@@ -5,6 +5,8 @@ import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { createHash, createPublicKey, verify } from 'node:crypto'
 import { type TestContext, test } from 'node:test'
+import { loadSecret } from '#platform/tenancy/secret'
+import { mintToken } from '#platform/tenancy/token'
 import { testBase } from '../../../test/kit/base.ts'
 import { pollUntil } from '../../../test/kit/poll.ts'
 import { shiftedClock } from './shifted-clock.ts'
@@ -151,3 +153,34 @@ async function holds(t: TestContext, env: Record<string, string>): Promise<void>
   assert.equal(forged.code, 1)
   assert.match(forged.out, new RegExp(`^${victim?.day} +public .*BROKEN: link 5 does not follow`, 'm'))
 }
+
+test('who runs the installation verifies every tenant at once, a key its own alone', async t => {
+  const s = await startService(t, { env: { LOG_INGESTION_STORAGE: 'columnar' } })
+  for (const key of ['test-write-key', 'acme-write-key'])
+    assert.equal((await s.post('/api/v1/logs', JSON.stringify({ log: entry() }), { 'x-api-key': key })).status, 202)
+  await s.settled()
+  const secret = await loadSecret({ dataDir: s.dir })
+  const { clock } = s.base
+  const owner = mintToken(secret, { audience: 'log-ingestion', role: 'owner', subject: 'test', clock })
+  const verified = async (headers: Record<string, string>, query = '') => {
+    const text = await (await fetch(`${s.url}/api/v1/chain/verify${query}`, { headers })).text()
+    const days = text
+      .trim()
+      .split('\n')
+      .map(line => JSON.parse(line) as { tenant: string; rows: string; broken: object | null })
+    return days.map(({ tenant, rows, broken }) => `${tenant} ${rows}${broken ? ' broken' : ''}`).sort()
+  }
+  assert.deepEqual(await verified({ authorization: `Bearer ${owner}` }), ['acme 1', 'public 1'])
+  assert.deepEqual(await verified({ authorization: `Bearer ${owner}` }, '?tenant=acme'), ['acme 1'])
+  assert.deepEqual(await verified({ 'x-api-key': adminKey }, '?tenant=acme'), ['public 1'])
+  assert.deepEqual(await verified({ 'x-api-key': 'acme-admin-key' }), ['acme 1'])
+  const heads = await fetch(`${s.url}/api/v1/chain/heads`, { headers: { authorization: `Bearer ${owner}` } })
+  const { heads: all } = (await heads.json()) as { heads: { tenant: string; links: string }[] }
+  assert.deepEqual(
+    all.map(({ tenant, links }) => [tenant, links]),
+    [
+      ['acme', '1'],
+      ['public', '1'],
+    ],
+  )
+})

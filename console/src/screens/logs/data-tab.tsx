@@ -17,11 +17,13 @@ import { Loaded, Panel } from '../../parts/panel.tsx'
 import { formatBytes } from '../../units/bytes.ts'
 import { formatCount } from '../../units/counts.ts'
 import { formatMoment, formatRelative } from '../../units/time.ts'
+import { StorePanel } from './store-panel.tsx'
 
-/** How long entries stay, and what was taken away before its time, by whom and why. */
+/** What is kept and whether it still holds, how long entries stay, and what was taken before its time, by whom and why. */
 export function DataTab() {
   return (
     <>
+      <StorePanel />
       <Retention />
       <Deletions />
     </>

@@ -2,13 +2,15 @@ import type { ApiError } from '../../api/http.ts'
 import { getHistogram } from '../../api/logs.ts'
 import { serviceUrl } from '../../api/service-url.ts'
 import { barsFrom, type HistogramBar, LevelHistogram } from '../../charts/level-histogram.tsx'
-import { useResource } from '../../live/use-resource.ts'
+import { useHeld, useResource } from '../../live/use-resource.ts'
 import type { OnFilter } from '../../logs/json-tree.tsx'
 import { type Tone, toneLabels, tones } from '../../logs/levels.ts'
 import { barIntervalMs, type Span } from '../../logs/range.ts'
+import { CopyButton } from '../../parts/copy.tsx'
 import { Empty } from '../../parts/empty.tsx'
 import { Failure } from '../../parts/failure.tsx'
 import { Loaded, SkeletonRows, StaleLine } from '../../parts/panel.tsx'
+import { formatRoute } from '../../router/route.ts'
 import { formatCount, formatCountShort } from '../../units/counts.ts'
 import { goDuration } from '../../units/duration.ts'
 import { formatMoment } from '../../units/time.ts'
@@ -31,12 +33,18 @@ interface FoundProps {
 /** What a search found: how much and when, then the entries themselves. */
 export function Found({ query, span, onFilter, onTone, onZoom, onWiden }: FoundProps) {
   const [from, to] = [new Date(span.fromMs).toISOString(), new Date(span.toMs).toISOString()]
-  const intervalMs = barIntervalMs(span, barsMax)
-  const histogram = useResource(`histogram ${query} ${from} ${to}`, signal =>
-    getHistogram({ q: query, from, to, interval: goDuration(intervalMs) }, signal),
+  const histogram = useHeld(
+    useResource(`histogram ${query} ${from} ${to}`, async signal => {
+      const intervalMs = barIntervalMs(span, barsMax)
+      const answer = await getHistogram({ q: query, from, to, interval: goDuration(intervalMs) }, signal)
+      return { ...answer, span, intervalMs }
+    }),
   )
   const search = useSearch({ query, from, to })
-  const bars = histogram.data ? barsFrom(histogram.data.buckets) : []
+  const counted = histogram.data
+  const bars = counted ? barsFrom(counted.buckets) : []
+  // A count and the stretch it was counted in belong together.
+  const shown = counted?.span ?? span
   const total = bars.reduce((sum, bar) => sum + bar.total, 0)
 
   const problem = unreadable(search.error, histogram.error)
@@ -57,13 +65,14 @@ export function Found({ query, span, onFilter, onTone, onZoom, onWiden }: FoundP
 
   return (
     <>
-      <section className="panel">
+      <section className="panel" aria-busy={histogram.isOld} data-old={histogram.isOld || undefined}>
         <div className="histogram-head">
-          <strong>{histogram.data ? `${formatCount(total)} ${total === 1 ? 'entry' : 'entries'}` : 'Counting…'}</strong>
-          {histogram.data?.partial && <span className="hint">at least: the count was cut short</span>}
+          <strong>{counted ? `${formatCount(total)} ${total === 1 ? 'entry' : 'entries'}` : 'Counting…'}</strong>
+          {counted?.partial && <span className="hint">at least: the count was cut short</span>}
           <span className="quiet">
-            {formatMoment(span.fromMs)} – {formatMoment(span.toMs)}
+            {formatMoment(shown.fromMs)} – {formatMoment(shown.toMs)}
           </span>
+          <CopyButton text={linkTo(query, shown)} label="Copy a link to exactly these entries" />
           {onWiden && (
             <button type="button" className="link" onClick={onWiden}>
               Back to the last hour
@@ -72,12 +81,19 @@ export function Found({ query, span, onFilter, onTone, onZoom, onWiden }: FoundP
           <ToneLegend bars={bars} onTone={onTone} />
         </div>
         <Loaded resource={histogram} skeleton={<div className="skeleton" style={{ height: '110px' }} />}>
-          {() => <LevelHistogram bars={bars} intervalMs={intervalMs} height={110} onZoom={onZoom} />}
+          {({ intervalMs }) => <LevelHistogram bars={bars} intervalMs={intervalMs} height={110} onZoom={onZoom} />}
         </Loaded>
       </section>
       <Entries query={query} search={search} onFilter={onFilter} />
     </>
   )
+}
+
+/** For somebody else, tomorrow: with both ends fixed. */
+function linkTo(query: string, { fromMs, toMs }: Span): string {
+  const [from, to] = [new Date(fromMs).toISOString(), new Date(toMs).toISOString()]
+  const route = formatRoute({ screen: 'logs', tab: 'search', query, range: '', from, to, isLive: false })
+  return new URL(route, window.location.href).href
 }
 
 function ToneLegend({ bars, onTone }: { bars: readonly HistogramBar[]; onTone: (tone: Tone) => void }) {
@@ -105,17 +121,24 @@ function ToneLegend({ bars, onTone }: { bars: readonly HistogramBar[]; onTone: (
 }
 
 function Entries({ query, search, onFilter }: { query: string; search: Search; onFilter: OnFilter }) {
-  const { entries, error, isLoading, cursor, isPartial, isFull, more } = search
+  const { entries, error, isLoading, isOld, cursor, isPartial, isFull, more } = search
+  const hasAnswer = !error && (isOld || !isLoading)
   return (
-    <section className="panel log-list" aria-label="Entries, newest first" data-testid="log-list">
+    <section
+      className="panel log-list"
+      aria-label="Entries, newest first"
+      aria-busy={isOld}
+      data-old={isOld || undefined}
+      data-testid="log-list"
+    >
       {error && entries.length === 0 && <Failure error={error} retry={more} />}
-      {!error && !isLoading && entries.length === 0 && <NothingFound query={query} />}
+      {hasAnswer && entries.length === 0 && <NothingFound query={query} />}
       {entries.map(entry => (
         <LogRow key={entry.id} entry={entry} onFilter={onFilter} />
       ))}
-      {isLoading && !error && <SkeletonRows rows={entries.length === 0 ? 12 : 3} />}
+      {isLoading && !isOld && !error && <SkeletonRows rows={entries.length === 0 ? 12 : 3} />}
       {error && entries.length > 0 && <StaleLine error={error} loadedAtMs={null} retry={more} />}
-      {entries.length > 0 && !isLoading && !error && (
+      {entries.length > 0 && hasAnswer && (
         <div className="log-end">
           {isFull ? (
             <span className="quiet">

@@ -1,9 +1,18 @@
 import { useState } from 'react'
-import { getLedger, type IntakeStatus, intakeAddress, type LedgerCounts } from '../../api/logs.ts'
+import {
+  getLedger,
+  type IntakeStatus,
+  intakeAddress,
+  type LedgerAnswer,
+  type LedgerCounts,
+  listFieldValues,
+} from '../../api/logs.ts'
 import { Sparkline } from '../../charts/sparkline.tsx'
-import { useResource } from '../../live/use-resource.ts'
+import { type Resource, useResource } from '../../live/use-resource.ts'
 import { dataOf, useStream } from '../../live/use-stream.ts'
 import { type IntakeRates, ratesBetween } from '../../logs/intake-rates.ts'
+import { term } from '../../logs/query.ts'
+import { type Counted, sendersOf } from '../../logs/senders.ts'
 import { Empty } from '../../parts/empty.tsx'
 import { Failure } from '../../parts/failure.tsx'
 import { FillBar } from '../../parts/fill-bar.tsx'
@@ -11,6 +20,7 @@ import { Icon } from '../../parts/icon.tsx'
 import { LiveMark } from '../../parts/live-mark.tsx'
 import { Loaded, Panel, SkeletonRows } from '../../parts/panel.tsx'
 import { Link } from '../../router/navigation.tsx'
+import { logsRoute } from '../../router/route.ts'
 import { formatBytes, formatBytesPerSecond } from '../../units/bytes.ts'
 import { formatCount, formatPerSecond } from '../../units/counts.ts'
 import { formatDuration } from '../../units/duration.ts'
@@ -24,6 +34,7 @@ const rateWindowMs = 10_000
 /** Whether everything that came in is accounted for, and how fast it comes. */
 export function IntakeTab() {
   const [states, setStates] = useState<readonly IntakeStatus[]>([])
+  const ledger = useResource('log ledger', signal => getLedger({ from: '-24h' }, signal), 5_000)
   const stream = useStream('log-ingestion', intakeAddress, event => {
     const status = event.event === 'intake' ? dataOf<IntakeStatus>(event) : null
     if (status) setStates(before => [...before.slice(1 - statesKept), status])
@@ -32,7 +43,7 @@ export function IntakeTab() {
   const rates = ratesOf(states)
   return (
     <>
-      <Conservation pending={now?.pending_rows ?? 0} />
+      <Conservation ledger={ledger} pending={now?.pending_rows ?? 0} />
       {stream.status === 'refused' ? (
         <section className="panel">
           <Failure error={stream.error} />
@@ -44,6 +55,12 @@ export function IntakeTab() {
           </Panel>
           <Panel title="Journal" testId="intake-journal">
             {now ? <JournalGauge now={now} rates={rates} /> : <SkeletonRows rows={4} />}
+          </Panel>
+          <Panel title="By key" aside="last 24 hours" testId="intake-keys">
+            <ByKey ledger={ledger} />
+          </Panel>
+          <Panel title="Top services" aside="last hour" testId="intake-services">
+            <TopServices />
           </Panel>
           <Panel title="Turned away" aside="since the service started" testId="intake-refused">
             {now ? <Refused now={now} /> : <SkeletonRows rows={2} />}
@@ -63,8 +80,7 @@ function ratesOf(states: readonly IntakeStatus[]): IntakeRates | null {
 }
 
 /** accepted = stored + quarantined + duplicates + pending + damaged, to the row. */
-function Conservation({ pending }: { pending: number }) {
-  const ledger = useResource('log ledger', signal => getLedger({ from: '-24h' }, signal), 5_000)
+function Conservation({ ledger, pending }: { ledger: Resource<LedgerAnswer>; pending: number }) {
   return (
     <Panel title="Every row accounted for" aside="last 24 hours" testId="conservation">
       <Loaded resource={ledger} skeleton={<SkeletonRows rows={2} />}>
@@ -179,6 +195,88 @@ function Arriving({ now, rates, states }: StateProps & { states: readonly Intake
         </tbody>
       </table>
     </>
+  )
+}
+
+const keysShown = 10
+
+/** Who sends how much: from the ledger, so it adds up with the equation above. */
+function ByKey({ ledger }: { ledger: Resource<LedgerAnswer> }) {
+  const [seen, setSeen] = useState<{ now: Counted | null; before: Counted | null }>({ now: null, before: null })
+  const { data, loadedAtMs } = ledger
+  if (data !== null && loadedAtMs !== null && seen.now?.rows !== data.rows)
+    setSeen({ now: { rows: data.rows, atMs: loadedAtMs }, before: seen.now })
+  const senders = seen.now ? sendersOf(seen.now, seen.before) : []
+  return (
+    <Loaded resource={ledger}>
+      {() =>
+        senders.length === 0 ? (
+          <Empty title="Nobody yet">Each key that sends gets a line here.</Empty>
+        ) : (
+          <>
+            <table className="table">
+              <thead>
+                <tr>
+                  <th>Key</th>
+                  <th className="c-md">Tenant</th>
+                  <th className="number">Rows/s</th>
+                  <th className="number c-sm">Bytes/s</th>
+                  <th className="number">Rows</th>
+                  <th className="number c-sm">Bytes</th>
+                </tr>
+              </thead>
+              <tbody>
+                {senders.slice(0, keysShown).map(({ key, tenant, rows, bytes, rowsPerSecond, bytesPerSecond }) => (
+                  <tr key={`${tenant} ${key}`} data-testid="intake-key">
+                    <td className="ellipsis">{key === 'self' ? 'its own lines' : key}</td>
+                    <td className="c-md quiet">{tenant}</td>
+                    <td className="number">{rowsPerSecond === null ? '–' : formatPerSecond(rowsPerSecond)}</td>
+                    <td className="number c-sm">
+                      {bytesPerSecond === null ? '–' : formatBytesPerSecond(bytesPerSecond)}
+                    </td>
+                    <td className="number">{formatCount(rows)}</td>
+                    <td className="number c-sm">{formatBytes(bytes)}</td>
+                  </tr>
+                ))}
+              </tbody>
+            </table>
+            {senders.length > keysShown && (
+              <p className="panel-note quiet">{formatCount(senders.length - keysShown)} smaller ones are not shown.</p>
+            )}
+          </>
+        )
+      }
+    </Loaded>
+  )
+}
+
+function TopServices() {
+  const services = useResource(
+    'top services',
+    signal => listFieldValues('service', { from: '-1h', to: 'now', prefix: '', limit: keysShown }, signal),
+    15_000,
+  )
+  return (
+    <Loaded resource={services}>
+      {({ values }) =>
+        values.length === 0 ? (
+          <Empty title="Nothing in the last hour">Services appear here with their first entry.</Empty>
+        ) : (
+          <table className="table">
+            <tbody>
+              {values.map(({ value, count }) => (
+                <tr key={value} data-testid="intake-service">
+                  <td className="ellipsis">
+                    <Link to={logsRoute(term('service', value))}>{value}</Link>
+                  </td>
+                  <td className="number">{formatCount(BigInt(count))}</td>
+                </tr>
+              ))}
+            </tbody>
+          </table>
+        )
+      }
+    </Loaded>
   )
 }
 

@@ -1,4 +1,5 @@
 import './logs.css'
+import { useCurrentInView } from '../../parts/use-current-in-view.ts'
 import { Link } from '../../router/navigation.tsx'
 import { type LogsTab, logsTabs, type Route } from '../../router/route.ts'
 import { AlertsTab } from './alerts-tab.tsx'
@@ -22,11 +23,12 @@ const tabLabels: Record<LogsTab, string> = {
 }
 
 export function Logs({ route }: { route: LogsRoute }) {
+  const tabs = useCurrentInView<HTMLElement>(route.tab)
   return (
     <div className="screen logs">
       <header className="screen-head">
         <h1>Logs</h1>
-        <nav className="tab-bar" aria-label="Log screens">
+        <nav ref={tabs} className="tab-bar" aria-label="Log screens">
           {logsTabs.map(tab => (
             <Link key={tab} to={{ ...route, tab, isLive: false }} aria-current={route.tab === tab ? 'page' : undefined}>
               {tabLabels[tab]}

@@ -6,7 +6,7 @@ import { formatMoment } from '../../units/time.ts'
 import { conditionText } from './alerts-tab.tsx'
 
 const kinds = [
-  { value: 'count', label: 'Too many or too few' },
+  { value: 'count', label: 'How many' },
   { value: 'absence', label: 'None at all' },
   { value: 'rate', label: 'A change' },
 ] as const

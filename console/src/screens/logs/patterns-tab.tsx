@@ -1,7 +1,7 @@
 import { useMemo, useState } from 'react'
 import { type LogPattern, listPatterns } from '../../api/logs.ts'
 import { useNow } from '../../live/clock.ts'
-import { useResource } from '../../live/use-resource.ts'
+import { useHeld, useResource } from '../../live/use-resource.ts'
 import { levelOf } from '../../logs/levels.ts'
 import { phrase, term } from '../../logs/query.ts'
 import { rangeDefault, ranges, spanOf } from '../../logs/range.ts'
@@ -27,7 +27,7 @@ export function PatternsTab({ route }: { route: LogsRoute }) {
   const askedAtMs = useMemo(() => Date.now(), [query, range, from, to, attempt])
   const { fromMs, toMs } = spanOf({ range, from, to }, askedAtMs)
   const asked = { q: query, from: new Date(fromMs).toISOString(), to: new Date(toMs).toISOString(), limit: patternsMax }
-  const patterns = useResource(`patterns ${JSON.stringify(asked)}`, signal => listPatterns(asked, signal))
+  const patterns = useHeld(useResource(`patterns ${JSON.stringify(asked)}`, signal => listPatterns(asked, signal)))
   const change = (patch: Partial<LogsRoute>) => navigate({ ...route, ...patch })
   return (
     <>
@@ -51,6 +51,7 @@ export function PatternsTab({ route }: { route: LogsRoute }) {
         <Panel
           title="Patterns"
           aside={patterns.data && `${formatCount(BigInt(patterns.data.matches))} entries`}
+          isOld={patterns.isOld}
           testId="patterns"
         >
           <Loaded resource={patterns}>
@@ -62,8 +63,9 @@ export function PatternsTab({ route }: { route: LogsRoute }) {
                   <Table patterns={list} matches={Number(matches)} />
                   {!complete && (
                     <p className="panel-note quiet">
-                      Time or memory ran out before all entries were read: counts are those of the newest. A narrower
-                      range or query counts all.
+                      {list.length >= patternsMax
+                        ? `These are the ${patternsMax} most frequent. A narrower range or query shows the rest.`
+                        : 'Time or memory ran out before all entries were read: counts are those of the newest. A narrower range or query counts all.'}
                     </p>
                   )}
                 </>

@@ -54,7 +54,6 @@ export function SearchTab({ route }: { route: LogsRoute }) {
         <LiveList key={query} query={query} onFilter={filter} />
       ) : (
         <Found
-          key={`${query} ${span.fromMs} ${span.toMs}`}
           query={query}
           span={span}
           onFilter={filter}

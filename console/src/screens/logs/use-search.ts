@@ -14,18 +14,26 @@ export interface Search {
   /** The page holds as many as it may; the cursor would go on. */
   isFull: boolean
   isLoading: boolean
+  /** What is here answers the question before; the new one is on its way. */
+  isOld: boolean
   error: ApiError | null
   more(): void
 }
 
-type State = Omit<Search, 'more'>
+interface State extends Omit<Search, 'more' | 'isOld'> {
+  /** The question that this belongs to; '' before the first answer. */
+  question: string
+}
 
 /** How soon a service that is away is asked again. Milliseconds. */
 const retryMs = 5_000
 
-/** Pages of one search, newest first, by cursor: entries that arrive meanwhile neither repeat nor shift them. */
+/** Pages of one search, newest first, by cursor: entries that arrive meanwhile neither repeat nor shift them. Those of the
+ *  question before stay until the next one has an answer. */
 export function useSearch(o: { query: string; from: string; to: string }): Search {
+  const question = `${o.from} ${o.to} ${o.query}`
   const [found, setFound] = useState<State>({
+    question: '',
     entries: [],
     cursor: null,
     isPartial: false,
@@ -49,6 +57,7 @@ export function useSearch(o: { query: string; from: string; to: string }): Searc
       setFound(before => {
         const entries = cursor === null ? answer.logs : [...before.entries, ...answer.logs]
         return {
+          question,
           entries,
           cursor: answer.cursor,
           isFull: entries.length >= entriesMax,
@@ -58,7 +67,13 @@ export function useSearch(o: { query: string; from: string; to: string }): Searc
         }
       })
     } catch (cause) {
-      if (!abort.signal.aborted) setFound(before => ({ ...before, isLoading: false, error: asApiError(cause) }))
+      if (abort.signal.aborted) return
+      const error = asApiError(cause)
+      setFound(before =>
+        before.question === question
+          ? { ...before, isLoading: false, error }
+          : { question, entries: [], cursor: null, isPartial: false, isFull: false, isLoading: false, error },
+      )
     }
   }
 
@@ -69,13 +84,17 @@ export function useSearch(o: { query: string; from: string; to: string }): Searc
     return () => running.current?.abort()
   }, [o.query, o.from, o.to])
 
-  const again = useEffectEvent(() => void load(found.cursor))
-  const isAway = found.error?.kind === 'away'
+  const isOther = found.question !== question
+  const more = () => void load(isOther ? null : found.cursor)
+  const again = useEffectEvent(more)
+  const error = isOther ? null : found.error
+  const isAway = error?.kind === 'away'
   useEffect(() => {
     if (!isAway) return
     const timer = setInterval(() => again(), retryMs)
     return () => clearInterval(timer)
   }, [isAway])
 
-  return { ...found, more: () => void load(found.cursor) }
+  const isLoading = found.isLoading || isOther
+  return { ...found, isLoading, isOld: isOther && found.question !== '', error, more }
 }

@@ -19,6 +19,7 @@ export async function rowsStats(sql: Sql): Promise<SinkStats> {
     bytes: row?.bytes ?? 0n,
     partitions: Number(row?.partitions ?? 0n),
     blocks: 0,
+    rawBytes: null,
     oldestDay: row?.oldest ?? null,
   }
 }
