@@ -6,11 +6,14 @@
 // PURSER_TEST_CONCURRENCY=6 runs so many files at once: a machine under load, to find what depends on an idle one.
 
 import { spawn, spawnSync } from 'node:child_process'
-import { existsSync, globSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
-import { availableParallelism, tmpdir } from 'node:os'
+import { existsSync, globSync, readFileSync } from 'node:fs'
+import { availableParallelism } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
+import { run } from 'node:test'
+import { spec } from 'node:test/reporters'
 import { fileURLToPath } from 'node:url'
 import { startTestServer } from './kit/database.ts'
+import { summarise } from './kit/summary.ts'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 /** Of one test; nothing but a hang takes that long, on a loaded machine either. */
@@ -28,10 +31,10 @@ async function main(paths: readonly string[]): Promise<number> {
   installPackages()
   if (isWhole) {
     const checks = await Promise.all([
-      run('types', bin('tsc'), ['-p', 'tsconfig.json']),
-      run('types of the console', bin('tsc'), ['-p', 'console/tsconfig.json']),
-      run('lint', bin('biome'), ['check', '--error-on-warnings', '.']),
-      run('console build', process.execPath, [
+      check('types', bin('tsc'), ['-p', 'tsconfig.json']),
+      check('types of the console', bin('tsc'), ['-p', 'console/tsconfig.json']),
+      check('lint', bin('biome'), ['check', '--error-on-warnings', '.']),
+      check('console build', process.execPath, [
         'node_modules/vite/bin/vite.js',
         'build',
         'console',
@@ -93,7 +96,7 @@ function isInstalled(name: string): boolean {
   return query.status === 0 && query.stdout.includes('install ok installed')
 }
 
-function run(what: string, command: string, args: readonly string[]): Promise<number> {
+function check(what: string, command: string, args: readonly string[]): Promise<number> {
   return new Promise((done, fail) => {
     const startedMs = performance.now()
     const child = spawn(command, [...args], { stdio: ['ignore', 'inherit', 'inherit'] })
@@ -105,40 +108,37 @@ function run(what: string, command: string, args: readonly string[]): Promise<nu
   })
 }
 
-function runTests(files: readonly string[], databaseUrl: string): Promise<number> {
-  return new Promise((done, fail) => {
-    const env: NodeJS.ProcessEnv = {
-      ...process.env,
-      PURSER_TEST_DATABASE_URL: databaseUrl,
-      PATH: `${dirname(bin('node'))}:${process.env.PATH ?? ''}`,
-    }
-    // A runner of ours may be started by another test runner (npm test inside a test); its context must not leak.
-    delete env.NODE_TEST_CONTEXT
-    const folder = mkdtempSync(join(tmpdir(), 'purser-test-summary-'))
-    const summary = join(folder, 'summary.txt')
-    const child = spawn(
-      process.execPath,
-      [
-        '--disable-warning=ExperimentalWarning',
-        '--test',
-        `--test-concurrency=${process.env.PURSER_TEST_CONCURRENCY ?? Math.max(2, availableParallelism())}`,
-        `--test-timeout=${testTimeoutMs}`,
-        '--test-reporter=spec',
-        '--test-reporter-destination=stdout',
-        `--test-reporter=${join(root, 'test/kit/summary-reporter.ts')}`,
-        `--test-reporter-destination=${summary}`,
-        ...files,
-      ],
-      { env, stdio: ['ignore', 'inherit', 'inherit'] },
-    )
-    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => child.kill(signal))
-    child.once('error', fail)
-    child.once('close', code => {
-      if (existsSync(summary)) process.stdout.write(readFileSync(summary))
-      rmSync(folder, { recursive: true, force: true })
-      done(code ?? 1)
-    })
+async function runTests(files: readonly string[], databaseUrl: string): Promise<number> {
+  process.env.PURSER_TEST_DATABASE_URL = databaseUrl
+  process.env.PATH = `${dirname(bin('node'))}:${process.env.PATH ?? ''}`
+  // Hundreds of processes load the same modules.
+  process.env.NODE_COMPILE_CACHE ??= join(root, 'node_modules/.cache/compile')
+  // This runner may be started by another test runner (npm test inside a test); its context must not leak.
+  delete process.env.NODE_TEST_CONTEXT
+  const stopped = new AbortController()
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => stopped.abort())
+  const stream = run({
+    files: inOrder(files),
+    concurrency: Number(process.env.PURSER_TEST_CONCURRENCY ?? availableParallelism() + 1),
+    timeout: testTimeoutMs,
+    signal: stopped.signal,
   })
+  const summary = summarise(stream)
+  for await (const text of stream.compose(spec)) process.stdout.write(text)
+  process.stdout.write(summary.text())
+  return summary.isSuccess ? 0 : 1
+}
+
+/** Files that start services first and whole platforms spread among them, so that the run does not end with one long file
+ *  and an idle machine. */
+function inOrder(files: readonly string[]): string[] {
+  const isIn = (folder: RegExp) => (file: string) => folder.test(file)
+  const platforms = files.filter(isIn(/^test\/end-to-end\//))
+  const services = files.filter(isIn(/^services\/[^/]+\/test\//))
+  const others = files.filter(file => !platforms.includes(file) && !services.includes(file))
+  const stride = Math.ceil(services.length / (platforms.length + 1))
+  const spread = platforms.flatMap((file, i) => [...services.slice(i * stride, (i + 1) * stride), file])
+  return [...spread, ...services.slice(platforms.length * stride), ...others]
 }
 
 process.exit(await main(process.argv.slice(2)))
