@@ -1,10 +1,10 @@
 // `purser logs doctor reconcile`: what was accepted, what became of it, and what is really there. Three counts that come
-// from different places; their difference must be 0.
+// from different places; their difference must be 0. What /health complains of is told beside them.
 
 import { parseDuration } from '#platform/time'
 import type { LedgerAnswer } from '../../services/log-ingestion/api.ts'
 import { openTerminal } from '../terminal.ts'
-import { clientFlags, openClient } from './client.ts'
+import { clientFlags, openClient, type ServiceClient } from './client.ts'
 import { readFlags } from './flags.ts'
 import { type CommandContext, Misuse } from './main.ts'
 
@@ -29,8 +29,19 @@ export async function doctor(args: readonly string[], { env }: CommandContext): 
       process.stderr.write(
         `counted from ${ledger.from}: entries in blocks, and those that were deleted or expired, are not told apart by hour\n`,
       )
+    for (const complaint of await complaintsOf(client)) process.stderr.write(`${complaint}\n`)
   }
   return isEven ? 0 : 1
+}
+
+/** What the service itself says is not as it should be, though rows may add up. */
+async function complaintsOf(client: ServiceClient): Promise<string[]> {
+  const health = await client.call<{ checks?: Record<string, { detail?: string }>; notices?: string[] }>(
+    'GET',
+    '/health',
+  )
+  const checks = Object.entries(health.checks ?? {}).map(([name, { detail }]) => `${name}: ${detail ?? 'degraded'}`)
+  return [...checks, ...(health.notices ?? [])]
 }
 
 function printLedger({ totals, difference, quarantine_reasons: reasons }: LedgerAnswer, isEven: boolean): void {

@@ -9,6 +9,7 @@ import { definitionsOf, legacyKey, legacyPassword, makeLegacy } from './legacy-s
 import { adminKey, batch, entry, startService } from './start.ts'
 
 const execFileAsync = promisify(execFile)
+const main = fileURLToPath(new URL('../../../purser/main.ts', import.meta.url))
 const single = () => JSON.stringify({ log: entry() })
 
 async function attached(t: TestContext) {
@@ -67,6 +68,7 @@ test('users and plaintext keys of an older installation work, also those it stil
   )
   const health = async () => (await (await fetch(`${s.url}/health`)).json()) as { status: string; notices?: string[] }
   assert.match((await health()).notices?.[0] ?? '', /^2 keys are readable in public\.api_keys: purser logs keys seal/)
+  assert.match(await complaintsOf(s.url), /^2 keys are readable in public\.api_keys: purser logs keys seal/m)
 
   // An older instance beside us makes a key, and withdraws one.
   await sql`insert into api_keys (key, name) values ('made-by-the-old-one', 'beside')`
@@ -128,8 +130,16 @@ test('an account made on the command line signs in with the password shown once'
   await assert.rejects(cli(s.url, 'keys', 'revoke', 'x'), /no key id/)
 })
 
+/** What `purser logs doctor` says beside the books; it reads the rows, so its exit code is about those. */
+async function complaintsOf(url: string): Promise<string> {
+  const env = { PATH: process.env.PATH, PURSER_LOGS_URL: url, PURSER_LOGS_KEY: adminKey }
+  const run = execFileAsync(process.execPath, ['--disable-warning=ExperimentalWarning', main, 'logs', 'doctor'], {
+    env,
+  })
+  return (await run.catch((error: { stderr: string }) => error)).stderr
+}
+
 async function cli(url: string, ...args: string[]): Promise<string> {
-  const main = fileURLToPath(new URL('../../../purser/main.ts', import.meta.url))
   const { stdout } = await execFileAsync(
     process.execPath,
     ['--disable-warning=ExperimentalWarning', main, 'logs', ...args],
