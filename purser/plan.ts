@@ -110,7 +110,7 @@ const shapes: Record<ServiceName, ServiceShape> = {
 
 /** Of the caller's environment: what programs need to run at all, never a secret of another service. */
 const systemNames =
-  /^(PATH|HOME|USER|LANG|LC_[A-Z]+|TZ|TMPDIR|NODE_EXTRA_CA_CERTS|SSL_CERT_(FILE|DIR)|HTTPS?_PROXY|NO_PROXY|https?_proxy|no_proxy|OTEL_[A-Z_]+)$/
+  /^(PATH|HOME|USER|LANG|LC_[A-Z]+|TZ|TMPDIR|NODE_COMPILE_CACHE|NODE_EXTRA_CA_CERTS|SSL_CERT_(FILE|DIR)|HTTPS?_PROXY|NO_PROXY|https?_proxy|no_proxy|OTEL_[A-Z_]+)$/
 
 /** A database of our own on the same machine bears a commit a second; the guide's five would make a first search look empty. */
 const flushInterval = '1s'

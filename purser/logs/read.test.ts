@@ -14,7 +14,12 @@ const main = new URL('../main.ts', import.meta.url).pathname
 
 function start(t: TestContext, s: TestService, args: readonly string[]) {
   const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', main, 'logs', ...args], {
-    env: { PATH: process.env.PATH, PURSER_LOGS_URL: s.url, PURSER_LOGS_KEY: adminKey },
+    env: {
+      PATH: process.env.PATH,
+      NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE,
+      PURSER_LOGS_URL: s.url,
+      PURSER_LOGS_KEY: adminKey,
+    },
   })
   t.after(() => child.kill('SIGKILL'))
   const said = { out: '', err: '' }

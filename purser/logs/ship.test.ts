@@ -56,7 +56,12 @@ async function openBench(t: TestContext): Promise<Bench> {
           ...args,
         ],
         {
-          env: { PATH: process.env.PATH, PURSER_LOGS_URL: s.url, PURSER_LOGS_KEY: writeKey },
+          env: {
+            PATH: process.env.PATH,
+            NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE,
+            PURSER_LOGS_URL: s.url,
+            PURSER_LOGS_KEY: writeKey,
+          },
           stdio: ['pipe', 'pipe', 'pipe'],
         },
       )

@@ -55,7 +55,10 @@ test('the launcher works through links; -version has three lines, a bad setting 
   const link = join(dir, 'billaged')
   symlinkSync(fileURLToPath(new URL('../../bin/billaged', import.meta.url)), link)
   const run = (args: string[], env: Record<string, string> = {}) =>
-    spawnSync(link, args, { env: { PATH: process.env.PATH, PURSER_DATA_DIR: dir, ...env }, encoding: 'utf8' })
+    spawnSync(link, args, {
+      env: { PATH: process.env.PATH, NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE, PURSER_DATA_DIR: dir, ...env },
+      encoding: 'utf8',
+    })
   const version = run(['-version'])
   assert.equal(version.status, 0)
   assert.match(version.stdout, /^billaged.*\nVersion: .+\nBuilt with: Node v.+\n$/)

@@ -86,7 +86,11 @@ test('a second supervisor on the same folder, a taken port and a wrong setting a
     const { status, stderr } = spawnSync(
       process.execPath,
       ['--disable-warning=ExperimentalWarning', main, 'up', '--only', 'billaged'],
-      { env: { PATH: process.env.PATH, ...env }, encoding: 'utf8', timeout: 120_000 },
+      {
+        env: { PATH: process.env.PATH, NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE, ...env },
+        encoding: 'utf8',
+        timeout: 120_000,
+      },
     )
     return `${status} ${stderr}`
   }

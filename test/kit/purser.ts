@@ -58,6 +58,7 @@ export async function startPurser(
       {
         env: {
           PATH: process.env.PATH,
+          NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE,
           HOME: process.env.HOME,
           LOG_FORMAT: 'json',
           PURSER_DATA_DIR: dataDir,

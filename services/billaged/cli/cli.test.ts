@@ -16,6 +16,7 @@ test('billaged-cli speaks as the guide shows: output, exit codes, flags before a
   const run = async (...args: string[]) => {
     const env = {
       PATH: process.env.PATH,
+      NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE,
       UNKEY_BILLAGED_SERVER_ADDRESS: new URL(billing.url).host,
       PURSER_DATA_DIR: billing.dataDir,
     }

@@ -13,7 +13,13 @@ export async function startChild(
   o: { databaseUrl: string; dataDir: string; env?: Record<string, string> },
 ) {
   const main = fileURLToPath(new URL('../main.ts', import.meta.url))
-  const env = { PATH: process.env.PATH, ...testEnv(o), LOG_FORMAT: 'json', ...o.env }
+  const env = {
+    PATH: process.env.PATH,
+    NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE,
+    ...testEnv(o),
+    LOG_FORMAT: 'json',
+    ...o.env,
+  }
   const child = spawn(process.execPath, [main], { env, stdio: ['ignore', 'pipe', 'inherit'] })
   t.after(() => kill(child))
   const url = await listeningUrl(child)

@@ -43,6 +43,7 @@ async function startChild(
   const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', mainFile], {
     env: {
       PATH: process.env.PATH,
+      NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE,
       BUDGETGUARD_PORT: '0',
       BUDGETGUARD_HOST: '127.0.0.1',
       LOG_FORMAT: 'json',

@@ -107,9 +107,21 @@ interface Ran {
 
 function runProgram(path: string, args: readonly string[], env: Record<string, string> = {}): Promise<Ran> {
   return new Promise(resolve => {
-    execFile(path, args, { env: { PATH: process.env.PATH, HOME: process.env.HOME, ...env } }, (error, out, talk) => {
-      resolve({ code: typeof error?.code === 'number' ? error.code : error ? -1 : 0, out, talk })
-    })
+    execFile(
+      path,
+      args,
+      {
+        env: {
+          PATH: process.env.PATH,
+          NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE,
+          HOME: process.env.HOME,
+          ...env,
+        },
+      },
+      (error, out, talk) => {
+        resolve({ code: typeof error?.code === 'number' ? error.code : error ? -1 : 0, out, talk })
+      },
+    )
   })
 }
 

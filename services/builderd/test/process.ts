@@ -23,6 +23,7 @@ export async function spawnBuilderd(t: TestContext, env: Record<string, string>)
   const child: ChildProcess = spawn(program, [], {
     env: {
       PATH: process.env.PATH,
+      NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE,
       HOME: process.env.HOME,
       UNKEY_BUILDERD_PORT: '0',
       UNKEY_BUILDERD_METRICS_ENABLED: 'false',

@@ -136,7 +136,7 @@ test('G17: nothing of an unfinished upload is stored, headers and body have the 
       LOG_INGESTION_DATA_DIR: dir,
       LOG_INGESTION_DATABASE_URL: database.url,
       LOG_INGESTION_API_KEYS: writeKey,
-      LOG_INGESTION_SERVER_READ_TIMEOUT: '1s',
+      LOG_INGESTION_SERVER_READ_TIMEOUT: '2s',
       LOG_INGESTION_BATCH_FLUSH_INTERVAL: '20ms',
       LOG_INGESTION_SELF_LOGS: 'false',
     },

@@ -19,7 +19,12 @@ const sha256 = (...parts: Buffer[]) => parts.reduce((hash, part) => hash.update(
 
 async function purserVerify(s: TestService): Promise<{ code: number | null; out: string }> {
   const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', main, 'logs', 'verify'], {
-    env: { PATH: process.env.PATH, PURSER_LOGS_URL: s.url, PURSER_LOGS_KEY: adminKey },
+    env: {
+      PATH: process.env.PATH,
+      NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE,
+      PURSER_LOGS_URL: s.url,
+      PURSER_LOGS_KEY: adminKey,
+    },
   })
   let out = ''
   child.stdout.setEncoding('utf8').on('data', text => {

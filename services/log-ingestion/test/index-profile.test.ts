@@ -12,7 +12,7 @@ const main = new URL('../../../purser/main.ts', import.meta.url).pathname
 
 async function purserLogs(t: TestContext, env: Record<string, string>, ...args: string[]) {
   const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', main, 'logs', ...args], {
-    env: { PATH: process.env.PATH, ...env },
+    env: { PATH: process.env.PATH, NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE, ...env },
   })
   t.after(() => void child.kill('SIGKILL'))
   const said = { out: '', err: '' }

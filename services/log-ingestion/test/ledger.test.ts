@@ -28,7 +28,12 @@ async function doctor(s: TestService, ...args: string[]): Promise<Told> {
   const run = async (...more: string[]) => {
     const purser = fileURLToPath(new URL('../../../bin/purser', import.meta.url))
     const child = spawn(purser, ['logs', 'doctor', 'reconcile', ...args, ...more], {
-      env: { PATH: process.env.PATH, PURSER_LOGS_URL: s.url, PURSER_SECRET: secret },
+      env: {
+        PATH: process.env.PATH,
+        NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE,
+        PURSER_LOGS_URL: s.url,
+        PURSER_SECRET: secret,
+      },
       stdio: ['ignore', 'pipe', 'inherit'],
     })
     let out = ''

@@ -30,7 +30,7 @@ export function startProcess(
 ): Child {
   const child = spawn(o.command ?? launcher, o.args ?? [], {
     cwd: o.cwd,
-    env: { PATH: process.env.PATH, LOG_FORMAT: 'json', ...o.env },
+    env: { PATH: process.env.PATH, NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE, LOG_FORMAT: 'json', ...o.env },
     stdio: ['ignore', 'pipe', 'pipe'],
     ...(o.uid === undefined ? {} : { uid: o.uid, gid: o.uid }),
   })

@@ -17,7 +17,7 @@ test('on a bad day every kind of fault is billed exactly, but for what lies in g
   const server = new URL(billing.url).host
   const chaos = async (...words: string[]) => {
     const child = spawn(launcher, ['chaos', ...words, '-json', '-server', server, '-key', billing.key], {
-      env: { PATH: process.env.PATH },
+      env: { PATH: process.env.PATH, NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE },
       stdio: ['ignore', 'pipe', 'inherit'],
     })
     const out: string[] = []

@@ -278,7 +278,12 @@ function placeOf(receipt: string): { segment: string; from: number; receivedUs: 
 async function doctor(replica: Replica): Promise<LedgerAnswer> {
   const purser = fileURLToPath(new URL('../../../../bin/purser', import.meta.url))
   const child = spawn(purser, ['logs', 'doctor', 'reconcile', '--since', '1h', '--json'], {
-    env: { PATH: process.env.PATH, PURSER_LOGS_URL: replica.url, PURSER_SECRET: secret },
+    env: {
+      PATH: process.env.PATH,
+      NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE,
+      PURSER_LOGS_URL: replica.url,
+      PURSER_SECRET: secret,
+    },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   let out = ''
