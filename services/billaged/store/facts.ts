@@ -68,6 +68,25 @@ const touchOfPart = ({ customerId, vmId, part }: Of<'samples'>): Touch => {
   return { customerId, vmId, fromNs: part.minNs, toNs: part.maxNs }
 }
 
+/** Which VMs some facts are about, and from when on they may change what was known of them. */
+export function touchesOfFacts(facts: readonly Fact[]): Touch[] {
+  return facts.flatMap((fact): Touch[] => {
+    switch (fact.kind) {
+      case 'samples':
+        return [touchOfPart(fact)]
+      case 'mark':
+        return [{ vmId: fact.vmId, customerId: fact.customerId, fromNs: fact.atNs, toNs: null }]
+      case 'heartbeat':
+        return fact.vmIds.map(vmId => ({ vmId, customerId: null, fromNs: fact.atNs, toNs: null }))
+      case 'event':
+      case 'aside':
+        return []
+      default:
+        return fact satisfies never
+    }
+  })
+}
+
 /** What marks and heartbeats change; parts say so themselves when they are news. */
 async function touchesOf(tx: Tx, facts: readonly Fact[], leaseNs: bigint): Promise<Touch[]> {
   const touches: Touch[] = []

@@ -29,8 +29,10 @@ export async function foldSpans(
 }
 
 /** The largest memory read in each span between neighbouring edges, from pieces in order of time. */
-export function createPeaks(edges: readonly bigint[]): { peaks: bigint[]; add(piece: Piece): void } {
-  const peaks = edges.slice(1).map(() => 0n)
+export function createPeaks(
+  edges: readonly bigint[],
+  peaks: bigint[] = edges.slice(1).map(() => 0n),
+): { peaks: bigint[]; add(piece: Piece): void } {
   let span = 0
   const note = (atNs: bigint, memoryBytes: bigint) => {
     while (span < peaks.length && (edges[span + 1] ?? atNs) <= atNs) span++

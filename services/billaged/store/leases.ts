@@ -31,7 +31,12 @@ export async function loadHosts(
     const lastNs = larger(fromNs, toNs - leaseNs)
     runs.push({ fromNs, lastNs: cutNs !== null && lastNs > cutNs ? cutNs : lastNs })
   }
-  return { leaseNs, runs: union([...ofEach.values()].flat(), leaseNs), ofEach: [...ofEach.values()], firstListedNs }
+  return {
+    leaseNs,
+    runs: unionOfRuns([...ofEach.values()].flat(), leaseNs),
+    ofEach: [...ofEach.values()],
+    firstListedNs,
+  }
 }
 
 /** Heartbeats name no customer. A VM id that several share is, once another's was read after this one's last reading,
@@ -47,7 +52,7 @@ async function othersBegin(sql: Queryable, customerId: string, vmId: string): Pr
 }
 
 /** Runs that are no more than a lease apart are one. */
-function union(runs: readonly Run[], leaseNs: bigint): Run[] {
+export function unionOfRuns(runs: readonly Run[], leaseNs: bigint): Run[] {
   const joined: Run[] = []
   for (const run of runs.toSorted((a, b) => compareBigints(a.fromNs, b.fromNs))) {
     const last = joined.at(-1)

@@ -1,12 +1,15 @@
 import type { Queryable, Sql } from '#platform/postgres'
 import { CorruptPart, decodePart } from '../samples/part.ts'
 import type { Sample } from '../samples/sample.ts'
+import type { RunningUsage } from './running.ts'
 
 /** What reading parts needs: the pool, and whom to tell of a part that does not decode. It is left out of the answer;
  *  the rest is read. */
 export interface PartReader {
   sql: Sql
   onCorruptPart(error: CorruptPart, part: DamagedPart): void
+  /** Running periods that are asked for again and again. */
+  running?: RunningUsage
 }
 
 /** The same within one transaction, whose snapshot makes several questions one. */

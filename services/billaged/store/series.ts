@@ -21,6 +21,8 @@ export interface FoundSeries extends Series {
   lastNs: bigint
   /** Hours before it are final. */
   sealedHour: number
+  /** Another customer has a VM of that id. */
+  isShared: boolean
 }
 
 /** A customer's series that may have used something in [fromNs, toNs), in the order of their VMs. */
@@ -35,6 +37,8 @@ export async function findSeries(
   // `last_ns` may lag by a minute, and one reading outside on either side still spans the edge.
   const rows = await sql<FoundSeries[]>`
     select series_id as "seriesId", vm_id as "vmId", sealed_hour as "sealedHour",
+      exists (
+        select 1 from billaged.series o where o.vm_id = s.vm_id and o.customer_id <> s.customer_id) as "isShared",
       exists (select 1 from billaged.vm_mark m where m.vm_id = s.vm_id) as "hasMarks",
       exists (select 1 from billaged.vm_lease l where l.vm_id = s.vm_id) as "hasListings",
       least(first_ns, (

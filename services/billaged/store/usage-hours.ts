@@ -132,6 +132,16 @@ export async function sumHours(
 
 const sums = hourColumns.map(({ name }) => `sum(u.${name})::text as ${name}`).join(', ')
 
+/** Of each series, up to when facts may change any of its hours. */
+export async function lastReads(sql: Queryable, seriesIds: readonly bigint[]): Promise<Map<bigint, bigint>> {
+  const rows = await sql<{ seriesId: bigint; readsTo: bigint }[]>`
+    select series_id as "seriesId", h.reads_to as "readsTo"
+    from unnest(${arrayLiteral(seriesIds)}::text::int8[]) t (series_id), lateral (
+      select max(reads_to_ns) as reads_to from billaged.usage_hour u where u.series_id = t.series_id
+    ) h where h.reads_to is not null`
+  return new Map(rows.map(({ seriesId, readsTo }) => [seriesId, readsTo]))
+}
+
 /** Rows of some hours of a series, as they lie there. */
 export async function readHours(sql: Queryable, seriesId: bigint, run: HourRun) {
   const rows = await sql<

@@ -6,9 +6,11 @@ export type Cell = Record<Stretch['field'], Record<StretchKind, bigint>>
 
 /** Sums stretches into the spans between neighbouring edges (ascending, Unix ns). Usage up to an instant is the whole
  *  of what ended by then plus the floor of the linear share of what spans it, and a span's usage is the difference of
- *  its ends: however a stretch is cut, the pieces add up to it. */
-export function createCells(edges: readonly bigint[]): { cells: readonly Cell[]; add(stretch: Stretch): void } {
-  const cells = Array.from({ length: Math.max(0, edges.length - 1) }, emptyCell)
+ *  its ends: however a stretch is cut, the pieces add up to it. `cells`: what is in them already. */
+export function createCells(
+  edges: readonly bigint[],
+  cells: readonly Cell[] = Array.from({ length: Math.max(0, edges.length - 1) }, emptyCell),
+): { cells: readonly Cell[]; add(stretch: Stretch): void } {
   return {
     cells,
     add(stretch) {
@@ -41,6 +43,20 @@ export function emptyCell(): Cell {
     timeNs: kinds(),
     hostDownNs: kinds(),
     aliveNs: kinds(),
+  }
+}
+
+export function copyCell(cell: Cell): Cell {
+  return {
+    cpuNs: { ...cell.cpuNs },
+    diskReadBytes: { ...cell.diskReadBytes },
+    diskWriteBytes: { ...cell.diskWriteBytes },
+    netRxBytes: { ...cell.netRxBytes },
+    netTxBytes: { ...cell.netTxBytes },
+    memoryByteNs: { ...cell.memoryByteNs },
+    timeNs: { ...cell.timeNs },
+    hostDownNs: { ...cell.hostDownNs },
+    aliveNs: { ...cell.aliveNs },
   }
 }
 

@@ -76,6 +76,8 @@ export interface Fold {
   pushRun(run: PartSummary): boolean
   /** The same fold, to go on by itself: perhaps with marks and hosts that say more about the time behind the last reading. */
   fork(o: { marks: Marks; hosts: Hosts }, emit: (stretch: Stretch) => void): Fold
+  /** From where on marks and hosts still matter; null before the first reading. */
+  unsettledNs(): bigint | null
   /** No more readings: settles what waited for neighbours. `nowNs` says which lives may still run. */
   finish(nowNs?: bigint): { findings: Findings; lives: Life[] }
 }
@@ -354,7 +356,10 @@ function continueFold(o: FoldOptions, emit: (stretch: Stretch) => void, state: S
       }
       foldRun(run)
       findings.readings += run.count
-      forget()
+      // It has as many spacings in it as are ever looked at.
+      readings = readings.slice(at)
+      runs = [run]
+      pair = 1
       return true
     },
     fork(others, emitOther) {
@@ -373,6 +378,11 @@ function continueFold(o: FoldOptions, emit: (stretch: Stretch) => void, state: S
         },
         ledger: ledger.fork(others, emitOther),
       })
+    },
+    unsettledNs() {
+      const at = readings[pair]
+      if (at === undefined) return null
+      return hasBegun ? counterFields.map(field => bases[field].atNs).reduce(smaller, at.atNs) : at.atNs
     },
     push(reading) {
       findings.readings++

@@ -17,7 +17,7 @@ export interface Run {
 export const noHosts: Hosts = { leaseNs: 0n, runs: [], ofEach: [], firstListedNs: null }
 
 /** How near to a pair of readings two hosts must list the VM to make the pair disputed (G15). */
-const disputeNs = 120_000_000_000n
+export const disputeNs = 120_000_000_000n
 
 /** Whether two hosts claimed the VM within two minutes of [fromNs, toNs]. */
 export function isDisputed({ ofEach }: Hosts, fromNs: bigint, toNs: bigint): boolean {
