@@ -51,7 +51,7 @@ export async function runLoad(o: LoadOptions): Promise<Outcome> {
       for (;;) {
         const sentMs = performance.now()
         const status = await connection.send(job.request).catch(() => 'broken')
-        if (status === '200') {
+        if (status === '200' || status === '204') {
           outcome.latenciesMs.push(performance.now() - sentMs)
           outcome.acknowledged.push(job)
           break
@@ -83,7 +83,9 @@ function openH1({ host, port }: LoadOptions['address']): Promise<Connection> {
     const socket = net.connect({ host, port, noDelay: true })
     let pending: { resolve(status: string): void; reject(error: Error): void } | null = null
     let seen = ''
+    let closed: Error | null = null
     const fail = (error: Error) => {
+      closed = error
       pending?.reject(error)
       pending = null
       failed(error)
@@ -105,6 +107,8 @@ function openH1({ host, port }: LoadOptions['address']): Promise<Connection> {
       opened({
         send: request =>
           new Promise((resolve, reject) => {
+            // Nobody would tell of a connection that broke while nothing was asked on it.
+            if (closed !== null) return reject(closed)
             pending = { resolve, reject }
             socket.write(request)
           }),
