@@ -49,6 +49,43 @@ export interface Ledger {
   disputedNs: string
 }
 
+/** What was not seen, and what became of it. */
+export interface CustomerLedger {
+  customerId: string
+  from: string
+  to: string
+  asOf: string
+  complete: boolean
+  expiredUntil?: string
+  /** Of all VMs. */
+  ledger: Ledger
+  /** A page of them. */
+  vms: LedgerVm[]
+  /** Lines of finalised invoices that correct periods beginning in the span, a thousand at most. */
+  adjustments: {
+    invoiceId: string
+    number: string | null
+    lineId: string
+    /** The line it corrects, and the start of that one's period. */
+    adjusts: string | null
+    periodFrom: string
+    meter: string | null
+    amountNano: string
+    cause: 'late_data' | 'plan_changed' | null
+  }[]
+  nextCursor: string | null
+}
+
+export interface LedgerVm extends Ledger {
+  vmId: string
+  /** The newest twenty, each with the rule that made it one. */
+  gaps: { from: string; to: string; rule: string }[]
+  gapCount: number
+  conflicts: number
+  falls: number
+  restartsUnproven: number
+}
+
 export interface Usage {
   customerId: string
   from: string
@@ -366,12 +403,15 @@ export interface VmDetail {
 
 /** What was said twice and differently: all kept, billed at what charges least. */
 export interface Conflicts {
-  customerId: string
+  /** Null: of all customers. */
+  customerId: string | null
   from: string
   to: string
   asOf: string
   complete: boolean
   events: {
+    /** Whose one of the contents is. */
+    customerId: string | null
     source: string
     id: string
     type: string
@@ -381,8 +421,10 @@ export interface Conflicts {
     receivedAt: string
     voided: boolean
   }[]
-  /** VMs with different readings of one instant; `at` names the newest twenty. */
-  vms: { vmId: string; conflicts: number; at: string[] }[]
+  /** VMs with different readings of one instant; `at` names the newest twenty. A page looks at a hundred VMs, behind the
+   *  last event, and may name none of them. */
+  vms: { customerId: string; vmId: string; conflicts: number; at: string[] }[]
+  nextCursor: string | null
 }
 
 export interface VmTimeline {
@@ -393,4 +435,137 @@ export interface VmTimeline {
   asOf: string
   complete: boolean
   strip: { from: string; to: string; kind: 'measured' | 'gap' | 'unmeasured' | 'host_down' | 'disputed' }[]
+}
+
+export interface PlanList {
+  plans: PlanView[]
+  nextCursor: string | null
+}
+
+export interface PlanView {
+  id: string
+  name: string
+  currency: string
+  /** How many there are. */
+  versions?: number
+}
+
+export interface PlanVersionList {
+  versions: PlanVersionView[]
+}
+
+export interface PlanVersionView {
+  version: number
+  effectiveFrom: string
+  /** What of time without readings is billed. */
+  gapPolicy: 'zero' | 'floor' | 'interpolate'
+  minimumNano: string
+  unbilled: string[]
+  /** As they were given; see the body of the version's POST. */
+  prices: Record<string, unknown>[]
+}
+
+export interface SubscriptionView {
+  id: string
+  customerId: string
+  planId: string
+  from: string
+  to: string | null
+}
+
+export interface SubscriptionList {
+  subscriptions: SubscriptionView[]
+  nextCursor: string | null
+}
+
+export interface CreditList {
+  credits: CreditView[]
+  nextCursor: string | null
+}
+
+export interface InvoiceList {
+  invoices: InvoiceSummary[]
+  nextCursor: string | null
+}
+
+export interface Voided {
+  id: string
+  number: string | null
+  state: 'void'
+  /** The draft of the same period that takes its place. */
+  replacement: string
+}
+
+export interface ReceiptKey {
+  algorithm: string
+  /** Base64 of the 32 bytes. */
+  publicKey: string
+}
+
+export interface QuarantineItem {
+  id: string
+  what: 'sample' | 'event'
+  customerId: string | null
+  vmId: string | null
+  reason: string
+  state: 'open' | 'released' | 'discarded'
+  receivedAt: string
+  /** JSON text: reading it as JSON would round what a sender counted. */
+  payload: string
+}
+
+export interface QuarantineList {
+  items: QuarantineItem[]
+  nextCursor: string | null
+}
+
+export interface ReplicaList {
+  replicas: {
+    id: string
+    /** The one that answers. */
+    isThisOne: boolean
+    lastSeen: string
+    foldedUntil: string | null
+    backlogBytes: string
+    retiredAt: string | null
+  }[]
+}
+
+export interface Retired {
+  id: string
+  retired: boolean
+}
+
+export interface StripeCustomer {
+  customerId: string
+  stripeCustomerId: string | null
+}
+
+export interface StripePushList {
+  isOn: boolean
+  pushes: {
+    customerId: string
+    periodFrom: string
+    kind: string
+    object: string
+    stripeId: string | null
+    status: string | null
+    value: string | null
+    problem: string | null
+    updatedAt: string
+  }[]
+}
+
+export interface PortalIdentity {
+  customerId: string
+  subject: string
+  expiresAt: string
+}
+
+export interface PortalInvoiceList {
+  invoices: InvoiceSummary[]
+}
+
+export interface Invalidated {
+  invalidated: number
 }

@@ -158,6 +158,11 @@ export const spec = defineConfig({
       env: 'PAYMENT_TERMS',
       doc: 'A sentence on every invoice: how and until when it is to be paid.',
     }),
+    invoiceFonts: setting(list, {
+      env: 'INVOICE_FONTS',
+      default: '',
+      doc: 'Files of fonts (TTF, OTF, or FILE.ttc#NAME), best first, in which PDFs print what DejaVu Sans lacks: Chinese, Japanese, Korean, emoji. Letters that none has print as ▯, with a note.',
+    }),
     retentionSamplesMs: setting(duration, {
       env: 'RETENTION_SAMPLES',
       default: '840h',

@@ -48,6 +48,16 @@ export interface WebhookEndpoint {
   secret?: string
 }
 
+export interface WebhookList {
+  webhooks: WebhookEndpoint[]
+  nextCursor: string | null
+}
+
+export interface DeliveryList {
+  deliveries: WebhookDelivery[]
+  nextCursor: string | null
+}
+
 export interface WebhookDelivery {
   id: string
   webhookId: string

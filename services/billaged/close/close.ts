@@ -22,6 +22,7 @@ import {
   loadInvoice,
   loadLiving,
   markVoid,
+  nextNumber,
   saveDraft,
   takeNumber,
 } from '../store/invoices.ts'
@@ -171,29 +172,20 @@ async function finalise(o: CloseContext, f: Finalising): Promise<string | 'chang
     await saveDraft(tx, draft, [])
     for (const row of evidence) await insertEvidence(tx, draft.id, row)
     const issuedAt = new Date(o.clock.now())
+    // Rendering takes longer than all the rest: it is done before the number is taken, by the one that is next now. Whoever
+    // closes at the same time may take it first; then this invoice is rendered again.
+    const expected = await nextNumber(tx)
+    const rendered = await compose(o, tx, f, { draft, forced, issuedAt, seq: expected })
     // From here on everybody else's number waits for this commit: the rest is small and does no reading.
     const seq = await takeNumber(tx)
-    const number = `INV-${issuedAt.getUTCFullYear()}-${`${seq}`.padStart(6, '0')}`
-    const invoice = invoiceView(draft, {
-      number,
-      state: 'finalised',
-      customerName: customer.name,
-      parties: partiesOf(o.issuer, customer),
-      unitOf: unitsOf(o.meters),
-      issuedAt: issuedAt.toISOString(),
-      forced,
-      asOf: issuedAt.toISOString(),
-      complete: true,
-      blockers: [],
-    })
+    const { invoice, receipt, documents } =
+      seq === expected ? rendered : await compose(o, tx, f, { draft, forced, issuedAt, seq })
+    const { number } = invoice
+    if (number === null) throw new Error('BUG: a finalised invoice has a number')
     await insertFinal(tx, { draft, lines: invoice.lines, seq, number, forced, issuedAt })
     await bookCredits(tx, draft, issuedAt.getTime())
-    const prices = pricesOf(draft.lines, f.prepared.planned)
-    const proof = await writeReceipt(o, tx, invoice, f, prices)
-    for (const format of formats) {
-      const body = await render(invoice, format, { prices, proof })
-      await insertDocument(tx, { invoiceId: draft.id, format, body })
-    }
+    await insertReceipt(tx, receipt)
+    for (const document of documents) await insertDocument(tx, document)
     await announceInvoice(tx, invoice, issuedAt.getTime())
     await o.audit(
       { actor: f.by.actor, action: 'invoice.finalise', object: `invoice ${number}`, after: { id: draft.id, forced } },
@@ -227,13 +219,51 @@ async function bookCredits(tx: Queryable, draft: Draft, atMs: number) {
   })
 }
 
-async function writeReceipt(
+interface Composed {
+  invoice: Invoice
+  receipt: Parameters<typeof insertReceipt>[1]
+  documents: Parameters<typeof insertDocument>[1][]
+}
+
+/** All that is written of an invoice with a number, and nothing is. */
+async function compose(
+  o: CloseContext,
+  tx: Queryable,
+  f: Finalising,
+  as: { draft: Draft; forced: Invoice['forced']; issuedAt: Date; seq: bigint },
+): Promise<Composed> {
+  const { draft, issuedAt } = as
+  const { customer, planned } = f.prepared
+  const invoice = invoiceView(draft, {
+    number: `INV-${issuedAt.getUTCFullYear()}-${`${as.seq}`.padStart(6, '0')}`,
+    state: 'finalised',
+    customerName: customer.name,
+    parties: partiesOf(o.issuer, customer),
+    unitOf: unitsOf(o.meters),
+    issuedAt: issuedAt.toISOString(),
+    forced: as.forced,
+    asOf: issuedAt.toISOString(),
+    complete: true,
+    blockers: [],
+  })
+  const prices = pricesOf(draft.lines, planned)
+  const { receipt, proof } = await makeReceipt(o, tx, invoice, f, prices)
+  const documents: Composed['documents'] = []
+  for (const format of formats) {
+    const body = await render(invoice, format, { prices, proof, fonts: o.issuer.fonts ?? [] })
+    documents.push({ invoiceId: draft.id, format, body })
+  }
+  return { invoice, receipt, documents }
+}
+
+/** The next link of the customer's chain; whose row is locked, so that no other follows the same one. */
+async function makeReceipt(
   o: CloseContext,
   tx: Queryable,
   invoice: Invoice,
   f: Finalising,
   prices: Attached['prices'],
-): Promise<Proof> {
+): Promise<{ receipt: Composed['receipt']; proof: Proof }> {
   const last = await lastReceipt(tx, invoice.customerId)
   const seq = (last?.seq ?? 0) + 1
   const prevHash = last?.hash ?? firstHash
@@ -247,16 +277,10 @@ async function writeReceipt(
     leaves: f.proven.leaves,
   })
   const { text, hash, signature } = sealReceipt(body, o.signingKey)
-  await insertReceipt(tx, {
-    customerId: invoice.customerId,
-    seq,
-    invoiceId: invoice.id,
-    prevHash,
-    hash,
-    signature,
-    body: text,
-  })
-  return { seq, hash: hash.toString('hex'), publicKey: o.signingKey.publicKey }
+  return {
+    receipt: { customerId: invoice.customerId, seq, invoiceId: invoice.id, prevHash, hash, signature, body: text },
+    proof: { seq, hash: hash.toString('hex'), publicKey: o.signingKey.publicKey },
+  }
 }
 
 /** What a draft says now. */
@@ -283,7 +307,10 @@ export async function draftNow(
       complete: period.to * hourMs <= o.clock.now(),
       blockers: [...blockers, ...ratingBlockers(customer.id, period, prepared.priced)],
     })
-    return { invoice, attached: { prices: pricesOf(draft.lines, prepared.planned), proof: null } }
+    return {
+      invoice,
+      attached: { prices: pricesOf(draft.lines, prepared.planned), proof: null, fonts: o.issuer.fonts ?? [] },
+    }
   }
 }
 

@@ -35,6 +35,8 @@ export interface CloseContext {
 export interface Issuer {
   seller: Party
   terms: string | null
+  /** Files of fonts for letters that DejaVu Sans lacks. */
+  fonts?: readonly string[]
 }
 
 /** Who closes, and what over. */

@@ -66,6 +66,7 @@ export const routeScopes: Readonly<Record<string, Scope | 'open' | 'portal'>> = 
   'PUT /v1/customers/:id': 'billaged:admin',
   'GET /v1/customers/:id/usage': 'billaged:read',
   'GET /v1/customers/:id/spend': 'billaged:read',
+  'GET /v1/customers/:id/ledger': 'billaged:read',
   'GET /v1/vms/:customer/:vm': 'billaged:read',
   'GET /v1/vms/:customer/:vm/timeline': 'billaged:read',
   'POST /v1/preview': 'billaged:read',

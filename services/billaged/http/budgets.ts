@@ -14,7 +14,7 @@ const percents = z
   .array(z.int().min(1).max(alertPercentMax))
   .max(alertPercentsMax)
   .transform(list => [...new Set(list)].sort((a, b) => a - b))
-const budgetBody = z.strictObject({
+export const budgetBody = z.strictObject({
   customerId: z.string().min(1).max(255),
   budgetNano: z.string().regex(/^[1-9]\d{0,29}$/, 'is not a whole number above 0, written as a string'),
   alertPercents: percents.optional(),
@@ -32,7 +32,7 @@ export function budgetRoutes(app: FastifyInstance, o: ReadContext) {
     return { budgets, nextCursor: rows.length > query.limit ? (budgets.at(-1)?.customerId ?? null) : null }
   })
 
-  app.post('/v1/budgets', async (request, reply) => {
+  app.post('/v1/budgets', async (request, reply): Promise<Budget> => {
     mustBeOperator(request)
     const body = parseInput(budgetBody, request.body)
     const before = await load(body.customerId)
@@ -41,7 +41,8 @@ export function budgetRoutes(app: FastifyInstance, o: ReadContext) {
     const after = await load(customerId)
     if (after === null) throw new Error('BUG: a budget that was set is there')
     await audit(callerOf(request).name, 'budget.set', customerId, before, body)
-    return reply.code(201).send(await view(after))
+    reply.code(201)
+    return view(after)
   })
 
   app.delete('/v1/budgets/:id', async (request, reply) => {

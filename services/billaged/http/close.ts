@@ -1,9 +1,9 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { z } from 'zod'
-import type { CloseReport } from '../api.ts'
+import type { CloseReport, ReplicaList, Retired } from '../api.ts'
 import { closeMonth } from '../close/close.ts'
 import type { CloseBy, CloseContext } from '../close/context.ts'
-import { verifyAll } from '../close/verify.ts'
+import { type Verification, verifyAll } from '../close/verify.ts'
 import { notFound } from '../errors.ts'
 import { listReplicas, retireReplica } from '../store/gate.ts'
 import { callerOf, mustBeOperator } from './authorize.ts'
@@ -11,7 +11,7 @@ import { paramId, parseInput } from './query.ts'
 
 export const month = z.string().regex(/^\d{4}-(0[1-9]|1[0-2])$/, 'is not a month such as 2026-10')
 const reason = z.string().min(1).max(500)
-const closeBody = z.strictObject({
+export const closeBody = z.strictObject({
   customers: z.array(z.string().min(1).max(255)).min(1).max(10_000).optional(),
   dryRun: z.boolean().default(false),
   force: z.strictObject({ reason }).optional(),
@@ -41,7 +41,7 @@ export function closeRoutes(app: FastifyInstance, o: CloseContext) {
     })
   })
 
-  app.get('/v1/replicas', async request => {
+  app.get('/v1/replicas', async (request): Promise<ReplicaList> => {
     mustBeOperator(request)
     const replicas = await listReplicas(o.sql)
     return {
@@ -56,7 +56,7 @@ export function closeRoutes(app: FastifyInstance, o: CloseContext) {
     }
   })
 
-  app.post('/v1/replicas/:id/retire', async request => {
+  app.post('/v1/replicas/:id/retire', async (request): Promise<Retired> => {
     mustBeOperator(request)
     const id = paramId(request)
     if (!(await retireReplica(o.sql, id))) throw notFound(`replica ${id} that is not retired`)
@@ -64,7 +64,7 @@ export function closeRoutes(app: FastifyInstance, o: CloseContext) {
     return { id, retired: true }
   })
 
-  app.post('/v1/verify', async request => {
+  app.post('/v1/verify', async (request): Promise<Verification> => {
     mustBeOperator(request)
     return verifyAll(o)
   })

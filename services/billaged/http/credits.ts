@@ -1,17 +1,17 @@
 import { randomUUID } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
 import { z } from 'zod'
-import type { CreditView } from '../api.ts'
+import type { CreditList, CreditView } from '../api.ts'
 import type { CloseContext } from '../close/context.ts'
 import { badRequest, notFound } from '../errors.ts'
 import { grantId } from '../invoices/ids.ts'
-import { type CreditGrant, insertGrant, loadGrants } from '../store/credits.ts'
+import { type CreditGrant, insertGrant, listGrants } from '../store/credits.ts'
 import { loadCustomer } from '../store/customers.ts'
 import { callerOf, mustActFor, mustBeOperator } from './authorize.ts'
 import { closeBy } from './close.ts'
-import { instant, parseInput } from './query.ts'
+import { instant, limit, parseInput, timeAndId } from './query.ts'
 
-const creditBody = z.strictObject({
+export const creditBody = z.strictObject({
   customerId: z.string().min(1).max(255),
   kind: z.enum(['promotional', 'prepaid']),
   amountNano: z
@@ -28,13 +28,25 @@ const creditBody = z.strictObject({
   note: z.string().max(500).nullable().default(null),
 })
 
+const creditQuery = z.object({
+  customerId: z.string().min(1).max(255).optional(),
+  cursor: timeAndId,
+  limit,
+})
+
 /** What a customer has been given or has paid ahead. Grants are for ever; invoices burn them. */
 export function creditRoutes(app: FastifyInstance, o: CloseContext) {
-  app.get('/v1/credits', async (request): Promise<{ credits: CreditView[] }> => {
-    const query = parseInput(z.object({ customerId: z.string().min(1).max(255).optional() }), request.query)
+  app.get('/v1/credits', async (request): Promise<CreditList> => {
+    const query = parseInput(creditQuery, request.query)
     const customerId = query.customerId ?? callerOf(request).tenant
     if (customerId !== null) mustActFor(request, customerId)
-    return { credits: (await loadGrants(o.sql, customerId)).map(toView) }
+    const rows = await listGrants(o.sql, { customerId, id: null, after: query.cursor, limit: query.limit + 1 })
+    const page = rows.slice(0, query.limit)
+    const last = rows.length > query.limit ? page.at(-1) : undefined
+    return {
+      credits: page.map(toView),
+      nextCursor: last === undefined ? null : `${new Date(last.createdMs).toISOString()}/${last.id}`,
+    }
   })
 
   app.post('/v1/credits', async (request, reply): Promise<CreditView> => {
@@ -74,7 +86,9 @@ export function creditRoutes(app: FastifyInstance, o: CloseContext) {
         )
       return made
     })
-    const stored = isNew ? grant : (await loadGrants(o.sql, body.customerId)).find(({ id }) => id === grant.id)
+    const [stored] = isNew
+      ? [grant]
+      : await listGrants(o.sql, { customerId: body.customerId, id: grant.id, after: null, limit: 1 })
     reply.code(isNew ? 201 : 200)
     return toView(stored ?? grant)
   })

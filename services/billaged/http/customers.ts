@@ -6,7 +6,7 @@ import type { Customer, CustomerList, Usage, UsageBy } from '../api.ts'
 import { badRequest, notFound } from '../errors.ts'
 import { hourMs, periodAt } from '../rating/periods.ts'
 import type { PlannedSegment } from '../rating/segments.ts'
-import { type CustomerRow, listCustomers, loadCustomer, updateCustomer } from '../store/customers.ts'
+import { type CustomerRow, ensureCustomer, listCustomers, loadCustomer, updateCustomer } from '../store/customers.ts'
 import { loadPolicies } from '../store/pricing.ts'
 import { expiredHourOf } from '../store/retention.ts'
 import { loadEventUsage, loadVmUsage } from '../store/usage.ts'
@@ -22,6 +22,23 @@ const usageQuery = z.object({
   /** Only this VM: no events, and a ledger of its own. */
   vm: z.string().min(1).max(255).optional(),
   wait,
+})
+
+export const customerBody = z.strictObject({
+  name: z.string().min(1).max(200).nullable().optional(),
+  timeZone: z.string().refine(isZone, 'is not an IANA time zone such as Europe/Berlin').optional(),
+  anchorDay: z.int().min(1).max(31).optional(),
+  intervalMonths: z.literal([1, 3, 12], 'must be 1, 3 or 12').optional(),
+  taxPpm: z.int().min(0).max(1_000_000).optional(),
+  budgetNano: z
+    .string()
+    .regex(/^[1-9]\d{0,29}$/, 'is not a whole number above 0, written as a string')
+    .nullable()
+    .optional(),
+  taxName: z.string().min(1).max(63).nullable().optional(),
+  /** Lines under the name on invoices. */
+  address: z.array(z.string().min(1).max(100)).max(6).optional(),
+  taxId: z.string().min(1).max(63).nullable().optional(),
 })
 
 /** Rows of one answer by time; beyond it, ask for a shorter span or longer rows. */
@@ -40,35 +57,24 @@ export function customerRoutes(app: FastifyInstance, o: ReadContext) {
     return { customers, nextCursor: rows.length > query.limit ? (customers.at(-1)?.id ?? null) : null }
   })
 
-  app.get('/v1/customers/:id', async request => {
+  app.get('/v1/customers/:id', async (request): Promise<Customer> => {
     const id = paramId(request)
     mustActFor(request, id)
     return toCustomer(await mustLoad(o, id))
   })
 
-  const settings = z.strictObject({
-    name: z.string().min(1).max(200).nullable().optional(),
-    timeZone: z.string().refine(isZone, 'is not an IANA time zone such as Europe/Berlin').optional(),
-    anchorDay: z.int().min(1).max(31).optional(),
-    intervalMonths: z.literal([1, 3, 12], 'must be 1, 3 or 12').optional(),
-    taxPpm: z.int().min(0).max(1_000_000).optional(),
-    budgetNano: z
-      .string()
-      .regex(/^[1-9]\d{0,29}$/, 'is not a whole number above 0, written as a string')
-      .nullable()
-      .optional(),
-    taxName: z.string().min(1).max(63).nullable().optional(),
-    /** Lines under the name on invoices. */
-    address: z.array(z.string().min(1).max(100)).max(6).optional(),
-    taxId: z.string().min(1).max(63).nullable().optional(),
-  })
-  app.put('/v1/customers/:id', async request => {
+  app.put('/v1/customers/:id', async (request): Promise<Customer> => {
     const id = paramId(request)
     mustActFor(request, id)
-    const patch = parseInput(settings, request.body)
+    const patch = parseInput(customerBody, request.body)
     // What is charged and when is not for those who pay.
     const charging = (['anchorDay', 'intervalMonths', 'taxPpm', 'taxName'] as const).filter(name => name in patch)
     if (charging.length > 0) mustBeOperator(request, `set ${charging.join(', ')}`)
+    // A customer may have its settings before its first reading.
+    if (callerOf(request).tenant === null) {
+      if (/\p{Cc}/u.test(id)) throw badRequest('INVALID_FIELD', 'id: has control characters.')
+      await ensureCustomer(o.sql, id)
+    }
     const before = toCustomer(await mustLoad(o, id))
     if ((await updateCustomer(o.sql, id, patch)) === 'cycle_in_use')
       throw new Problem({
@@ -129,7 +135,7 @@ export async function expiryOf(o: ReadContext, id: string, fromMs: number): Prom
 }
 
 /** Row edges, and the hours at which the gap policy may change: each cell lies under one plan version. */
-function edgesFor(by: UsageBy, fromMs: number, toMs: number, policies: readonly PlannedSegment[]): number[] {
+export function edgesFor(by: UsageBy, fromMs: number, toMs: number, policies: readonly PlannedSegment[]): number[] {
   const edges = new Set([fromMs, toMs])
   const stepMs = by === 'day' ? 24 * hourMs : by === 'hour' ? hourMs : null
   if (stepMs !== null) {
@@ -148,7 +154,7 @@ function edgesFor(by: UsageBy, fromMs: number, toMs: number, policies: readonly 
   return [...edges].sort((a, b) => a - b)
 }
 
-function policyAt(policies: readonly PlannedSegment[], ms: number) {
+export function policyAt(policies: readonly PlannedSegment[], ms: number) {
   const hour = Math.floor(ms / hourMs)
   return policies.find(({ segment }) => segment.from <= hour && hour < segment.to)?.version?.gapPolicy ?? 'zero'
 }

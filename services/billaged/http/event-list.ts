@@ -1,6 +1,7 @@
 import type { FastifyInstance } from 'fastify'
 import { z } from 'zod'
 import { Problem } from '#platform/http'
+import type { IngestedEvent, VoidedEvent } from '../events/api.ts'
 import { listEvents, voidEvent } from '../store/events.ts'
 import { callerOf, mustBeOperator } from './authorize.ts'
 import type { ReadContext } from './context.ts'
@@ -15,7 +16,7 @@ const listQuery = z.object({
   id: z.string().max(1024).optional(),
   hasError: z.enum(['true', 'false']).optional(),
 })
-const voidBody = z.strictObject({
+export const voidBody = z.strictObject({
   source: z.string().min(1).max(1024),
   id: z.string().min(1).max(1024),
   reason: z.string().min(1).max(1000),
@@ -25,7 +26,7 @@ const listedMs = 32 * 86_400_000
 
 /** What was sent, with what is wrong with it; and voids, the way to correct it. */
 export function eventListRoutes(app: FastifyInstance, o: ReadContext) {
-  app.get('/api/v1/events', async request => {
+  app.get('/api/v1/events', async (request): Promise<IngestedEvent[]> => {
     const query = parseInput(listQuery, request.query)
     const nowMs = o.clock.now()
     const events = await listEvents(o.sql, {
@@ -54,7 +55,7 @@ export function eventListRoutes(app: FastifyInstance, o: ReadContext) {
     }))
   })
 
-  app.post('/v1/events/void', async request => {
+  app.post('/v1/events/void', async (request): Promise<VoidedEvent> => {
     mustBeOperator(request)
     const body = parseInput(voidBody, request.body)
     const { name } = callerOf(request)

@@ -3,7 +3,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { z } from 'zod'
 import { Problem } from '#platform/http'
 import { actsFor } from '../access.ts'
-import type { Explanation, Invoice, InvoiceSummary } from '../api.ts'
+import type { Explanation, Invoice, InvoiceList, InvoiceSummary, Voided } from '../api.ts'
 import { unitsOf } from '../close/attach.ts'
 import { closePeriod, draftNow, voidInvoice } from '../close/close.ts'
 import type { CloseContext } from '../close/context.ts'
@@ -37,6 +37,8 @@ const listQuery = z.object({
   limit,
 })
 const reason = z.string().min(1).max(500)
+export const voidBody = z.strictObject({ reason })
+export const finaliseBody = z.strictObject({ force: z.strictObject({ reason }).optional() })
 const contentTypes = {
   json: 'application/json; charset=utf-8',
   csv: 'text/csv; charset=utf-8',
@@ -46,7 +48,7 @@ const contentTypes = {
 
 /** Invoices: drafts as they are now, finalised ones as they were written. */
 export function invoiceRoutes(app: FastifyInstance, o: CloseContext) {
-  app.get('/v1/invoices', async (request): Promise<{ invoices: InvoiceSummary[]; nextCursor: string | null }> => {
+  app.get('/v1/invoices', async (request): Promise<InvoiceList> => {
     const query = parseInput(listQuery, request.query)
     const customerId = query.customer ?? callerOf(request).tenant
     if (customerId !== null) mustActFor(request, customerId)
@@ -95,7 +97,7 @@ export function invoiceRoutes(app: FastifyInstance, o: CloseContext) {
     }
   }
 
-  app.get('/v1/invoices/draft', async request => {
+  app.get('/v1/invoices/draft', async (request): Promise<Invoice> => {
     const query = parseInput(z.object({ customer: z.string().min(1).max(255), period: month }), request.query)
     mustActFor(request, query.customer)
     const customer = await mustLoadCustomer(query.customer)
@@ -118,7 +120,7 @@ export function invoiceRoutes(app: FastifyInstance, o: CloseContext) {
 
   app.post('/v1/invoices/:id/finalise', async (request): Promise<Invoice> => {
     mustBeOperator(request)
-    const body = parseInput(z.strictObject({ force: z.strictObject({ reason }).optional() }), request.body ?? {})
+    const body = parseInput(finaliseBody, request.body ?? {})
     const row = await mustLoadInvoice(request, paramId(request))
     if (row.state === 'void')
       throw new Problem({
@@ -146,20 +148,20 @@ export function invoiceRoutes(app: FastifyInstance, o: CloseContext) {
     return storedJson(written)
   })
 
-  app.post('/v1/invoices/:id/void', async request => {
+  app.post('/v1/invoices/:id/void', async (request): Promise<Voided> => {
     mustBeOperator(request)
-    const body = parseInput(z.strictObject({ reason }), request.body)
+    const body = parseInput(voidBody, request.body)
     const row = await mustLoadInvoice(request, paramId(request))
     const replacement = await voidInvoice(o, row.id, body.reason, closeBy(request, null))
     return { id: row.id, number: row.number, state: 'void', replacement: replacement.id }
   })
 
-  app.get('/v1/invoices/:id/lines/:line/explain', async request => {
+  app.get('/v1/invoices/:id/lines/:line/explain', async (request): Promise<Explanation> => {
     const row = await mustLoadInvoice(request, paramId(request))
     return explain(row, request)
   })
 
-  app.get('/v1/lines/:line/explain', async request => {
+  app.get('/v1/lines/:line/explain', async (request): Promise<Explanation> => {
     const { line } = parseInput(lineParam, request.params)
     const row = await invoiceOfLine(o.sql, line)
     if (row === null || !actsFor(callerOf(request), row.customerId)) throw notFound(`line ${line}`)

@@ -2,6 +2,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { z } from 'zod'
 import { formatDecimal } from '../decimal.ts'
 import { badRequest, notFound } from '../errors.ts'
+import type { MeterResult, MeterResultRow } from '../events/api.ts'
 import { windowEdges, windowSizes, windowsMax } from '../events/windows.ts'
 import { csvCell } from '../invoices/escape.ts'
 import { listCustomers } from '../store/customers.ts'
@@ -18,7 +19,7 @@ const many = z
   .union([z.string(), z.array(z.string())])
   .transform(value => [value].flat())
   .pipe(z.array(z.string().max(255)).max(100))
-const querySchema = z.object({
+export const querySchema = z.object({
   from: instant.optional(),
   to: instant.optional(),
   windowSize: z.enum(windowSizes).optional(),
@@ -60,24 +61,7 @@ export function meterQueryRoutes(app: FastifyInstance, o: ReadContext) {
   })
 }
 
-interface Result {
-  from: string | undefined
-  to: string | undefined
-  windowSize: string | undefined
-  data: ResultRow[]
-}
-interface ResultRow {
-  value: number
-  /** `value` may be rounded to a double; this is not. */
-  valueExact: string
-  windowStart: string | undefined
-  windowEnd: string | undefined
-  subject: string | null
-  customerId: string | null
-  groupBy: Record<string, string | null>
-}
-
-async function queryEvents(o: ReadContext, id: string, query: Query, only: string | null): Promise<Result> {
+async function queryEvents(o: ReadContext, id: string, query: Query, only: string | null): Promise<MeterResult> {
   const meter = await mustFindMeter(o, id)
   const names = query.groupBy.filter(name => name !== 'subject' && name !== 'customer_id' && name !== 'customerId')
   for (const name of [...names, ...Object.keys(query.filterGroupBy)])
@@ -100,7 +84,7 @@ async function queryEvents(o: ReadContext, id: string, query: Query, only: strin
   return toResult(query, edges, rows)
 }
 
-async function queryVms(o: ReadContext, slug: string, query: Query, only: string | null): Promise<Result> {
+async function queryVms(o: ReadContext, slug: string, query: Query, only: string | null): Promise<MeterResult> {
   const asked = [...query.subject, ...query.filterCustomerId]
   const now = new Date(o.clock.now())
   const all = asked.length > 0 ? null : await listCustomers(o.sql, { after: '', limit: customersMax + 1, only, now })
@@ -143,7 +127,7 @@ async function edgesOf(o: ReadContext, query: Query, first: () => Promise<bigint
   return edges
 }
 
-function toResult(query: Query, edges: readonly bigint[], rows: readonly MeterRow[]): Result {
+function toResult(query: Query, edges: readonly bigint[], rows: readonly MeterRow[]): MeterResult {
   return {
     from: timeOf(edges[0] ?? null),
     to: timeOf(edges.at(-1) ?? null),
@@ -160,7 +144,7 @@ function toResult(query: Query, edges: readonly bigint[], rows: readonly MeterRo
   }
 }
 
-function toCsv(rows: readonly ResultRow[], groupBy: readonly string[]): string {
+function toCsv(rows: readonly MeterResultRow[], groupBy: readonly string[]): string {
   const names = groupBy.filter(name => name !== 'subject')
   const header = ['window_start', 'window_end', 'subject', ...names, 'value']
   const lines = rows.map(row => [

@@ -2,6 +2,7 @@ import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { z } from 'zod'
 import { Problem } from '#platform/http'
 import { badRequest, notFound } from '../errors.ts'
+import type { MeterView } from '../events/api.ts'
 import { parseTime } from '../events/cloud-event.ts'
 import { formatJsonPath, parseJsonPath } from '../events/json-path.ts'
 import { aggregations } from '../events/meter.ts'
@@ -35,7 +36,7 @@ const path = z.string().transform((text, context) => {
 })
 const groupBy = z.record(z.string().regex(/^[a-zA-Z_][a-zA-Z0-9_]{0,62}$/, 'is no name of letters, digits and _'), path)
 const metadata = z.record(z.string().max(100), z.string().max(1000))
-const meterBody = z.object({
+export const meterBody = z.object({
   slug: z.string().regex(/^[a-z0-9_]{1,63}$/, 'takes 1 to 63 of a-z, 0-9 and _'),
   name: z.string().min(1).max(256).optional(),
   description: z.string().max(1024).nullish(),
@@ -49,15 +50,18 @@ const meterBody = z.object({
   /** Of one whole unit of quantity, for invoices. */
   unit: z.string().max(63).default(''),
 })
-const patchBody = meterBody.pick({ name: true, description: true, groupBy: true, metadata: true })
+export const patchBody = meterBody.pick({ name: true, description: true, groupBy: true, metadata: true })
 
 export function meterRoutes(app: FastifyInstance, o: MeterContext) {
-  app.get('/api/v1/meters', async () => [
-    ...(await listMeterRecords(o.sql)).map(toMeter),
-    ...Object.entries(vmMeters).map(([slug, { unit }]) => vmMeter(slug, unit)),
-  ])
+  app.get(
+    '/api/v1/meters',
+    async (): Promise<MeterView[]> => [
+      ...(await listMeterRecords(o.sql)).map(toMeter),
+      ...Object.entries(vmMeters).map(([slug, { unit }]) => vmMeter(slug, unit)),
+    ],
+  )
 
-  app.post('/api/v1/meters', async (request, reply) => {
+  app.post('/api/v1/meters', async (request, reply): Promise<MeterView> => {
     mustBeOperator(request)
     const body = parseInput(meterBody, request.body)
     const { valueProperty } = body
@@ -89,16 +93,17 @@ export function meterRoutes(app: FastifyInstance, o: MeterContext) {
     )
     if (made === null) throw slugTaken(body.slug)
     await audited(request, 'meter.create', made.slug, body)
-    return reply.code(201).send(toMeter(made))
+    reply.code(201)
+    return toMeter(made)
   })
 
-  app.get('/api/v1/meters/:id', async request => {
+  app.get('/api/v1/meters/:id', async (request): Promise<MeterView> => {
     const id = paramId(request)
     const vm = Object.entries(vmMeters).find(([slug]) => slug === id)
     return vm === undefined ? toMeter(await mustFindMeter(o, id)) : vmMeter(vm[0], vm[1].unit)
   })
 
-  app.put('/api/v1/meters/:id', async request => {
+  app.put('/api/v1/meters/:id', async (request): Promise<MeterView> => {
     mustBeOperator(request)
     const before = await mustFindMeter(o, paramId(request))
     const patch = parseInput(patchBody, request.body)
@@ -160,7 +165,7 @@ function slugTaken(slug: string): Problem {
   return new Problem({ status: 409, reason: 'METER_EXISTS', detail: `There is a meter ${slug} already.` })
 }
 
-function toMeter(meter: MeterRecord) {
+function toMeter(meter: MeterRecord): MeterView {
   const [first, ...more] = meter.valuePaths.map(formatJsonPath)
   return {
     id: meter.id,
@@ -182,7 +187,7 @@ function toMeter(meter: MeterRecord) {
 }
 
 /** What is folded from readings is a meter, too: there to be queried, not to be changed. */
-function vmMeter(slug: string, unit: string) {
+function vmMeter(slug: string, unit: string): MeterView {
   return { id: slug, slug, name: slug, aggregation: 'SUM', eventType: 'vm', groupBy: {}, metadata: {}, unit }
 }
 

@@ -3,6 +3,14 @@ import { z } from 'zod'
 import { Problem } from '#platform/http'
 import { errorCode } from '#platform/postgres'
 import { rfc3339 } from '#platform/time'
+import type {
+  PlanList,
+  PlanVersionList,
+  PlanVersionView,
+  PlanView,
+  SubscriptionList,
+  SubscriptionView,
+} from '../api.ts'
 import { badRequest, notFound } from '../errors.ts'
 import { planSchema, versionJson, versionSchema } from '../rating/plan.ts'
 import {
@@ -18,7 +26,7 @@ import { callerOf, mustActFor, mustBeOperator } from './authorize.ts'
 import type { ReadContext } from './context.ts'
 import { limit, paramId, parseInput, wholeHour } from './query.ts'
 
-const subscriptionBody = z.strictObject({
+export const subscriptionBody = z.strictObject({
   customerId: z.string().min(1).max(255),
   planId: z.string().min(1).max(63),
   from: wholeHour,
@@ -38,32 +46,33 @@ const subscriptionQuery = z.object({
   cursor: subscriptionCursor.nullable().default(null),
   limit,
 })
-const endBody = z.strictObject({ at: wholeHour })
+export const endBody = z.strictObject({ at: wholeHour })
 
 /** Plans, their versions, and who is on which. */
 export function planRoutes(app: FastifyInstance, o: ReadContext) {
-  app.get('/v1/plans', async request => {
+  app.get('/v1/plans', async (request): Promise<PlanList> => {
     const query = parseInput(z.object({ cursor: z.string().max(63).default(''), limit }), request.query)
     const plans = await listPlans(o.sql, query.cursor, query.limit + 1)
     const page = plans.slice(0, query.limit)
     return { plans: page, nextCursor: plans.length > query.limit ? (page.at(-1)?.id ?? null) : null }
   })
 
-  app.post('/v1/plans', async (request, reply) => {
+  app.post('/v1/plans', async (request, reply): Promise<PlanView> => {
     mustBeOperator(request)
     const plan = parseInput(planSchema, request.body)
     if (!(await insertPlan(o.sql, plan))) throw conflict('PLAN_EXISTS', `There is a plan ${plan.id} already.`)
     await audit(callerOf(request).name, 'plan.create', `plan ${plan.id}`, plan)
-    return reply.code(201).send(plan)
+    reply.code(201)
+    return plan
   })
 
-  app.get('/v1/plans/:id/versions', async request => {
+  app.get('/v1/plans/:id/versions', async (request): Promise<PlanVersionList> => {
     const plan = await loadPlan(o.sql, paramId(request))
     if (plan === null) throw notFound(`plan ${paramId(request)}`)
-    return { versions: plan.versions.map(({ version, ...body }) => ({ version, ...Object(versionJson(body)) })) }
+    return { versions: plan.versions.map(({ version, ...body }) => ({ version, ...versionJson(body) })) }
   })
 
-  app.post('/v1/plans/:id/versions', async (request, reply) => {
+  app.post('/v1/plans/:id/versions', async (request, reply): Promise<PlanVersionView> => {
     mustBeOperator(request)
     const id = paramId(request)
     const body = parseInput(versionSchema, request.body)
@@ -75,10 +84,11 @@ export function planRoutes(app: FastifyInstance, o: ReadContext) {
         `effectiveFrom must be after that of every version plan ${id} has; versions never change.`,
       )
     await audit(callerOf(request).name, 'plan.version', `plan ${id}`, versionJson(body))
-    return reply.code(201).send({ version: outcome.made.version, ...Object(versionJson(body)) })
+    reply.code(201)
+    return { version: outcome.made.version, ...versionJson(body) }
   })
 
-  app.get('/v1/subscriptions', async request => {
+  app.get('/v1/subscriptions', async (request): Promise<SubscriptionList> => {
     const query = parseInput(subscriptionQuery, request.query)
     const customerId = query.customerId ?? callerOf(request).tenant
     if (customerId !== null) mustActFor(request, customerId)
@@ -91,7 +101,7 @@ export function planRoutes(app: FastifyInstance, o: ReadContext) {
     }
   })
 
-  app.post('/v1/subscriptions', async (request, reply) => {
+  app.post('/v1/subscriptions', async (request, reply): Promise<SubscriptionView> => {
     mustBeOperator(request)
     const body = parseInput(subscriptionBody, request.body)
     if (body.to !== null && body.to <= body.from) throw badRequest('INVALID_SPAN', 'to must be after from.')
@@ -108,10 +118,11 @@ export function planRoutes(app: FastifyInstance, o: ReadContext) {
       })
     if (made.id === null) throw notFound(`plan ${body.planId}`)
     await audit(callerOf(request).name, 'subscription.create', `customer ${body.customerId}`, body)
-    return reply.code(201).send(toSubscription({ id: made.id, ...row }))
+    reply.code(201)
+    return toSubscription({ id: made.id, ...row })
   })
 
-  app.post('/v1/subscriptions/:id/end', async request => {
+  app.post('/v1/subscriptions/:id/end', async (request): Promise<SubscriptionView> => {
     mustBeOperator(request)
     const id = paramId(request)
     const { at } = parseInput(endBody, request.body)
@@ -132,7 +143,13 @@ export function planRoutes(app: FastifyInstance, o: ReadContext) {
     o.audit({ actor: { kind: 'key', name }, action, object, after })
 }
 
-function toSubscription(row: { id: bigint; customerId: string; planId: string; fromMs: number; toMs: number | null }) {
+function toSubscription(row: {
+  id: bigint
+  customerId: string
+  planId: string
+  fromMs: number
+  toMs: number | null
+}): SubscriptionView {
   return {
     id: `${row.id}`,
     customerId: row.customerId,

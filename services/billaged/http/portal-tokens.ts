@@ -2,14 +2,16 @@ import { randomUUID } from 'node:crypto'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { z } from 'zod'
 import { parseDuration } from '#platform/time'
+import type { Invalidated } from '../api.ts'
 import { badRequest } from '../errors.ts'
+import type { PortalTokenList, PortalTokenView } from '../events/api.ts'
 import { newPortalToken } from '../portal/token.ts'
 import { insertPortalToken, listPortalTokens, type PortalToken, revokePortalTokens } from '../store/portal-tokens.ts'
 import { customersOfSubjects } from '../store/subjects.ts'
 import { callerOf, mustActFor } from './authorize.ts'
 import type { ReadContext } from './context.ts'
 import { mustLoad } from './customers.ts'
-import { limit, parseInput } from './query.ts'
+import { limit, parseInput, timeAndId } from './query.ts'
 
 const defaultTtlMs = 24 * 3_600_000
 const ttlMsMax = 31 * 24 * 3_600_000
@@ -25,30 +27,42 @@ const ttl = z.string().transform((text, context) => {
   return z.NEVER
 })
 const slugs = z.array(z.string().min(1).max(63)).min(1).max(100)
-const tokenBody = z.strictObject({
+export const tokenBody = z.strictObject({
   customerId: z.string().min(1).max(255).optional(),
   ttl: ttl.optional(),
   allowedMeterSlugs: slugs.optional(),
 })
-const openMeterBody = z.object({
+export const openMeterBody = z.object({
   subject: z.string().min(1).max(255),
   allowedMeterSlugs: slugs.nullish(),
 })
-const invalidateBody = z.object({
+export const invalidateBody = z.object({
   id: z.string().max(64).nullish(),
   subject: z.string().max(255).nullish(),
 })
 
+const tokenQuery = z.object({
+  customer: z.string().min(1).max(255).optional(),
+  cursor: timeAndId,
+  limit,
+})
+
 /** Tokens for the read-only portal, in our own words and in OpenMeter's. */
 export function portalTokenRoutes(app: FastifyInstance, o: ReadContext) {
-  app.get('/v1/portal/tokens', async request => {
-    const query = parseInput(z.object({ customer: z.string().min(1).max(255).optional(), limit }), request.query)
+  app.get('/v1/portal/tokens', async (request): Promise<PortalTokenList> => {
+    const query = parseInput(tokenQuery, request.query)
     const only = query.customer ?? callerOf(request).tenant
     if (only !== null) mustActFor(request, only)
-    return { tokens: (await listPortalTokens(o.sql, { only, limit: query.limit })).map(row => view(row)) }
+    const rows = await listPortalTokens(o.sql, { only, before: query.cursor, limit: query.limit + 1 })
+    const page = rows.slice(0, query.limit)
+    const last = rows.length > query.limit ? page.at(-1) : undefined
+    return {
+      tokens: page.map(view),
+      nextCursor: last === undefined ? null : `${last.createdAt.toISOString()}/${last.id}`,
+    }
   })
 
-  app.post('/v1/portal/tokens', async (request, reply) => {
+  app.post('/v1/portal/tokens', async (request, reply): Promise<PortalTokenView> => {
     const body = parseInput(tokenBody, request.body ?? {})
     const customerId = body.customerId ?? callerOf(request).tenant
     if (customerId === null) throw badRequest('INVALID_FIELD', 'customerId: is required; it names whose portal it is.')
@@ -61,17 +75,21 @@ export function portalTokenRoutes(app: FastifyInstance, o: ReadContext) {
       allowedMeters: body.allowedMeterSlugs ?? null,
     })
     // Not in the path: what comes behind # is not sent with the request, and in no log.
-    return reply.code(201).send({ ...view(row), token, link: `/portal#${token}` })
+    reply.code(201)
+    return { ...view(row), token, link: `/portal#${token}` }
   })
 
-  app.post('/v1/portal/tokens/invalidate', async request => ({ invalidated: await invalidate(request) }))
+  app.post(
+    '/v1/portal/tokens/invalidate',
+    async (request): Promise<Invalidated> => ({ invalidated: await invalidate(request) }),
+  )
 
-  app.get('/api/v1/portal/tokens', async request => {
+  app.get('/api/v1/portal/tokens', async (request): Promise<PortalTokenView[]> => {
     const query = parseInput(z.object({ limit }), request.query)
     return (await listPortalTokens(o.sql, { only: callerOf(request).tenant, limit: query.limit })).map(row => view(row))
   })
 
-  app.post('/api/v1/portal/tokens', async request => {
+  app.post('/api/v1/portal/tokens', async (request): Promise<PortalTokenView> => {
     const body = parseInput(openMeterBody, request.body)
     const customerId = (await customersOfSubjects(o.sql, [body.subject])).get(body.subject) ?? body.subject
     mustActFor(request, customerId)
@@ -122,7 +140,7 @@ export function portalTokenRoutes(app: FastifyInstance, o: ReadContext) {
     return ids.length
   }
 
-  function view(row: PortalToken) {
+  function view(row: PortalToken): PortalTokenView {
     return {
       id: row.id,
       subject: row.subject,

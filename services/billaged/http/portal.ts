@@ -3,7 +3,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { z } from 'zod'
 import { Problem } from '#platform/http'
 import { mintToken } from '#platform/tenancy/token'
-import type { Customer, InvoiceSummary, Spend, Usage, VmTimeline } from '../api.ts'
+import type { Customer, InvoiceSummary, PortalIdentity, Spend, Usage, VmTimeline } from '../api.ts'
 import { notFound } from '../errors.ts'
 import { checkReceipt, type Receipt } from '../invoices/receipt.ts'
 import { type PortalView, portalDoor, portalPage } from '../portal/page.ts'
@@ -30,7 +30,7 @@ const stripsMax = 20
 const invoicesMax = 100
 
 export function portalRoutes(app: FastifyInstance, o: PortalContext) {
-  app.get('/v1/portal/me', async request => {
+  app.get('/v1/portal/me', async (request): Promise<PortalIdentity> => {
     const token = await mustHaveToken(request)
     return { customerId: token.customerId, subject: token.subject, expiresAt: token.expiresAt.toISOString() }
   })

@@ -2,6 +2,7 @@ import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { z } from 'zod'
 import { Problem } from '#platform/http'
 import { nowNs } from '#platform/time'
+import type { QuarantineItem, QuarantineList } from '../api.ts'
 import type { CloseContext } from '../close/context.ts'
 import { notAcknowledgedProblem, notFound } from '../errors.ts'
 import type { UsageEvent } from '../events/cloud-event.ts'
@@ -26,7 +27,7 @@ const listQuery = z.object({
 
 /** Doubtful samples and events: looked at by a person, then released into the set or discarded. */
 export function quarantineRoutes(app: FastifyInstance, o: CloseContext & { intake: Intake }) {
-  app.get('/v1/quarantine', async request => {
+  app.get('/v1/quarantine', async (request): Promise<QuarantineList> => {
     mustBeOperator(request)
     const query = parseInput(listQuery, request.query)
     const rows = await listQuarantine(o.sql, {
@@ -40,7 +41,7 @@ export function quarantineRoutes(app: FastifyInstance, o: CloseContext & { intak
     return { items: page.map(toView), nextCursor: last === undefined ? null : `${last.id}` }
   })
 
-  app.post('/v1/quarantine/:id/release', async request => {
+  app.post('/v1/quarantine/:id/release', async (request): Promise<QuarantineItem> => {
     const row = await mustLoadOpen(request)
     const why = whyOf(request)
     // Into the journal first, then the decision: a crash between leaves it open, and releasing it again adds nothing.
@@ -50,8 +51,10 @@ export function quarantineRoutes(app: FastifyInstance, o: CloseContext & { intak
     return decide(request, row, 'released', why)
   })
 
-  app.post('/v1/quarantine/:id/discard', async request =>
-    decide(request, await mustLoadOpen(request), 'discarded', whyOf(request)),
+  app.post(
+    '/v1/quarantine/:id/discard',
+    async (request): Promise<QuarantineItem> =>
+      decide(request, await mustLoadOpen(request), 'discarded', whyOf(request)),
   )
 
   async function mustLoadOpen(request: FastifyRequest): Promise<QuarantineRow> {
@@ -86,7 +89,7 @@ export function quarantineRoutes(app: FastifyInstance, o: CloseContext & { intak
   }
 }
 
-const decision = z.strictObject({ reason: z.string().trim().min(1).max(500).nullable().default(null) })
+export const decision = z.strictObject({ reason: z.string().trim().min(1).max(500).nullable().default(null) })
 
 /** For the audit, beside what was decided. */
 function whyOf(request: FastifyRequest): string | null {
@@ -147,7 +150,7 @@ function factOf(row: QuarantineRow, receivedNs: bigint): Fact {
   return { kind: 'samples', customerId: row.customerId, vmId: row.vmId, part }
 }
 
-function toView(row: QuarantineRow) {
+function toView(row: QuarantineRow): QuarantineItem {
   return {
     id: `${row.id}`,
     what: row.what,

@@ -41,6 +41,20 @@ export const limit = z
   .default('100')
   .transform(text => Number.parseInt(text, 10))
 
+/** The cursor of lists in the order of time; null at the beginning. */
+export const timeAndId = z
+  .string()
+  .max(300)
+  .default('')
+  .transform((text, context): { at: Date; id: string } | null => {
+    if (text === '') return null
+    const cut = text.indexOf('/')
+    const [at, id] = [new Date(text.slice(0, cut)), text.slice(cut + 1)]
+    if (cut > 0 && !Number.isNaN(at.getTime()) && id !== '') return { at, id }
+    context.addIssue({ code: 'custom', message: 'is not one that a list gave' })
+    return z.NEVER
+  })
+
 export function paramId(request: FastifyRequest): string {
   return parseInput(z.object({ id: z.string().min(1).max(255) }), request.params).id
 }

@@ -1,6 +1,7 @@
 import { Readable } from 'node:stream'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { actsFor } from '../access.ts'
+import type { ReceiptKey } from '../api.ts'
 import type { CloseContext } from '../close/context.ts'
 import { evidenceLines } from '../close/explain.ts'
 import { notFound } from '../errors.ts'
@@ -12,7 +13,10 @@ import { paramId } from './query.ts'
 
 /** Receipts, and the evidence they sum up: what a customer needs to check an invoice without us. */
 export function receiptRoutes(app: FastifyInstance, o: CloseContext) {
-  app.get('/v1/receipts/key', async () => ({ algorithm: 'Ed25519', publicKey: o.signingKey.publicKey }))
+  app.get(
+    '/v1/receipts/key',
+    async (): Promise<ReceiptKey> => ({ algorithm: 'Ed25519', publicKey: o.signingKey.publicKey }),
+  )
 
   app.get('/v1/invoices/:id/receipt', async (request): Promise<Receipt> => {
     const { id } = await mustLoadInvoice(request)

@@ -24,7 +24,7 @@ const decimal = z
     context.addIssue({ code: 'custom', message: 'is not a plain decimal with up to 9 digits behind the point' })
     return z.NEVER
   })
-const body = z.strictObject({
+export const reconcileBody = z.strictObject({
   toleranceNano: z
     .string()
     .regex(/^\d{1,18}$/, 'is not a whole number of nano-units, written as a string')
@@ -48,7 +48,7 @@ const body = z.strictObject({
 export function reconcileRoutes(app: FastifyInstance, o: CloseContext) {
   app.post('/v1/reconcile', async (request): Promise<Reconciliation> => {
     mustBeOperator(request)
-    const { rows, toleranceNano } = parseInput(body, request.body)
+    const { rows, toleranceNano } = parseInput(reconcileBody, request.body)
     const own = new Map<string, OwnPeriod | null>()
     for (const { customerId, period } of rows) {
       const key = JSON.stringify([customerId, period])

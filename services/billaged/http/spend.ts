@@ -29,8 +29,8 @@ const otherPlan = {
     .default('USD'),
 }
 const spendQuery = z.object({ wait, band: z.enum(['true', 'false']).default('false') })
-const previewBody = z.strictObject({ customerId: z.string().min(1).max(255), ...span, ...otherPlan })
-const whatIfBody = z.strictObject({
+export const previewBody = z.strictObject({ customerId: z.string().min(1).max(255), ...span, ...otherPlan })
+export const whatIfBody = z.strictObject({
   customers: z.array(z.string().min(1).max(255)).min(1).max(1000).optional(),
   cursor: z.string().max(255).default(''),
   limit: z.int().min(1).max(1000).default(100),

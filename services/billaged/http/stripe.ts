@@ -1,6 +1,7 @@
 import type { FastifyInstance } from 'fastify'
 import { z } from 'zod'
 import { Problem } from '#platform/http'
+import type { StripeCustomer, StripePushList } from '../api.ts'
 import { badRequest, notFound } from '../errors.ts'
 import { listPushes, setStripeCustomer } from '../store/stripe.ts'
 import type { StripeAdapter } from '../stripe/adapter.ts'
@@ -11,7 +12,7 @@ import { mustLoad } from './customers.ts'
 import { limit, paramId, parseInput } from './query.ts'
 
 const noticeBytesMax = 256 * 1024
-const customerBody = z.strictObject({
+export const customerBody = z.strictObject({
   /** Null: no longer brought to Stripe. */
   stripeCustomerId: z
     .string()
@@ -24,7 +25,7 @@ export function stripeRoutes(
   app: FastifyInstance,
   o: ReadContext & { stripe: StripeAdapter | null; webhookSecret: string | undefined },
 ) {
-  app.put('/v1/customers/:id/stripe', async request => {
+  app.put('/v1/customers/:id/stripe', async (request): Promise<StripeCustomer> => {
     mustBeOperator(request)
     const id = paramId(request)
     const { stripeCustomerId } = parseInput(customerBody, request.body)
@@ -35,7 +36,7 @@ export function stripeRoutes(
     return { customerId: id, stripeCustomerId }
   })
 
-  app.get('/v1/stripe/pushes', async request => {
+  app.get('/v1/stripe/pushes', async (request): Promise<StripePushList> => {
     mustBeOperator(request)
     const query = parseInput(z.object({ customer: z.string().min(1).max(255).optional(), limit }), request.query)
     return { isOn: o.stripe !== null, pushes: await listPushes(o.sql, query.customer ?? null, query.limit) }

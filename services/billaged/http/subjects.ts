@@ -2,6 +2,7 @@ import type { FastifyInstance } from 'fastify'
 import { z } from 'zod'
 import { Problem } from '#platform/http'
 import { notFound } from '../errors.ts'
+import type { SubjectView } from '../events/api.ts'
 import { listSubjects, mapSubject, type SubjectRow, unmapSubject } from '../store/subjects.ts'
 import { callerOf, mustBeOperator } from './authorize.ts'
 import type { ReadContext } from './context.ts'
@@ -16,23 +17,23 @@ const subject = z.object({
   /** Ours: whose usage the subject's events are. Without it a subject is a customer of its own. */
   customerId: z.string().min(1).max(255).optional(),
 })
-const subjectsBody = z.array(subject).min(1).max(subjectsMax)
+export const subjectsBody = z.array(subject).min(1).max(subjectsMax)
 
 /** The subjects of the OpenMeter API: customers, and other names under which a customer's events are sent. */
 export function subjectRoutes(app: FastifyInstance, o: ReadContext) {
-  app.get('/api/v1/subjects', async request => {
+  app.get('/api/v1/subjects', async (request): Promise<SubjectView[]> => {
     const only = callerOf(request).tenant
     return (await listSubjects(o.sql, { only, key: null, limit: subjectsMax })).map(toSubject)
   })
 
-  app.get('/api/v1/subjects/:id', async request => {
+  app.get('/api/v1/subjects/:id', async (request): Promise<SubjectView> => {
     const key = paramId(request)
     const [row] = await listSubjects(o.sql, { only: callerOf(request).tenant, key, limit: 1 })
     if (row === undefined) throw notFound(`subject ${key}`)
     return toSubject(row)
   })
 
-  app.post('/api/v1/subjects', async request => {
+  app.post('/api/v1/subjects', async (request): Promise<SubjectView[]> => {
     mustBeOperator(request)
     const body = parseInput(subjectsBody, request.body)
     const rows: SubjectRow[] = []
@@ -74,7 +75,7 @@ export function subjectRoutes(app: FastifyInstance, o: ReadContext) {
     o.audit({ actor: { kind: 'key', name }, action, object: `subject ${key}`, after })
 }
 
-function toSubject(row: SubjectRow) {
+function toSubject(row: SubjectRow): SubjectView {
   return {
     id: row.key,
     key: row.key,

@@ -10,6 +10,7 @@ import { mustActFor } from './authorize.ts'
 import { conflictRoutes } from './conflicts.ts'
 import type { ReadContext } from './context.ts'
 import { mustLoad } from './customers.ts'
+import { ledgerRoutes } from './ledger.ts'
 import { timeOf } from './meters.ts'
 import { instant, parseInput, wait } from './query.ts'
 
@@ -22,6 +23,7 @@ const spanMsMax = 93 * 86_400_000
 /** One VM: totals, lives, and each thing that lowered its bill; and the strip of how its time is known. */
 export function vmRoutes(app: FastifyInstance, o: ReadContext) {
   conflictRoutes(app, o)
+  ledgerRoutes(app, o)
 
   app.get('/v1/vms/:customer/:vm', async (request): Promise<VmDetail> => {
     const { report, head } = await load(request)

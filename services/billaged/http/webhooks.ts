@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { z } from 'zod'
 import { Problem } from '#platform/http'
-import type { WebhookDelivery, WebhookEndpoint, WebhookTest } from '../alerts/api.ts'
+import type { DeliveryList, WebhookDelivery, WebhookEndpoint, WebhookList, WebhookTest } from '../alerts/api.ts'
 import { badRequest, notFound } from '../errors.ts'
 import {
   countEndpoints,
@@ -29,7 +29,7 @@ const url = z
   .max(2048)
   .refine(text => URL.canParse(text) && /^https?:$/.test(new URL(text).protocol), 'is not an http or https URL')
 const types = z.array(z.enum(messageTypes)).max(messageTypes.length)
-const endpointBody = z.strictObject({
+export const endpointBody = z.strictObject({
   /** Absent: all customers, for operators. */
   customerId: z.string().min(1).max(255).nullish(),
   url,
@@ -37,7 +37,7 @@ const endpointBody = z.strictObject({
   types: types.default([]),
   enabled: z.boolean().default(true),
 })
-const patchBody = z.strictObject({
+export const patchBody = z.strictObject({
   url: url.optional(),
   description: z.string().max(500).nullable().optional(),
   types: types.optional(),
@@ -54,7 +54,7 @@ const deliveryQuery = z.object({
 
 /** Endpoints that are told of alerts and invoices, and what they were told. A tenant's key has its own only. */
 export function webhookRoutes(app: FastifyInstance, o: ReadContext & { webhooks: WebhookContext }) {
-  app.get('/v1/webhooks', async request => {
+  app.get('/v1/webhooks', async (request): Promise<WebhookList> => {
     const query = parseInput(z.object({ cursor: z.string().max(64).default(''), limit }), request.query)
     const only = callerOf(request).tenant
     const rows = await listEndpoints(o.sql, { only, after: query.cursor, limit: query.limit + 1 })
@@ -65,7 +65,7 @@ export function webhookRoutes(app: FastifyInstance, o: ReadContext & { webhooks:
     }
   })
 
-  app.post('/v1/webhooks', async (request, reply) => {
+  app.post('/v1/webhooks', async (request, reply): Promise<WebhookEndpoint> => {
     const body = parseInput(endpointBody, request.body)
     const customerId = body.customerId ?? callerOf(request).tenant
     if (customerId !== null) mustActFor(request, customerId)
@@ -87,12 +87,13 @@ export function webhookRoutes(app: FastifyInstance, o: ReadContext & { webhooks:
     })
     if (made === 'no_such_customer') throw notFound(`customer ${customerId}`)
     await audit(request, 'webhook.create', made, { types: made.types, customerId })
-    return reply.code(201).send({ ...toEndpoint(made), secret: secretOf(made) })
+    reply.code(201)
+    return { ...toEndpoint(made), secret: secretOf(made) }
   })
 
-  app.get('/v1/webhooks/:id', async request => toEndpoint(await mustFind(request)))
+  app.get('/v1/webhooks/:id', async (request): Promise<WebhookEndpoint> => toEndpoint(await mustFind(request)))
 
-  app.put('/v1/webhooks/:id', async request => {
+  app.put('/v1/webhooks/:id', async (request): Promise<WebhookEndpoint> => {
     const before = await mustFind(request)
     const patch = parseInput(patchBody, request.body)
     const after = await updateEndpoint(o.sql, {
@@ -138,7 +139,7 @@ export function webhookRoutes(app: FastifyInstance, o: ReadContext & { webhooks:
     return { delivered: problem === null, status, problem }
   })
 
-  app.get('/v1/webhooks/deliveries', async request => {
+  app.get('/v1/webhooks/deliveries', async (request): Promise<DeliveryList> => {
     const query = parseInput(deliveryQuery, request.query)
     const rows = await listDeliveries(o.sql, {
       only: callerOf(request).tenant,
@@ -156,9 +157,12 @@ export function webhookRoutes(app: FastifyInstance, o: ReadContext & { webhooks:
     }
   })
 
-  app.get('/v1/webhooks/deliveries/:id', async request => toDelivery(await mustFindDelivery(request)))
+  app.get(
+    '/v1/webhooks/deliveries/:id',
+    async (request): Promise<WebhookDelivery> => toDelivery(await mustFindDelivery(request)),
+  )
 
-  app.post('/v1/webhooks/deliveries/:id/replay', async request => {
+  app.post('/v1/webhooks/deliveries/:id/replay', async (request): Promise<WebhookDelivery> => {
     const { id } = await mustFindDelivery(request)
     await replayDelivery(o.sql, id, o.clock.now())
     await o.audit({ actor: actorOf(request), action: 'webhook.replay', object: `delivery ${id}` })

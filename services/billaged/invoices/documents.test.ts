@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
+import { existsSync } from 'node:fs'
+import { createRequire } from 'node:module'
 import test from 'node:test'
 import fc from 'fast-check'
 import { getDocument, VerbosityLevel } from 'pdfjs-dist/legacy/build/pdf.mjs'
@@ -292,4 +294,43 @@ test('golden: the bytes that customers keep stay these bytes', async () => {
       'f3+xm5SJP0szyi8ZgYTTpa77kiAPtATzfShUj7uSAxRz1q9XSqg3l71n7W29IqYdkIxXMW9xdQ4OAonviQh0BA==',
     ],
   )
+})
+
+const withNames = (name: string, address: string[]): Invoice => ({ ...invoice, buyer: { name, address, taxId: null } })
+
+test('letters that DejaVu Sans lacks print in the fonts of INVOICE_FONTS, in line with the others; without one they are marked, and the invoice says so', async () => {
+  const named = withNames('ℊ𝒜 Škoda 中文 GmbH', ['𝒜'.repeat(120)])
+  const lines = async (fonts: string[]) => {
+    const { pages } = await readPdf(await render(named, 'pdf', { ...attached, fonts }))
+    return pages.flatMap(page => page.lines)
+  }
+  const math = createRequire(import.meta.url).resolve('dejavu-fonts-ttf/ttf/DejaVuMathTeXGyre.ttf')
+  const note = '▯ stands for a letter that this PDF has no font for. The HTML, CSV and JSON of this invoice have it.'
+  const marked = await lines([])
+  assert.ok(marked.includes(note), marked.join('\n'))
+  assert.ok(
+    marked.some(line => line.startsWith('▯▯ Škoda ▯▯ GmbH')),
+    marked.join('\n'),
+  )
+  const set = await lines([math])
+  // Compatibility forms are read back as what they stand for.
+  assert.ok(
+    set.some(line => /^(ℊ𝒜|gA) Škoda ▯▯ GmbH/.test(line)),
+    set.join('\n'),
+  )
+  assert.equal(set.join('').match(/𝒜/gu)?.length, 121, 'a word without spaces is cut, and no letter of it lost')
+
+  const cjk = '/usr/share/fonts/truetype/wqy/wqy-microhei.ttc'
+  if (existsSync(cjk)) {
+    const chinese = await lines([math, `${cjk}#WenQuanYiMicroHei`])
+    assert.ok(
+      chinese.some(line => /Škoda 中文 GmbH/.test(line)),
+      chinese.join('\n'),
+    )
+    assert.ok(!chinese.includes(note))
+  }
+  // What needs no other font is the same to the byte.
+  const plain = await render(invoice, 'pdf', attached)
+  assert.ok((await render(invoice, 'pdf', { ...attached, fonts: [math] })).equals(plain))
+  await assert.rejects(lines([import.meta.filename]), /INVOICE_FONTS: .* cannot be read as a font/)
 })

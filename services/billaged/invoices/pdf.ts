@@ -1,8 +1,8 @@
-import { createRequire } from 'node:module'
 import { setImmediate } from 'node:timers/promises'
 import PDFDocument from 'pdfkit'
 import type { Party } from '../api.ts'
 import { type Item, type Sheet, splitAmount } from './sheet.ts'
+import { loadTypefaces, missingMark, type Run, runsOf, type Typefaces } from './typefaces.ts'
 
 // An invoice on A4. Its bytes depend on the sheet alone: the date inside is the invoice's, fonts are cut to the letters
 // that are used and named by their place. Text is set glyph by glyph, so there is nothing in it to escape.
@@ -25,11 +25,9 @@ const itemWidth = inner - amountWidth - quantityWidth - 16
 /** Rows between which others get their turn: an invoice may have hundreds of pages. */
 const rowsPerTurn = 50
 
-type Fonts = Record<'regular' | 'bold', PDFKit.Mixins.PDFFontSource>
-let fonts: Fonts | undefined
-
-export async function renderPdf(sheet: Sheet, issuedAt: string | null): Promise<Buffer> {
-  fonts ??= { regular: parseFont('DejaVuSans'), bold: parseFont('DejaVuSans-Bold') }
+/** `fonts`: files of further fonts, for letters that DejaVu Sans lacks. */
+export async function renderPdf(sheet: Sheet, issuedAt: string | null, fonts: readonly string[]): Promise<Buffer> {
+  const faces = loadTypefaces(fonts)
   const number = sheet.facts[0]?.[1] ?? ''
   const doc = new PDFDocument({
     size: 'A4',
@@ -54,9 +52,8 @@ export async function renderPdf(sheet: Sheet, issuedAt: string | null): Promise<
     doc.on('end', () => resolve(Buffer.concat(chunks)))
     doc.on('error', reject)
   })
-  doc.registerFont('regular', fonts.regular)
-  doc.registerFont('bold', fonts.bold)
-  const set = typesetter(doc)
+  for (const face of [faces.regular, faces.bold, ...faces.more]) doc.registerFont(face.name, face.source)
+  const set = typesetter(doc, faces)
   let y = head(set, sheet, page.top)
   y = tableHead(set, sheet, y + 22)
   let rows = 0
@@ -78,7 +75,7 @@ export async function renderPdf(sheet: Sheet, issuedAt: string | null): Promise<
 }
 
 interface TextStyle {
-  font?: keyof Fonts
+  font?: 'regular' | 'bold'
   size?: number
   color?: string
   width: number
@@ -87,7 +84,13 @@ interface TextStyle {
 
 type Typesetter = ReturnType<typeof typesetter>
 
-function typesetter(doc: PDFKit.PDFDocument) {
+function typesetter(doc: PDFKit.PDFDocument, faces: Typefaces) {
+  let isMissing = false
+  const mixed = (text: string, style: TextStyle) => {
+    const found = runsOf(text, faces[style.font ?? 'regular'], faces)
+    if (found?.isMissing) isMissing = true
+    return found === null ? null : breakLines(doc, found.runs, style)
+  }
   const use = ({ font = 'regular', size = 9, color = ink }: TextStyle) => doc.font(font).fontSize(size).fillColor(color)
   // pdfkit breaks lines at spaces only: a word wider than its column would run into the next one.
   const fold = (text: string, width: number) =>
@@ -110,12 +113,23 @@ function typesetter(doc: PDFKit.PDFDocument) {
   return {
     doc,
     widthOf: (text: string, style: TextStyle) => use(style).widthOfString(text),
+    /** Something that no font has was set. */
+    isMissing: () => isMissing,
     heightOf(text: string, style: TextStyle) {
+      use(style)
+      const lines = mixed(text, style)
+      if (lines !== null) return lines.length * lineHeight(doc)
       use(style)
       return doc.heightOfString(fold(text, style.width), { width: style.width, lineGap: 1.5 })
     },
     /** Sets text at a place; returns where the next line begins. */
     text(text: string, x: number, y: number, style: TextStyle) {
+      use(style)
+      const lines = mixed(text, style)
+      if (lines !== null) {
+        use(style)
+        return setLines(doc, lines, x, y, style)
+      }
       use(style)
       const folded = fold(text, style.width)
       const height = doc.heightOfString(folded, { width: style.width, lineGap: 1.5 })
@@ -136,6 +150,61 @@ function typesetter(doc: PDFKit.PDFDocument) {
       if (rest !== '') this.text(rest, edge - restWidth, y, { ...restShape, width: restWidth + 1 })
     },
   }
+}
+
+interface Line {
+  runs: Run[]
+  width: number
+}
+
+/** Words of several fonts in lines; a word that is wider than its column is cut. ICU knows words in scripts without spaces. */
+function breakLines(doc: PDFKit.PDFDocument, runs: readonly Run[], { width, size = 9 }: TextStyle): Line[] {
+  const lines: Line[] = [{ runs: [], width: 0 }]
+  const widthOf = ({ face, text }: Run) => doc.font(face.name).fontSize(size).widthOfString(text)
+  const put = (piece: Run, pieceWidth: number) => {
+    let line = lines.at(-1)
+    if (line === undefined || (line.width > 0 && line.width + pieceWidth > width)) {
+      line = { runs: [], width: 0 }
+      lines.push(line)
+      if (piece.text.trim() === '') return
+    }
+    const last = line.runs.at(-1)
+    if (last?.face === piece.face) last.text += piece.text
+    else line.runs.push({ ...piece })
+    line.width += pieceWidth
+  }
+  for (const { face, text } of runs)
+    for (const { segment: word } of new Intl.Segmenter('en', { granularity: 'word' }).segment(text)) {
+      const wordWidth = widthOf({ face, text: word })
+      if (word === '\n') lines.push({ runs: [], width: 0 })
+      else if (wordWidth <= width) put({ face, text: word }, wordWidth)
+      else
+        for (const { segment } of new Intl.Segmenter('en').segment(word))
+          put({ face, text: segment }, widthOf({ face, text: segment }))
+    }
+  return lines
+}
+
+function setLines(doc: PDFKit.PDFDocument, lines: readonly Line[], x: number, y: number, style: TextStyle): number {
+  const { size = 9, width, align = 'left' } = style
+  const height = lineHeight(doc)
+  // All fonts of a line stand on one base line, that of the font it would be in alone.
+  const ascent = (Number(Reflect.get(Object(Reflect.get(doc, '_font')), 'ascender')) / 1000) * size
+  for (const [n, line] of lines.entries()) {
+    let at = align === 'right' ? x + width - line.width : x
+    for (const { face, text } of line.runs) {
+      doc.font(face.name).fontSize(size)
+      const wide = doc.widthOfString(text)
+      doc.text(text, at, y + n * height + ascent, { lineBreak: false, baseline: 'alphabetic' })
+      at += wide
+    }
+  }
+  return y + lines.length * height
+}
+
+/** Of the font in use. */
+function lineHeight(doc: PDFKit.PDFDocument): number {
+  return doc.currentLineHeight(true) + 1.5
 }
 
 function head(set: Typesetter, sheet: Sheet, top: number): number {
@@ -217,10 +286,13 @@ function summary(set: Typesetter, sheet: Sheet, top: number): number {
   return y
 }
 
+const missingNote = `${missingMark} stands for a letter that this PDF has no font for. The HTML, CSV and JSON of this invoice have it.`
+
 function closing(set: Typesetter, sheet: Sheet, top: number) {
   const note = { size: 8, color: grey, width: inner }
   const small = { size: 6.5, color: grey, width: inner }
   const { proof } = sheet
+  const notes = set.isMissing() ? [...sheet.notes, missingNote] : sheet.notes
   const proofLines =
     proof === null
       ? []
@@ -228,9 +300,9 @@ function closing(set: Typesetter, sheet: Sheet, top: number) {
           `Receipt #${proof.seq}, SHA-256 ${proof.hash}`,
           `signed with the Ed25519 key ${proof.publicKey}. Check it offline: billaged-cli verify receipt.json`,
         ]
-  const height = sheet.notes.reduce((sum, text) => sum + set.heightOf(text, note) + 4, proofLines.length * 10 + 12)
+  const height = notes.reduce((sum, text) => sum + set.heightOf(text, note) + 4, proofLines.length * 10 + 12)
   let y = newPageUnless(set, sheet, top, height, false)
-  for (const text of sheet.notes) y = set.text(text, page.left, y, note) + 4
+  for (const text of notes) y = set.text(text, page.left, y, note) + 4
   if (proofLines.length === 0) return
   set.line(y + 4)
   y += 10
@@ -253,12 +325,4 @@ function footers(set: Typesetter, sheet: Sheet, number: string) {
     set.text(`${sheet.seller.name} · ${name}`, page.left, y, { ...style, width: inner - 90 })
     set.text(`Page ${i - start + 1} of ${count}`, edge - 80, y, { ...style, width: 80, align: 'right' })
   }
-}
-
-/** Reading a font takes longer than setting a page with it. pdfkit takes one that is read already, and can give it. */
-function parseFont(name: string): PDFKit.Mixins.PDFFontSource {
-  const path = createRequire(import.meta.url).resolve(`dejavu-fonts-ttf/ttf/${name}.ttf`)
-  const doc = new PDFDocument({ font: path, autoFirstPage: false })
-  const parsed = Reflect.get(Object(Reflect.get(doc, '_font')), 'font')
-  return typeof Reflect.get(Object(parsed), 'layout') === 'function' ? parsed : path
 }

@@ -18,7 +18,7 @@ export async function render(invoice: Invoice, format: Format, attached: Attache
     case 'html':
       return Buffer.from(renderHtml(sheetOf(invoice, attached)))
     case 'pdf':
-      return renderPdf(sheetOf(invoice, attached), invoice.issuedAt ?? invoice.asOf)
+      return renderPdf(sheetOf(invoice, attached), invoice.issuedAt ?? invoice.asOf, attached.fonts ?? [])
     default:
       return format satisfies never
   }

@@ -21,6 +21,8 @@ export interface Attached {
   prices: Readonly<Record<string, unknown>>
   /** Null while a draft. */
   proof: Proof | null
+  /** Files of fonts for letters that DejaVu Sans lacks; of the PDF alone. */
+  fonts?: readonly string[]
 }
 
 export interface Sheet {

@@ -78,9 +78,15 @@ export type PlanVersion = z.output<typeof versionSchema>
 export type GapPolicy = PlanVersion['gapPolicy']
 
 /** As it was written, for storing and showing; parses back to the same version. */
-export function versionJson(version: PlanVersion): unknown {
+export function versionJson(version: PlanVersion): VersionJson {
   const text = JSON.stringify(version, (_, value: unknown) => (typeof value === 'bigint' ? value.toString() : value))
   return { ...JSON.parse(text), effectiveFrom: new Date(version.effectiveFrom).toISOString() }
+}
+
+type VersionJson = Pick<PlanVersion, 'gapPolicy' | 'unbilled'> & {
+  effectiveFrom: string
+  minimumNano: string
+  prices: Record<string, unknown>[]
 }
 
 /** Shipped with every installation and assigned to nobody. */

@@ -37,23 +37,43 @@ export async function insertEntry(sql: Queryable, entry: Entry): Promise<void> {
     values (${entry.grantId}, ${entry.kind}, ${`${entry.amountNano}`}, ${entry.invoiceId}, ${new Date(entry.atMs)})`
 }
 
-/** Oldest first. In a transaction that holds the customer's row, what is left stays left until it ends. */
-export async function loadGrants(sql: Queryable, customerId: string | null, limit = 1_000): Promise<CreditGrant[]> {
+/** All that something is left of, oldest first. In a transaction that holds the customer's row, what is left stays left
+ *  until it ends. */
+export async function loadGrants(sql: Queryable, customerId: string): Promise<CreditGrant[]> {
   const rows = await sql<GrantRow[]>`
-    select g.id, g.customer_id as "customerId", g.kind, g.currency, g.amount_nano::text as amount, g.priority,
-      g.from_at as "from", g.expires_at as expires, g.note, g.source_invoice_id as "sourceInvoiceId",
-      g.created_at as created,
-      (select coalesce(sum(e.amount_nano), 0)::text from billaged.credit_entry e where e.grant_id = g.id) as "left"
-    from billaged.credit_grant g where ${customerId}::text is null or g.customer_id = ${customerId}
-    order by g.created_at, g.id limit ${limit}`
-  return rows.map(({ amount, left, from, expires, created, ...row }) => ({
+    select * from (select ${columns(sql)} from billaged.credit_grant g where g.customer_id = ${customerId}) g
+    where g."left" <> '0' order by g.created, g.id`
+  return rows.map(toGrant)
+}
+
+/** Spent ones too. `after`: the last one of the page before. */
+export async function listGrants(
+  sql: Queryable,
+  o: { customerId: string | null; id: string | null; after: { at: Date; id: string } | null; limit: number },
+): Promise<CreditGrant[]> {
+  const rows = await sql<GrantRow[]>`
+    select ${columns(sql)} from billaged.credit_grant g
+    where (${o.customerId}::text is null or g.customer_id = ${o.customerId}) and (${o.id}::text is null or g.id = ${o.id})
+      ${o.after === null ? sql`` : sql`and (g.created_at, g.id) > (${o.after.at}, ${o.after.id})`}
+    order by g.created_at, g.id limit ${o.limit}`
+  return rows.map(toGrant)
+}
+
+const columns = (sql: Queryable) => sql`
+  g.id, g.customer_id as "customerId", g.kind, g.currency, g.amount_nano::text as amount, g.priority,
+  g.from_at as "from", g.expires_at as expires, g.note, g.source_invoice_id as "sourceInvoiceId",
+  g.created_at as created,
+  (select coalesce(sum(e.amount_nano), 0)::text from billaged.credit_entry e where e.grant_id = g.id) as "left"`
+
+function toGrant({ amount, left, from, expires, created, ...row }: GrantRow): CreditGrant {
+  return {
     ...row,
     amountNano: BigInt(amount),
     leftNano: BigInt(left),
     fromMs: from.getTime(),
     expiresMs: expires?.getTime() ?? null,
     createdMs: created.getTime(),
-  }))
+  }
 }
 
 interface GrantRow {

@@ -41,6 +41,10 @@ export async function loadCustomer(sql: Sql, id: string, now: Date): Promise<Cus
   return row ?? null
 }
 
+export async function ensureCustomer(sql: Sql, id: string): Promise<void> {
+  await sql`insert into billaged.customer (id) values (${id}) on conflict do nothing`
+}
+
 export interface CustomerPatch {
   name?: string | null | undefined
   timeZone?: string | undefined

@@ -114,6 +114,27 @@ export async function loadLines(sql: Queryable, invoiceId: string): Promise<Invo
   return rows.map(row => lineOf(row.body))
 }
 
+/** Corrections of periods that begin in a span, in the order of their invoices. */
+export async function listAdjustments(sql: Queryable, customerId: string, span: { fromMs: number; toMs: number }) {
+  const rows = await sql<{ number: string | null; invoiceId: string; periodFrom: Date; line: AdjustmentLine }[]>`
+    select i.number, i.id as "invoiceId", l.adjusts_from as "periodFrom", l.body as line
+    from billaged.invoice_line l join billaged.invoice i on i.id = l.invoice_id
+    where i.customer_id = ${customerId} and i.state = 'finalised' and l.kind = 'adjustment'
+      and l.adjusts_from >= ${new Date(span.fromMs)} and l.adjusts_from < ${new Date(span.toMs)}
+    order by i.seq, l.ordinal limit 1000`
+  return rows.map(({ line, periodFrom, ...row }) => ({
+    ...row,
+    lineId: line.id,
+    adjusts: line.adjusts,
+    periodFrom: periodFrom.toISOString(),
+    meter: line.meter,
+    amountNano: line.amountNano,
+    cause: line.cause,
+  }))
+}
+
+type AdjustmentLine = Pick<InvoiceLineView, 'id' | 'cause' | 'adjusts' | 'meter' | 'amountNano'>
+
 /** What has been billed for a period: the rated lines of its invoice, and later corrections of any line of it. */
 export async function loadBilled(sql: Queryable, invoice: InvoiceRow): Promise<InvoiceLine[]> {
   const rows = await sql<{ body: InvoiceLineView }[]>`
@@ -145,6 +166,13 @@ export async function saveDraft(
 export async function takeNumber(tx: Queryable): Promise<bigint> {
   const [row] = await tx<{ seq: bigint }[]>`
     update billaged.invoice_counter set next = next + 1 returning next - 1 as seq`
+  if (row === undefined) throw new Error('BUG: the counter has one row')
+  return row.seq
+}
+
+/** The number that would be taken now; nothing keeps others from taking it. */
+export async function nextNumber(sql: Queryable): Promise<bigint> {
+  const [row] = await sql<{ seq: bigint }[]>`select next as seq from billaged.invoice_counter`
   if (row === undefined) throw new Error('BUG: the counter has one row')
   return row.seq
 }

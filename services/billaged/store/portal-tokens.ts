@@ -33,10 +33,15 @@ export async function findPortalToken(sql: Sql, hash: Buffer, now: Date): Promis
 }
 
 /** Newest first. `only`: one customer's. */
-export async function listPortalTokens(sql: Sql, o: { only: string | null; limit: number }): Promise<PortalToken[]> {
+export async function listPortalTokens(
+  sql: Sql,
+  o: { only: string | null; before?: { at: Date; id: string } | null; limit: number },
+): Promise<PortalToken[]> {
   return sql<PortalToken[]>`
     select ${columns(sql)} from billaged.portal_token
-    where (${o.only}::text is null or customer_id = ${o.only}) order by created_at desc, id limit ${o.limit}`
+    where (${o.only}::text is null or customer_id = ${o.only})
+      ${o.before == null ? sql`` : sql`and (created_at, id) < (${o.before.at}, ${o.before.id})`}
+    order by created_at desc, id desc limit ${o.limit}`
 }
 
 /** By id, by subject, or by customer. Returns the ids that were alive. */
