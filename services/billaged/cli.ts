@@ -23,6 +23,10 @@ Commands:
   chaos [-quick] [-seeds N] [-seed S] [-spawn CMD] [-tolerance P]
                                         VMs of known use on a bad day, and the bill compared; exits 1 above P percent
         [-resume FILE] [-for D]         Remember outcomes and go on from there; begin no seed after D
+        [-kill-cmd CMD]                 Run between seeds to kill the server and start it again
+        [-adapter billaged|openmeter|http] [-bill-url URL] [-bill-path $.value]
+                                        How the bill is read; URL has {customer} {meter} {from} {to}
+        [-server A,B]                   Replicas: each message goes to one of them
   verify <receipt.json> [-evidence F] [-samples F] [-previous F] [-public-key K]
                                         Check a receipt offline, as far down as the files reach
   simulate <plan.json | example> METER=NUMBER[UNIT]…

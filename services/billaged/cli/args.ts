@@ -40,6 +40,13 @@ export interface ChaosFlags {
   tolerancePercent: number
   /** A command to start, kill and start again; empty: the server of the flags, which is left alone. */
   spawn: string
+  /** A shell command that kills and restarts the server of the flags; empty: it is left alone. */
+  killCommand: string
+  /** How the bill is read back: billaged, openmeter or http. */
+  adapter: string
+  /** `-adapter http`: what to ask and where the quantity stands. */
+  billUrl: string
+  billPath: string
   /** A file that remembers each seed's outcome: what is in it is not run again. */
   resume: string
   /** No seed begins after so long; null: all do. */
@@ -112,6 +119,10 @@ export function parseArgs(
         seed: whole('seed', text('seed', '1'), 2 ** 31),
         tolerancePercent: share(text('tolerance', '0')),
         spawn: text('spawn', ''),
+        killCommand: text('kill-cmd', ''),
+        adapter: text('adapter', 'billaged'),
+        billUrl: text('bill-url', ''),
+        billPath: text('bill-path', '$.value'),
         resume: text('resume', ''),
         forMs: given.has('for') ? duration('for', text('for', '')) : null,
       },
@@ -128,7 +139,7 @@ const known = new Set([
   ...switches,
   ...['server', 'user', 'tenant', 'tls-mode', 'spiffe-socket', 'tls-cert', 'tls-key', 'tls-ca', 'timeout', 'key'],
   ...['vm', 'file', 'instance', 'vms', 'evidence', 'samples', 'previous', 'public-key'],
-  ...['seeds', 'seed', 'tolerance', 'spawn', 'resume', 'for'],
+  ...['seeds', 'seed', 'tolerance', 'spawn', 'kill-cmd', 'resume', 'for', 'adapter', 'bill-url', 'bill-path'],
 ])
 
 function whole(flag: string, value: string, most: number): number {

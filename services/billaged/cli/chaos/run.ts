@@ -1,10 +1,12 @@
+import { spawn } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
 import { ConnectError } from '@connectrpc/connect'
-import type { ChaosFlags, Flags } from '../args.ts'
-import { callApi, createRpcClient } from '../client.ts'
+import { type ChaosFlags, type Flags, UsageError } from '../args.ts'
+import { createRpcClient } from '../client.ts'
+import { createAdapter, type ReadBill } from './adapters.ts'
 import { createDeltaBiller } from './delta-biller.ts'
 import { openOutcomes } from './outcomes.ts'
-import { type Fault, faults, type Message, makeScenario, meters, type Scenario } from './scenario.ts'
+import { type Fault, faults, type Message, makeScenario, meters } from './scenario.ts'
 import { type Spawned, spawnBillaged } from './spawn.ts'
 
 // billaged-cli chaos: VMs with known truth, a bad day, and the bill read back. Exact or explained by a gap; nothing else.
@@ -30,6 +32,11 @@ export async function runChaos(flags: Flags, env: Readonly<Record<string, string
   const say = (line: string) => void process.stderr.write(`${line}\n`)
   const spawned = chaos.spawn === '' ? null : await spawnBillaged(chaos.spawn, env)
   const target = spawned === null ? flags : { ...flags, server: spawned.server, key: spawned.key, tlsMode: 'disabled' }
+  const replicas = target.server.split(',').map(server => ({ ...target, server: server.trim() }))
+  const [first] = replicas
+  if (first === undefined) throw new Error('BUG: a text has a first part')
+  const readBill = createAdapter(first)
+  const crash = crasher(spawned, chaos.killCommand)
   const runId = randomUUID().slice(0, 8)
   const outcomes = openOutcomes(chaos.resume)
   const missing = Array.from({ length: chaos.seeds }, (_, i) => chaos.seed + i).filter(seed => !outcomes.has(seed))
@@ -40,10 +47,10 @@ export async function runChaos(flags: Flags, env: Readonly<Record<string, string
       for (let i = next++; i < missing.length; i = next++) {
         if (chaos.forMs !== null && performance.now() - beganMs > chaos.forMs) return
         const seed = missing[i] ?? 0
-        const isCrash = spawned !== null && i % crashEverySeeds === crashEverySeeds - 1
-        if (isCrash) await crashOnce(spawned)
+        const isCrash = crash !== null && i % crashEverySeeds === crashEverySeeds - 1
+        if (isCrash) await crash()
         const fault = faultOf(seed)
-        const sum = await runSeed(target, `chaos-${runId}-${seed}`, seed, fault)
+        const sum = await runSeed({ replicas, readBill, customerId: `chaos-${runId}-${seed}`, seed, fault })
         outcomes.add({ seed, fault, crashes: isCrash ? 1 : 0, sum })
       }
     }
@@ -68,38 +75,67 @@ function faultOf(seed: number): Fault {
   return faults[(seed - 1) % faults.length] ?? 'none'
 }
 
-let crashing: Promise<void> | undefined
 /** Those of the seeds on their way; they lose their memory together with the service. */
 const deltaBillers = new Set<ReturnType<typeof createDeltaBiller>>()
 
-/** Whoever comes while it is down waits for it, too. */
-function crashOnce(spawned: Spawned): Promise<void> {
-  for (const delta of deltaBillers) delta.restart()
-  crashing ??= spawned.crash().finally(() => {
-    crashing = undefined
-  })
-  return crashing
+/** Kills the service and waits until it is back; whoever comes meanwhile waits for it, too. Null: nobody may. */
+function crasher(spawned: Spawned | null, killCommand: string): (() => Promise<void>) | null {
+  const once = spawned !== null ? () => spawned.crash() : killCommand === '' ? null : () => shell(killCommand)
+  if (once === null) return null
+  let crashing: Promise<void> | undefined
+  return () => {
+    for (const delta of deltaBillers) delta.restart()
+    crashing ??= once().finally(() => {
+      crashing = undefined
+    })
+    return crashing
+  }
 }
 
-async function runSeed(flags: Flags, customerId: string, seed: number, fault: Fault): Promise<Sum> {
+function shell(command: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(command, { shell: true, stdio: ['ignore', 'ignore', 'inherit'] })
+    child.once('error', reject)
+    child.once('close', code => (code === 0 ? resolve() : reject(new UsageError(`-kill-cmd ended with ${code}`))))
+  })
+}
+
+async function runSeed(o: {
+  replicas: readonly Flags[]
+  readBill: ReadBill
+  customerId: string
+  seed: number
+  fault: Fault
+}): Promise<Sum> {
+  const { customerId, seed, fault } = o
   const endNs = (BigInt(Date.now()) / 60_000n) * 60_000_000_000n - 600_000_000_000n
   const scenario = makeScenario(seed, fault, endNs)
   const delta = createDeltaBiller()
   deltaBillers.add(delta)
-  const client = createRpcClient({ ...flags, tenant: customerId })
-  const send = async (message: Message) => {
+  const clients = o.replicas.map(flags => createRpcClient({ ...flags, tenant: customerId }))
+  const send = async (message: Message, n: number) => {
     const { vmId } = message
+    // Uneven, and the same for a seed: neighbours go to different replicas, and what is sent again to yet another.
+    const client = clients[(seed * 31 + n * n) % clients.length]
+    if (client === undefined) throw new Error('BUG: there is a server')
     if (message.kind === 'batch')
       await client.sendMetricsBatch({ vmId, customerId, metrics: message.readings.map(toMetric) })
     else if (message.kind === 'start') await client.notifyVmStarted({ vmId, customerId, startTime: message.atNs })
     else await client.notifyVmStopped({ vmId, stopTime: message.atNs })
   }
-  for (const message of scenario.messages) {
+  for (const [n, message] of scenario.messages.entries()) {
     delta.receive(message)
-    await untilAnswered(() => send(message))
+    await untilAnswered(() => send(message, n))
   }
   deltaBillers.delete(delta)
-  const billed = await untilAnswered(() => readBill(flags, customerId, scenario))
+  const time = (ns: bigint) => new Date(Number(ns / 1_000_000n)).toISOString()
+  const question = {
+    customerId,
+    from: time(scenario.fromNs),
+    to: time(scenario.toNs),
+    expected: meters.map((_, m) => (scenario.truth[m] ?? 0n) - (scenario.unproven[m] ?? 0n)),
+  }
+  const billed = await untilAnswered(() => o.readBill(question))
   const sum: Sum = { seeds: 1, truth: 0n, billed: 0n, unproven: 0n, unexplained: 0n, overcharged: 0n, delta: 0n }
   for (const m of meters.keys()) {
     const [truth = 0n, unproven = 0n, bill = 0n] = [scenario.truth[m], scenario.unproven[m], billed[m]]
@@ -122,22 +158,12 @@ async function untilAnswered<T>(work: () => Promise<T>): Promise<T> {
       return await work()
     } catch (error) {
       // 3: invalid_argument, 7: permission_denied, 16: unauthenticated.
-      const isRefusal = error instanceof ConnectError && [3, 7, 16].includes(error.code)
+      const isRefusal =
+        error instanceof UsageError || (error instanceof ConnectError && [3, 7, 16].includes(error.code))
       if (isRefusal || performance.now() > deadline) throw error
       await new Promise(resolve => setTimeout(resolve, waitMs))
     }
   }
-}
-
-async function readBill(flags: Flags, customerId: string, { fromNs, toNs }: Scenario): Promise<bigint[]> {
-  const time = (ns: bigint) => new Date(Number(ns / 1_000_000n)).toISOString()
-  const { body } = await callApi(
-    flags,
-    'GET',
-    `/v1/customers/${customerId}/usage?wait=30s&from=${time(fromNs)}&to=${time(toNs)}`,
-  )
-  const { rows } = body as { rows: { meter: string; quantity: string }[] }
-  return meters.map(meter => BigInt(rows.find(row => row.meter === meter)?.quantity ?? '0'))
 }
 
 function toMetric({ atNs, counters }: { atNs: bigint; counters: bigint[] }) {

@@ -44,6 +44,7 @@ export async function spawnBillaged(
   let child = await launch()
   const end = (signal: NodeJS.Signals) =>
     new Promise<void>(resolve => {
+      if (child.exitCode !== null || child.signalCode !== null) resolve()
       child.once('exit', () => resolve())
       child.kill(signal)
     })
@@ -65,13 +66,17 @@ async function listening(child: ChildProcess): Promise<ChildProcess> {
   const { stdout } = child
   if (stdout === null) throw new Error('BUG: stdout is piped')
   const lines: string[] = []
-  for await (const line of createInterface({ input: stdout })) {
-    lines.push(line)
-    if (!line.includes('"msg":"listening"')) continue
-    stdout.resume()
-    return child
-  }
-  throw new Error(`billaged did not start:\n${lines.slice(-5).join('\n')}`)
+  return new Promise((resolve, reject) => {
+    createInterface({ input: stdout })
+      .on('line', line => {
+        if (line.includes('"msg":"listening"')) resolve(child)
+        // What goes wrong in it is part of the outcome.
+        if (line.includes('"level":"ERROR"')) process.stderr.write(`${line}\n`)
+        lines.push(line)
+        if (lines.length > 5) lines.shift()
+      })
+      .once('close', () => reject(new Error(`billaged did not start:\n${lines.join('\n')}`)))
+  })
 }
 
 function freePort(): Promise<number> {
