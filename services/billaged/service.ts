@@ -8,6 +8,7 @@ import { createPort, createRpc } from '#platform/rpc'
 import { startTracing } from '#platform/telemetry'
 import { deriveKey, loadSecret } from '#platform/tenancy/secret'
 import { openTenancy } from '#platform/tenancy/tenancy'
+import { nowNs } from '#platform/time'
 import { type Caller, createRecogniser, may } from './access.ts'
 import { announceHostDown } from './alerts/announcements.ts'
 import { startWatch } from './alerts/watch.ts'
@@ -48,12 +49,13 @@ import { createIntake } from './intake/intake.ts'
 import { createRateLimiter } from './intake/rate-limit.ts'
 import { createReceiptClock } from './intake/receipt-clock.ts'
 import { signingKey } from './invoices/receipt.ts'
+import { loadTypefaces } from './invoices/typefaces.ts'
 import { observe, observeActivity, summarise } from './observe.ts'
 import { billingRoutes, billingService } from './rpc/billing-service.ts'
 import { createDirect } from './rpc/direct.ts'
 import { openDamage, prepareCorruptFolder } from './store/damage.ts'
 import { chooseDataDir, loadAdminKey } from './store/data-dir.ts'
-import { writeFacts } from './store/facts.ts'
+import { touchesOfFacts, writeFacts } from './store/facts.ts'
 import { adoptRules } from './store/fold-queue.ts'
 import { loadMeters, seedMeters } from './store/meters.ts'
 import { seedPlans } from './store/plans.ts'
@@ -65,6 +67,7 @@ import {
   othersAreBehind,
   reportBacklog,
 } from './store/replica.ts'
+import { createRunningUsage } from './store/running.ts'
 import { type PartReader, TooManySeries } from './store/series.ts'
 import { customersOfSubjects } from './store/subjects.ts'
 import { webhooksChannel } from './store/webhooks.ts'
@@ -101,6 +104,8 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     platformDir: config.dataDir,
     isSupervised: config.isSupervised,
   })
+  // A file that is no font is told now, not at the first close.
+  loadTypefaces(config.invoiceFonts)
   const apiKey = await loadAdminKey(dataDir, config.apiKey)
   const secret = await loadSecret({
     dataDir: config.dataDir,
@@ -140,11 +145,16 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     reportRegularly(sql, replica, () => ({ bytes: journal.bytes, oldestMs: journal.oldestAgeMs }), log),
   )
   const leaseNs = BigInt(config.heartbeatLeaseMs) * 1_000_000n
+  const running = createRunningUsage({ replica, nowNs: () => nowNs(clock) })
   const folder = startFolder({
     journal,
     reader: journalReader,
     from: await joinReplicas(sql, replica),
-    write: (facts, position, mayOverlap) => writeFacts(sql, facts, { replica, position, meters, leaseNs, mayOverlap }),
+    async write(facts, position, mayOverlap) {
+      const counts = await writeFacts(sql, facts, { replica, position, meters, leaseNs, mayOverlap })
+      running.touched(touchesOfFacts(facts))
+      return counts
+    },
     setAside: damage.batch,
     onExpired: count => intake.countExpired(count),
     base,
@@ -233,7 +243,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     maxPastMs: config.maxPastMs,
     customersOf: subjects => customersOfSubjects(sql, subjects),
   })
-  const reader: PartReader = { sql, onCorruptPart: damage.part }
+  const reader: PartReader = { sql, onCorruptPart: damage.part, running }
   const reloadMeters = async () => {
     // In place: everybody who meters holds this one list.
     meters.splice(0, meters.length, ...(await loadMeters(sql)))
@@ -425,6 +435,7 @@ function issuerOf(config: Config): CloseContext['issuer'] {
       taxId: config.sellerTaxId ?? null,
     },
     terms: config.paymentTerms ?? null,
+    fonts: config.invoiceFonts,
   }
 }
 
