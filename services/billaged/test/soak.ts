@@ -47,7 +47,7 @@ async function live(n: number) {
   const metrics = Array.from({ length: readingsPerVm }, (_, i) => {
     const atNs = startNs + BigInt(i + 1) * minuteNs
     return {
-      timestamp: { seconds: `${atNs / 1_000_000_000n}`, nanos: Number(atNs % 1_000_000_000n) },
+      timestamp: new Date(Number(atNs / 1_000_000n)).toISOString(),
       cpuTimeNanos: `${cpu(i + 1)}`,
       memoryUsageBytes: '1000',
     }
