@@ -1,4 +1,5 @@
 import type { Sql } from '#platform/postgres'
+import { addDays } from '../../services/billaged/store/usage-hours.ts'
 import { hourColumns } from '../../services/billaged/usage/hour-columns.ts'
 
 // Weeks of usage that is folded already, put where the service keeps it: what a month is read from that was lived through.
@@ -32,6 +33,7 @@ export async function addHistory(sql: Sql, fromHour: number, toHour: number): Pr
     select series_id, h, h * 3600000000000, (h + 1) * 3600000000000 - 1, 1, ''::bytea, 2147483648, ${names.map(name => used[name] ?? 0n).join()}
     from billaged.series, generate_series(${fromHour}::int8, ${toHour - 1}::int8) h
     on conflict do nothing`)
+  await addDays(sql, sql`hour >= ${fromHour} and hour < ${toHour}`)
   await sql.unsafe(`update billaged.series set first_ns = least(first_ns, ${BigInt(fromHour) * 3_600_000_000_000n})`)
-  await sql.unsafe('analyze billaged.usage_hour, billaged.series, billaged.sample_part')
+  await sql.unsafe('analyze billaged.usage_hour, billaged.usage_day, billaged.series, billaged.sample_part')
 }

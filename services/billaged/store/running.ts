@@ -11,7 +11,7 @@ import { type Piece, piecesOf, pushPiece } from './pieces.ts'
 import { type FoundSeries, findSeries } from './series.ts'
 import { type Facts, loadFacts, loadHeads, openTails } from './tails.ts'
 import { usageOf, vmsPerQueryMax } from './usage.ts'
-import { cachedRuns, holesIn, lastReads, sumHours } from './usage-hours.ts'
+import { cachedForReading, holesIn, lastReads, sumHours } from './usage-hours.ts'
 
 // The running period of customers that are looked at, kept in memory while facts come in: of each series the fold itself,
 // which only what is new is pushed through. It is no other answer than folding everything again:
@@ -34,6 +34,7 @@ const seriesMax = 10_000
 const spansMax = 4
 const seriesPerQuery = 100
 const foreverNs = 2n ** 62n
+const hoursEnd = Number(foreverNs / hourNs)
 
 interface Kept {
   series: FoundSeries
@@ -181,10 +182,10 @@ async function buildSome(reader: SampleReader, entry: Entry, found: readonly Fou
   for (const series of found) if (series.isShared) entry.kept.set(series.vmId, { series, kept: null })
   const from = Number(firstEdge / hourNs)
   const ids = plain.map(({ seriesId }) => seriesId)
-  const cached = await cachedRuns(sql, ids, { from, to: 2 ** 31 - 1 })
+  const cached = await cachedForReading(sql, ids, { from, to: hoursEnd })
   const summed = plain.map(series => {
     const first = Math.max(from, series.sealedHour, Number((series.firstNs - 1n) / hourNs))
-    const runs = cached.get(series.seriesId) ?? []
+    const runs = cached.get(series.seriesId)?.runs ?? []
     const last = runs.at(-1)?.to ?? first
     return {
       seriesId: series.seriesId,
@@ -197,6 +198,7 @@ async function buildSome(reader: SampleReader, entry: Entry, found: readonly Fou
       sql,
       summed.filter(run => run.from < run.to),
       edges.slice(1).map(edge => Number(edge / hourNs)),
+      cached,
     ),
     ({ seriesId }) => seriesId,
   )

@@ -110,6 +110,7 @@ test('the hours that are kept are the fold, whatever is written when, by whom, a
   const { sql } = await testDatabase(t)
   const { reader, replicas, write, drain } = await open(sql, t)
   let kept = 0
+  let days = 0
   await fc.assert(
     fc.asyncProperty(
       fc.array(fact, { minLength: 4, maxLength: 16 }),
@@ -137,13 +138,16 @@ test('the hours that are kept are the fold, whatever is written when, by whom, a
             (await fromSamples(reader, customerId, edges)).filter(isUsed),
           )
         assert.deepEqual((await verifyHours(reader, defaultRules)).problems, [])
-        const [row] = await sql<{ n: number }[]>`select count(*)::int4 as n from billaged.usage_hour`
+        const [row] = await sql<{ n: number; days: number }[]>`
+          select (select count(*)::int4 from billaged.usage_hour) as n, (select count(*)::int4 from billaged.usage_day) as days`
         kept += row?.n ?? 0
+        days += row?.days ?? 0
       },
     ),
     { numRuns: runs(8, 60) },
   )
   assert.ok(kept > 0, 'no hour was ever kept')
+  assert.ok(days > 0, 'no day was ever kept')
 })
 
 test('hours folded by other rules are folded again, and a replica that still has those keeps none', async t => {

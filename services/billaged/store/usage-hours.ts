@@ -56,7 +56,23 @@ export async function writeHours(
     )
     delete from billaged.fold_queue
     where series_id = ${seriesId} and hour = any(${arrayLiteral(hours.map(({ hour }) => hour))}::text::int4[])`
+  const days = hours.map(({ hour }) => Math.floor(hour / 24))
+  await addDays(
+    tx,
+    tx`series_id = ${seriesId} and hour >= ${Math.min(...days) * 24} and hour < ${Math.max(...days) * 24 + 24}`,
+  )
 }
+
+/** Days of which all hours are there, of the hours chosen. */
+export async function addDays(sql: Queryable, which: ReturnType<Queryable>): Promise<void> {
+  await sql`
+    insert into billaged.usage_day (series_id, day, mem_peak, ${sql.unsafe(names)})
+    select series_id, hour / 24, max(mem_peak), ${sql.unsafe(hourColumns.map(({ name }) => `sum(${name})`).join())}
+    from billaged.usage_hour where ${which} group by series_id, hour / 24 having count(*) = 24
+    on conflict do nothing`
+}
+
+const names = hourColumns.map(({ name }) => name).join()
 
 /** A run of hours, [from, to). */
 export interface HourRun {
@@ -81,6 +97,64 @@ export async function cachedRuns(
   return runs
 }
 
+export interface Cached {
+  /** The runs of hours that are there. */
+  runs: HourRun[]
+  /** Runs of hours that are there as whole days. */
+  days: HourRun[]
+}
+
+/** The same for reading, which looks at hours only where there are no days. */
+export async function cachedForReading(
+  sql: Queryable,
+  seriesIds: readonly bigint[],
+  { from, to }: HourRun,
+): Promise<Map<bigint, Cached>> {
+  const days = await sql<({ seriesId: bigint } & HourRun)[]>`
+    select series_id as "seriesId", min(day) * 24 as "from", (max(day) + 1) * 24 as "to" from (
+      select series_id, day, day - (row_number() over (partition by series_id order by day))::int4 as island
+      from billaged.usage_day
+      where series_id = any(${arrayLiteral(seriesIds)}::text::int8[]) and day >= ${Math.ceil(from / 24)} and day < ${Math.floor(to / 24)}
+    ) d group by series_id, island order by series_id, 2`
+  const daysOf = Map.groupBy(days, ({ seriesId }) => seriesId)
+  const holes = seriesIds.flatMap(seriesId =>
+    holesIn(daysOf.get(seriesId) ?? [], { from, to }).map(hole => ({ seriesId, ...hole })),
+  )
+  const hours = await sql<({ seriesId: bigint } & HourRun)[]>`
+    select series_id as "seriesId", min(hour) as "from", max(hour) + 1 as "to" from (
+      select r.series_id, h.hour, h.hour - (row_number() over (partition by r.series_id order by h.hour))::int4 as island
+      from ${runsOf(sql, holes)}, lateral (
+        select hour from billaged.usage_hour h
+        where h.series_id = r.series_id and h.hour >= r.from_hour and h.hour < r.to_hour offset 0
+      ) h
+    ) h group by series_id, island order by series_id, 2`
+  const hoursOf = Map.groupBy(hours, ({ seriesId }) => seriesId)
+  return new Map(
+    seriesIds.map(seriesId => {
+      const ofDays = daysOf.get(seriesId) ?? []
+      return [seriesId, { runs: joined([...ofDays, ...(hoursOf.get(seriesId) ?? [])]), days: ofDays }]
+    }),
+  )
+}
+
+function runsOf(sql: Queryable, runs: readonly ({ seriesId: bigint } & HourRun)[]) {
+  const column = (pick: (run: (typeof runs)[number]) => bigint | number) => arrayLiteral(runs.map(pick))
+  return sql`unnest(
+    ${column(run => run.seriesId)}::text::int8[], ${column(run => run.from)}::text::int4[],
+    ${column(run => run.to)}::text::int4[]
+  ) r (series_id, from_hour, to_hour)`
+}
+
+function joined(runs: readonly HourRun[]): HourRun[] {
+  const whole: HourRun[] = []
+  for (const { from, to } of runs.toSorted((a, b) => a.from - b.from)) {
+    const last = whole.at(-1)
+    if (last?.to === from) last.to = to
+    else whole.push({ from, to })
+  }
+  return whole
+}
+
 /** What of a run is not in any of some others, which are ascending. */
 export function holesIn(cached: readonly HourRun[], { from, to }: HourRun): HourRun[] {
   const holes: HourRun[] = []
@@ -101,24 +175,38 @@ export interface SpanSum {
   peak: bigint
 }
 
-/** Sums of the hours of each series that lie in any of its runs, by the span between inner edges (whole hours). */
+/** Sums of the hours of each series that lie in any of its runs, by the span between inner edges (whole hours). Days are
+ *  read where they are said to be there. */
 export async function sumHours(
   sql: Queryable,
   runs: readonly ({ seriesId: bigint } & HourRun)[],
   innerEdges: readonly number[],
+  cached: ReadonlyMap<bigint, Cached> = new Map(),
 ): Promise<SpanSum[]> {
   if (runs.length === 0) return []
-  const column = (pick: (run: (typeof runs)[number]) => bigint | number) => arrayLiteral(runs.map(pick))
-  const span = innerEdges.length === 0 ? sql`0` : sql`width_bucket(u.hour, ${arrayLiteral(innerEdges)}::text::int4[])`
+  const days: ({ seriesId: bigint } & HourRun)[] = []
+  const hours: ({ seriesId: bigint } & HourRun)[] = []
+  for (const run of runs) {
+    const whole = wholeDays(cached.get(run.seriesId)?.days ?? [], run, innerEdges)
+    days.push(...whole.map(part => ({ seriesId: run.seriesId, ...part })))
+    hours.push(...holesIn(whole, run).map(part => ({ seriesId: run.seriesId, ...part })))
+  }
+  const span = (first: ReturnType<Queryable>) =>
+    innerEdges.length === 0 ? sql`0` : sql`width_bucket(${first}, ${arrayLiteral(innerEdges)}::text::int4[])`
   const rows = await sql<({ seriesId: bigint; span: number; hours: number; peak: bigint } & Record<string, unknown>)[]>`
-    select u.series_id as "seriesId", ${span} as span, count(*)::int4 as hours, max(mem_peak) as peak,
-      ${sql.unsafe(sums)}
-    from unnest(
-      ${column(run => run.seriesId)}::text::int8[], ${column(run => run.from)}::text::int4[],
-      ${column(run => run.to)}::text::int4[]
-    ) r (series_id, from_hour, to_hour), lateral (
-      select * from billaged.usage_hour h
-      where h.series_id = r.series_id and h.hour >= r.from_hour and h.hour < r.to_hour offset 0
+    select u.series_id as "seriesId", span, sum(hours)::int4 as hours, max(mem_peak) as peak, ${sql.unsafe(sums)}
+    from (
+      select ${span(sql`u.hour`)} as span, 1 as hours, series_id, mem_peak, ${sql.unsafe(names)}
+      from ${runsOf(sql, hours)}, lateral (
+        select h.hour, h.mem_peak, ${sql.unsafe(names)} from billaged.usage_hour h
+        where h.series_id = r.series_id and h.hour >= r.from_hour and h.hour < r.to_hour offset 0
+      ) u
+      union all
+      select ${span(sql`u.day * 24`)}, 24, series_id, mem_peak, ${sql.unsafe(names)}
+      from ${runsOf(sql, days)}, lateral (
+        select d.day, d.mem_peak, ${sql.unsafe(names)} from billaged.usage_day d
+        where d.series_id = r.series_id and d.day >= r.from_hour / 24 and d.day < r.to_hour / 24 offset 0
+      ) u
     ) u
     group by 1, 2`
   return rows.map(row => ({
@@ -128,6 +216,24 @@ export async function sumHours(
     cell: cellOfRow(row),
     peak: row.peak,
   }))
+}
+
+/** What of some days lies in a run, but for days that an edge lies in. */
+function wholeDays(days: readonly HourRun[], run: HourRun, innerEdges: readonly number[]): HourRun[] {
+  const cuts = innerEdges.map(edge => Math.floor(edge / 24) * 24)
+  return days.flatMap(({ from, to }) => {
+    const within = {
+      from: Math.ceil(Math.max(from, run.from) / 24) * 24,
+      to: Math.floor(Math.min(to, run.to) / 24) * 24,
+    }
+    const broken = cuts.filter((cut, i) => cut !== innerEdges[i]).map(cut => ({ from: cut, to: cut + 24 }))
+    return within.from < within.to
+      ? holesIn(
+          broken.toSorted((a, b) => a.from - b.from),
+          within,
+        )
+      : []
+  })
 }
 
 const sums = hourColumns.map(({ name }) => `sum(u.${name})::text as ${name}`).join(', ')

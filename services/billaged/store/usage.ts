@@ -11,7 +11,7 @@ import { foldSpans } from './fold-spans.ts'
 import { queryMeter } from './meter-usage.ts'
 import type { PartReader, SampleReader } from './parts.ts'
 import { type FoundSeries, findSeries } from './series.ts'
-import { cachedRuns, type HourRun, holesIn, readHours, sumHours } from './usage-hours.ts'
+import { type Cached, cachedForReading, type HourRun, holesIn, readHours, sumHours } from './usage-hours.ts'
 
 /** Most VMs one answer takes. */
 export const vmsPerQueryMax = 20_000
@@ -57,10 +57,10 @@ export async function usageOf(
   const areEdgesWhole = innerHours.every((hour, i) => hour * hourNs === edges[i + 1])
   const ids = found.map(({ seriesId }) => seriesId)
   const cached =
-    areEdgesWhole && whole.from < whole.to ? await cachedRuns(sql, ids, whole) : new Map<bigint, HourRun[]>()
-  const shares = found.map(series => shareOut(series, cached.get(series.seriesId) ?? [], whole, fromNs, toNs))
+    areEdgesWhole && whole.from < whole.to ? await cachedForReading(sql, ids, whole) : new Map<bigint, Cached>()
+  const shares = found.map(series => shareOut(series, cached.get(series.seriesId)?.runs ?? [], whole, fromNs, toNs))
   const summed = shares.flatMap(share => share.summed)
-  const sums = Map.groupBy(await sumHours(sql, summed, innerHours.map(Number)), ({ seriesId }) => seriesId)
+  const sums = Map.groupBy(await sumHours(sql, summed, innerHours.map(Number), cached), ({ seriesId }) => seriesId)
   const usage: VmUsage[] = []
   for (const [i, series] of found.entries()) {
     const { seriesId, vmId, sealedHour } = series

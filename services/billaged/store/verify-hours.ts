@@ -39,7 +39,7 @@ export async function verifyHours(
       from billaged.series s, lateral (
         select min(hour) as "from", max(hour) + 1 as "to" from billaged.usage_hour u where u.series_id = s.series_id
       ) h where s.series_id > ${after} and h."from" is not null order by s.series_id limit 1`
-    if (series === undefined) return { hours, problems }
+    if (series === undefined) return { hours, problems: [...problems, ...(await verifyDays(reader))] }
     after = series.seriesId
     for (let from = series.from; from < series.to; from += hoursPerPass) {
       const found = await verifyRun(reader, rules, series, { from, to: Math.min(from + hoursPerPass, series.to) })
@@ -47,6 +47,22 @@ export async function verifyHours(
       problems.push(...found.problems)
     }
   }
+}
+
+/** Whether every day that is kept is what its hours say. */
+async function verifyDays({ sql }: PartReader): Promise<string[]> {
+  const differs = hourColumns.map(({ name }) => `d.${name} is distinct from sum(h.${name})`)
+  const rows = await sql<{ day: number; customerId: string; vmId: string }[]>`
+    select d.day, s.customer_id as "customerId", s.vm_id as "vmId"
+    from billaged.usage_day d join billaged.series s using (series_id)
+      left join billaged.usage_hour h on h.series_id = d.series_id and h.hour / 24 = d.day
+        and h.hour >= d.day * 24 and h.hour < d.day * 24 + 24
+    group by d.series_id, d.day, s.customer_id, s.vm_id
+    having count(*) <> 24 or d.mem_peak <> max(h.mem_peak) or ${sql.unsafe(differs.join(' or '))} limit 100`
+  return rows.map(
+    ({ day, customerId, vmId }) =>
+      `day ${new Date(day * 86_400_000).toISOString().slice(0, 10)} of ${customerId}/${vmId} is not the sum of its hours`,
+  )
 }
 
 async function verifyRun(
