@@ -10,6 +10,7 @@ import { type CustomerRow, ensureCustomer, listCustomers, loadCustomer, updateCu
 import { loadPolicies } from '../store/pricing.ts'
 import { expiredHourOf } from '../store/retention.ts'
 import { loadEventUsage, loadVmUsage } from '../store/usage.ts'
+import { FactsExpired, loadVmUsageAsOf } from '../store/usage-as-of.ts'
 import { ledgerRows, usageRows } from '../usage/rows.ts'
 import { callerOf, mustActFor, mustBeOperator } from './authorize.ts'
 import type { ReadContext } from './context.ts'
@@ -21,6 +22,8 @@ const usageQuery = z.object({
   by: z.enum(['meter', 'vm', 'day', 'hour']).default('meter'),
   /** Only this VM: no events, and a ledger of its own. */
   vm: z.string().min(1).max(255).optional(),
+  /** What was known then, beside what is known now. */
+  asOf: instant.optional(),
   wait,
 })
 
@@ -99,26 +102,55 @@ export function customerRoutes(app: FastifyInstance, o: ReadContext) {
     const toMs = query.to ?? Math.max(nowMs, fromMs + 1)
     if (toMs <= fromMs)
       throw badRequest('INVALID_SPAN', `to (${rfc3339(toMs)}) must be after from (${rfc3339(fromMs)}).`)
-    const policies = await loadPolicies(o.reader, id, [fromMs, toMs])
+    // Whether all is in is asked before anything is read. What does not wait for another's answer is asked together.
+    const [policies, expired, isComplete] = await Promise.all([
+      loadPolicies(o.reader, id, [fromMs, toMs]),
+      expiryOf(o, id, fromMs),
+      o.isComplete(),
+    ])
     const edgesMs = edgesFor(query.by, fromMs, toMs, policies)
     const edges = edgesMs.map(ms => BigInt(ms) * 1_000_000n)
     const policyOf = (span: number) => policyAt(policies, edgesMs[span] ?? fromMs)
-    const expired = await expiryOf(o, id, fromMs)
-    const complete = expired === null && (await o.isComplete())
-    const vms = await loadVmUsage(o.reader, id, edges, o.rules, query.vm)
+    const complete = expired === null && isComplete
     const hasEvents = query.by !== 'vm' && query.vm === undefined
-    const events = hasEvents ? await loadEventUsage(o.sql, o.meters, id, edges) : []
+    const [vms, events] = await Promise.all([
+      loadVmUsage(o.reader, id, edges, o.rules, query.vm),
+      hasEvents ? loadEventUsage(o.sql, o.meters, id, edges) : [],
+    ])
+    const then = query.asOf === undefined ? undefined : await knownThen(id, query, edges, nowMs)
     const spans = edgesMs.slice(1).map((to, i) => ({ from: rfc3339(edgesMs[i] ?? to), to: rfc3339(to) }))
+    const now = { rows: usageRows(query.by, vms, events, spans, policyOf), ledger: ledgerRows(vms, policyOf) }
+    const head = { customerId: id, from: rfc3339(fromMs), to: rfc3339(toMs) }
+    if (then === undefined || query.asOf === undefined)
+      return { ...head, asOf: rfc3339(nowMs), complete, ...(expired ?? {}), ...now }
     return {
-      customerId: id,
-      from: rfc3339(fromMs),
-      to: rfc3339(toMs),
-      asOf: rfc3339(nowMs),
+      ...head,
+      asOf: rfc3339(query.asOf),
       complete,
-      ...(expired ?? {}),
-      rows: usageRows(query.by, vms, events, spans, policyOf),
-      ledger: ledgerRows(vms, policyOf),
+      rows: usageRows(query.by, then.vms, then.events, spans, policyOf),
+      ledger: ledgerRows(then.vms, policyOf),
+      now: { asOf: rfc3339(nowMs), ...now },
     }
+  })
+
+  async function knownThen(id: string, query: z.output<typeof usageQuery>, edges: readonly bigint[], nowMs: number) {
+    const asOfMs = query.asOf ?? nowMs
+    if (asOfMs > nowMs) throw badRequest('INVALID_FIELD', 'asOf: lies in the future.')
+    if ((await expiryOf(o, id, Number((edges[0] ?? 0n) / 1_000_000n))) !== null) throw factsExpired(id)
+    const asOf = new Date(asOfMs)
+    const vms = await loadVmUsageAsOf(o.reader, asOf, id, edges, o.rules, query.vm).catch((error: unknown) => {
+      throw error instanceof FactsExpired ? factsExpired(id) : error
+    })
+    const hasEvents = query.by !== 'vm' && query.vm === undefined
+    return { vms, events: hasEvents ? await loadEventUsage(o.sql, o.meters, id, edges, asOf) : [] }
+  }
+}
+
+function factsExpired(id: string): Problem {
+  return new Problem({
+    status: 409,
+    reason: 'FACTS_EXPIRED',
+    detail: `The samples or events of ${id} in this span have expired; what was known of it stands in its invoices.`,
   })
 }
 

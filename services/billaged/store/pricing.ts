@@ -46,8 +46,10 @@ export async function pricePeriod(
 ): Promise<PricedPeriod> {
   const planned = await planPeriod(reader, customerId, period, plan)
   const edges = edgesOf(planned)
-  const vms = await loadVmUsage(reader, customerId, edges, rules)
-  const events = await loadEventUsage(reader.sql, meters, customerId, edges)
+  const [vms, events] = await Promise.all([
+    loadVmUsage(reader, customerId, edges, rules),
+    loadEventUsage(reader.sql, meters, customerId, edges),
+  ])
   return rateUsage(planned, vms, events)
 }
 
@@ -71,8 +73,10 @@ export async function forecastPeriod(
 ): Promise<Forecast> {
   const planned = await planPeriod(reader, customerId, period, null)
   const edges = edgesOf(planned)
-  const vms = await loadVmUsage(reader, customerId, edges, rules)
-  const events = await loadEventUsage(reader.sql, meters, customerId, edges)
+  const [vms, events] = await Promise.all([
+    loadVmUsage(reader, customerId, edges, rules),
+    loadEventUsage(reader.sql, meters, customerId, edges),
+  ])
   const usageOf = (i: number, policy: PlanVersion['gapPolicy']) =>
     // Of a peak there is no more to come.
     meterUsage(vms, events, i, policy).filter(({ meter }) => meter !== 'vm_memory_peak')

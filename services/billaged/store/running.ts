@@ -7,7 +7,7 @@ import type { VmUsage } from '../usage/rows.ts'
 import { createPeaks } from './fold-spans.ts'
 import type { Touch } from './invalidate.ts'
 import type { PartReader, SampleReader } from './parts.ts'
-import { type Piece, piecesOf, pushPiece } from './pieces.ts'
+import { type PartHead, type Piece, piecesOf, pushPiece } from './pieces.ts'
 import { type FoundSeries, findSeries } from './series.ts'
 import { type Facts, loadFacts, loadHeads, openTails } from './tails.ts'
 import { usageOf, vmsPerQueryMax } from './usage.ts'
@@ -142,21 +142,22 @@ async function read(
   entry.touched = new Map()
   return reader.sql.begin('isolation level repeatable read read only', async sql => {
     const within = { ...reader, sql }
-    const others = await positionsOfOthers(sql, replica)
+    const known = [...touched].filter(([vmId]) => entry.kept.has(vmId))
+    // Asked together: the one says whether the other is of use.
+    const [others, news] = await Promise.all([positionsOfOthers(sql, replica), newsOf(within, entry, known, rules)])
     if (others !== entry.others) {
       entry.kept.clear()
       entry.order = []
       entry.others = others
     }
-    const known = [...touched].filter(([vmId]) => entry.kept.has(vmId))
     if (entry.order.length === 0 || known.length < touched.size) {
       const found = await findSeries(sql, entry.customerId, entry.edges[0] ?? 0n, foreverNs, vmsPerQueryMax)
       if (found.length > seriesMax) return null
       entry.order = found.map(({ vmId }) => vmId)
-      const news = found.filter(({ vmId }) => !entry.kept.has(vmId))
-      await build(within, entry, news, rules)
+      const unread = found.filter(({ vmId }) => !entry.kept.has(vmId))
+      await build(within, entry, unread, rules)
     }
-    await goOn(within, entry, known, rules)
+    await goOn(within, entry, news, rules)
     return answerOf(within, entry, toNs, rules)
   })
 }
@@ -285,35 +286,28 @@ function finish(kept: Kept, facts: Facts) {
   kept.usage = { vmId, cells: [...before.cells, ...cells], peaks: [...before.peaks, ...peaks.peaks] }
 }
 
-/** Pushes what came behind the last readings; series that something else came to are read anew. */
-async function goOn(
+interface News {
+  kept: Kept
+  facts: Facts | null
+  parts: PartHead[] | null
+}
+
+/** What came to series that were read before; the facts are null of one to be read anew. */
+async function newsOf(
   reader: SampleReader,
   entry: Entry,
   touched: readonly (readonly [string, bigint])[],
   rules: FoldRules,
-): Promise<void> {
-  const again = new Set<string>()
-  const further: Kept[] = []
+): Promise<{ further: News[]; again: string[] }> {
+  const again: string[] = []
+  const list: Kept[] = []
   for (const [vmId, fromNs] of touched) {
     const kept = entry.kept.get(vmId)?.kept
     // Of those that are not kept it may have changed why.
-    if (kept === undefined || kept === null || fromNs <= larger(kept.lastNs, kept.summedReadNs)) again.add(vmId)
-    else further.push(kept)
+    if (kept === undefined || kept === null || fromNs <= larger(kept.lastNs, kept.summedReadNs)) again.push(vmId)
+    else list.push(kept)
   }
-  for (let i = 0; i < further.length; i += seriesPerQuery)
-    for (const vmId of await goOnSome(reader, entry, further.slice(i, i + seriesPerQuery), rules)) again.add(vmId)
-  if (again.size === 0) return
-  const found = await findSeries(reader.sql, entry.customerId, entry.edges[0] ?? 0n, foreverNs, vmsPerQueryMax)
-  await build(
-    reader,
-    entry,
-    found.filter(({ vmId }) => again.has(vmId)),
-    rules,
-  )
-}
-
-async function goOnSome(reader: SampleReader, entry: Entry, list: readonly Kept[], rules: FoldRules) {
-  const again: string[] = []
+  if (list.length === 0) return { further: [], again }
   const [facts, heads] = await Promise.all([
     loadFacts(
       reader.sql,
@@ -327,20 +321,41 @@ async function goOnSome(reader: SampleReader, entry: Entry, list: readonly Kept[
       list.map(({ series, lastNs }) => ({ seriesId: series.seriesId, sinceNs: lastNs + 1n })),
     ),
   ])
-  for (const [i, kept] of list.entries()) {
-    const [known, parts] = [facts[i], heads[i]]
+  const further = list.map((kept, i) => ({ kept, facts: facts[i] ?? null, parts: heads[i] ?? null }))
+  return { further, again }
+}
+
+/** Pushes what came behind the last readings; series that something else came to are read anew. */
+async function goOn(
+  reader: SampleReader,
+  entry: Entry,
+  { further, again: late }: Awaited<ReturnType<typeof newsOf>>,
+  rules: FoldRules,
+): Promise<void> {
+  const again = new Set(late)
+  for (const { kept, facts, parts } of further) {
+    // Of another life of the entry: everything has just been read.
+    if (entry.kept.get(kept.series.vmId)?.kept !== kept) continue
     const isBehind = parts?.every(({ minNs }) => minNs > kept.lastNs) === true
-    if (known === undefined || known === null || parts === undefined || parts === null || !isBehind) {
-      again.push(kept.series.vmId)
+    if (facts === null || parts === null || !isBehind) {
+      again.add(kept.series.vmId)
       continue
     }
     const settled = createCells(kept.edges, kept.settled)
-    kept.fold = kept.fold.fork(known, stretch => settle(kept, stretch, settled.add))
+    kept.fold = kept.fold.fork(facts, stretch => settle(kept, stretch, settled.add))
     const pieces = await piecesOf(reader, kept.series.seriesId, parts, { since: null, until: null, edges: kept.edges })
     for (const piece of pieces) await take(reader, kept, piece)
-    finish(kept, known)
+    finish(kept, facts)
   }
-  return again
+  const left = new Set([...again].filter(vmId => entry.kept.has(vmId)))
+  if (left.size === 0) return
+  const found = await findSeries(reader.sql, entry.customerId, entry.edges[0] ?? 0n, foreverNs, vmsPerQueryMax)
+  await build(
+    reader,
+    entry,
+    found.filter(({ vmId }) => left.has(vmId)),
+    rules,
+  )
 }
 
 async function answerOf(reader: SampleReader, entry: Entry, toNs: bigint, rules: FoldRules): Promise<VmUsage[]> {
