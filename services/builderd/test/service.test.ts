@@ -47,9 +47,9 @@ function holding(): { manner: Manner; release: () => void } {
   return {
     manner(request, response, path) {
       if (!isHeld || !path.includes('/blobs/') || path.endsWith(image.manifestDigest)) return false
-      // Headers and a first byte go out, so that nothing looks broken, only slow.
+      // Headers and the first byte go out, so that nothing looks broken, only slow.
       response.writeHead(200)
-      response.write(Buffer.alloc(1))
+      response.write(image.blobs.get(path.slice(path.lastIndexOf('/') + 1))?.subarray(0, 1) ?? '')
       waiting.push(() => request.socket.destroy())
       return true
     },
