@@ -125,9 +125,16 @@ export function callers(url: string, key: string) {
       }),
     api,
     usage: (customer: string, query = '') =>
-      ok<Usage>(api('GET', `/v1/customers/${encodeURIComponent(customer)}/usage?wait=30s${query}`)),
+      ok<Usage>(api('GET', `/v1/customers/${encodeURIComponent(customer)}/usage?wait=30s${recent(query)}`)),
     preview: (body: object) => ok<Priced>(api('POST', '/v1/preview', body)),
   }
+}
+
+/** Usage is of this month unless asked otherwise. What a test sent for the last hours is, on the first, of the last one. */
+export function recent(query = ''): string {
+  const today = Temporal.Now.zonedDateTimeISO('UTC').startOfDay()
+  if (query.includes('from=') || today.day > 2) return query
+  return `${query}&from=${today.subtract({ days: 2 }).toInstant()}`
 }
 
 /** Quantity of a meter, summed over the rows. */
