@@ -273,6 +273,47 @@ test('logs: every row is accounted for, an alert is tried before it is kept, a d
   assert.deepEqual(problems, [])
 })
 
+test('logs: an entry in quarantine is mended, replayed, and found; another is discarded with a reason', {
+  skip,
+}, async t => {
+  const { page, problems } = await openPage(t)
+  await page.goto(`${base}#token=${await oneTimeToken()}`)
+  await page.getByTestId('service-strip').waitFor()
+  const marker = `mended-${Date.now()}`
+  await post(`${purser.url('log-ingestion')}/api/v2/logs`, [`first ${marker}`, `second ${marker}`], {
+    'x-api-key': purser.writeKey(),
+  })
+  const row = (text: string) => page.getByTestId('quarantine-row').filter({ hasText: `${text} ${marker}` })
+  await pollUntil(
+    async () => {
+      await page.goto(`${base}/logs/quarantine`)
+      await row('first').waitFor({ timeout: 2_000 })
+      return true
+    },
+    { what: 'the entry in quarantine', timeoutMs: 30_000 },
+  )
+
+  await row('first').getByRole('button', { name: 'Replay' }).click()
+  const entry = page.getByTestId('replay-entry')
+  await entry.fill('{"message": ')
+  assert.ok(await page.getByRole('button', { name: 'Replay as mended' }).isDisabled())
+  await entry.fill(
+    JSON.stringify({ timestamp: new Date().toISOString(), service: 'mended', level: 'INFO', message: marker }),
+  )
+  await page.getByRole('button', { name: 'Replay as mended' }).click()
+  await row('first').waitFor({ state: 'detached' })
+
+  await row('second').getByRole('button', { name: 'Discard' }).click()
+  await page.getByTestId('discard-reason').fill('a test')
+  await page.getByRole('button', { name: 'Discard' }).last().click()
+  await row('second').waitFor({ state: 'detached' })
+
+  await page.goto(`${base}/logs?q=${encodeURIComponent(`service:mended "${marker}"`)}`)
+  await askUntilShown(page, page.getByTestId('log-row'))
+  assert.equal(await page.getByTestId('log-row').count(), 1)
+  assert.deepEqual(problems, [])
+})
+
 test('billing: a demo month is rehearsed and closed, an invoice explains itself to the hour, spend moves, quarantine is released', {
   skip,
 }, async t => {
