@@ -66,6 +66,8 @@ async function table(t: TestContext) {
       audience: 'billaged',
       role,
       subject: 'console',
+      // All routes are asked with it, however long that takes.
+      ttlS: 600,
       clock: systemClock,
       ...(tenant === undefined ? {} : { tenant }),
     })

@@ -61,10 +61,12 @@ test('the example environment is valid as it is and with every line taken in', (
 test('the log answers the guide’s greps: "metrics batch" with totals, levels in capitals, no key in a line', async t => {
   const lines: string[] = []
   const { databaseUrl, billing } = await loggedBilling(t, lines)
+  const beganMs = performance.now()
   for (let i = 0; i < 3; i++)
     await billing.rpc('SendMetricsBatch', { vmId: 'vm-1', customerId: 'acme', metrics: [metric(minutesAgo(2), 1n)] })
+  const seconds = (performance.now() - beganMs) / 1_000
   const batches = lines.filter(line => line.includes('received metrics batch'))
-  assert.equal(batches.length, 1, 'at most one a second')
+  assert.ok(batches.length >= 1 && batches.length <= 1 + seconds, `${batches.length} lines: at most one a second`)
   assert.match(batches[0] ?? '', /"level":"INFO".*"samples":1/)
   assert.ok(lines.every(line => /"level":"(DEBUG|INFO|WARN|ERROR|FATAL)"/.test(line)))
   for (const secret of [billing.key, new URL(databaseUrl).password])
