@@ -74,9 +74,9 @@ try {
     for (const perCustomer of [100, 1_000])
       note(
         await benchReads({
-          seconds: isTrial ? 2 : isQuick ? 6 : 20,
-          historyHours: isTrial ? 3 : isQuick ? 120 : 480,
-          vms: isTrial ? 2 * perCustomer : 10_000,
+          seconds: isTrial ? 2 : isQuick ? 5 : 20,
+          historyHours: isTrial ? 3 : 480,
+          vms: isTrial ? 2 * perCustomer : isQuick ? 2_000 : 10_000,
           vmsPerCustomer: perCustomer,
           errorOf: (service, shape, outcome, { hours }) => errorOf(service, shape, outcome, { perCustomer, hours }),
         }),
@@ -90,9 +90,9 @@ try {
       perSecond: 200,
       seconds: isQuick ? 12 : 45,
     })
-  if (wanted('recovery')) note(await benchRecovery(isTrial ? 300_000 : isQuick ? 4_000_000 : 10_000_000, errorOf))
+  if (wanted('recovery')) note(await benchRecovery(isTrial ? 300_000 : isQuick ? 3_000_000 : 10_000_000, errorOf))
   if (wanted('close')) note(await benchClose(isTrial ? 20 : isQuick ? 2_000 : 10_000))
-  if (wanted('peers')) note(await benchPeers(isTrial ? 1 : isQuick ? 4 : 10, errorOf))
+  if (wanted('peers')) note(await benchPeers(isTrial ? 1 : isQuick ? 2 : 10, errorOf))
 } finally {
   await closeBench()
 }

@@ -62,6 +62,10 @@ interface Entry {
   order: string[]
   /** By VM: the earliest instant touched since it was read. */
   touched: Map<string, bigint>
+  /** The same of facts that name another customer or none, while it is read. */
+  meanwhile: Map<string, bigint>
+  /** VMs under which it is found. */
+  indexed: Set<string>
   /** Where other replicas were. */
   others: string | null
   queue: Promise<unknown>
@@ -69,9 +73,16 @@ interface Entry {
 
 export function createRunningUsage(o: { replica: string; nowNs(): bigint }): RunningUsage {
   const entries = new Map<string, Entry>()
+  const byCustomer = new Map<string, Set<Entry>>()
+  const byVm = new Map<string, Set<Entry>>()
+  /** Those that are being read: which VMs they will know is not known yet. */
+  const reading = new Set<Entry>()
 
   function drop(key: string, entry: Entry) {
-    if (entries.get(key) === entry) entries.delete(key)
+    if (entries.get(key) !== entry) return
+    entries.delete(key)
+    remove(byCustomer, entry.customerId, entry)
+    for (const vmId of entry.indexed) remove(byVm, vmId, entry)
   }
 
   function makeRoom() {
@@ -80,24 +91,34 @@ export function createRunningUsage(o: { replica: string; nowNs(): bigint }): Run
     for (const [key, entry] of entries) {
       if (count <= seriesMax) return
       count -= entry.kept.size
-      entries.delete(key)
+      drop(key, entry)
     }
+  }
+
+  /** Behind a read: what it knows now, and what of others was touched meanwhile. */
+  function settleIndex(entry: Entry) {
+    reading.delete(entry)
+    for (const vmId of entry.kept.keys()) {
+      if (entry.indexed.has(vmId)) continue
+      entry.indexed.add(vmId)
+      add(byVm, vmId, entry)
+    }
+    for (const [vmId, fromNs] of entry.meanwhile) if (entry.kept.has(vmId)) touch(entry.touched, vmId, fromNs)
+    entry.meanwhile.clear()
   }
 
   return {
     touched(touches) {
       if (entries.size === 0) return
-      for (const { vmId, customerId, fromNs } of touches)
-        for (const entry of entries.values()) {
-          const isKnown = entry.kept.has(vmId)
-          if (customerId !== null && customerId !== entry.customerId) {
-            // From now on two customers use the id.
-            if (isKnown) entry.touched.set(vmId, 0n)
-          } else if (isKnown || customerId !== null || entry.order.length === 0) {
-            const before = entry.touched.get(vmId)
-            if (before === undefined || fromNs < before) entry.touched.set(vmId, fromNs)
-          }
-        }
+      for (const { vmId, customerId, fromNs } of touches) {
+        if (customerId !== null)
+          for (const entry of byCustomer.get(customerId) ?? []) touch(entry.touched, vmId, fromNs)
+        // A VM id of somebody else's: from now on two customers use it.
+        const ofOthersNs = customerId === null ? fromNs : 0n
+        for (const entry of byVm.get(vmId) ?? [])
+          if (entry.customerId !== customerId) touch(entry.touched, vmId, ofOthersNs)
+        for (const entry of reading) if (entry.customerId !== customerId) touch(entry.meanwhile, vmId, ofOthersNs)
+      }
     },
     async load(reader, customerId, edges, rules) {
       const toNs = edges.at(-1)
@@ -109,7 +130,18 @@ export function createRunningUsage(o: { replica: string; nowNs(): bigint }): Run
       // Looked at last, evicted last.
       entries.delete(key)
       entries.set(key, entry)
-      const answer = entry.queue.then(() => read(reader, entry, toNs, rules, o.replica))
+      add(byCustomer, customerId, entry)
+      const answer = entry.queue.then(async () => {
+        // Dropped while this waited: nobody tells it of facts any more.
+        if (entries.get(key) !== entry) return null
+        reading.add(entry)
+        try {
+          return await read(reader, entry, toNs, rules, o.replica)
+        } finally {
+          settleIndex(entry)
+          if (entries.get(key) !== entry) for (const vmId of entry.indexed) remove(byVm, vmId, entry)
+        }
+      })
       entry.queue = answer.catch(() => drop(key, entry))
       const usage = await answer
       if (usage === null) drop(key, entry)
@@ -119,6 +151,22 @@ export function createRunningUsage(o: { replica: string; nowNs(): bigint }): Run
   }
 }
 
+function touch(touched: Map<string, bigint>, vmId: string, fromNs: bigint) {
+  const before = touched.get(vmId)
+  if (before === undefined || fromNs < before) touched.set(vmId, fromNs)
+}
+
+function add<K, V>(index: Map<K, Set<V>>, key: K, value: V) {
+  const values = index.get(key)
+  if (values === undefined) index.set(key, new Set([value]))
+  else values.add(value)
+}
+
+function remove<K, V>(index: Map<K, Set<V>>, key: K, value: V) {
+  const values = index.get(key)
+  if (values?.delete(value) === true && values.size === 0) index.delete(key)
+}
+
 function newEntry(customerId: string, edges: readonly bigint[]): Entry {
   return {
     customerId,
@@ -126,6 +174,8 @@ function newEntry(customerId: string, edges: readonly bigint[]): Entry {
     kept: new Map(),
     order: [],
     touched: new Map(),
+    meanwhile: new Map(),
+    indexed: new Set(),
     others: null,
     queue: Promise.resolve(),
   }
