@@ -47,7 +47,7 @@ export interface JournalBatch {
   sequence: bigint
   /** When it was written: wall clock, Unix ms. */
   writtenMs: number
-  /** A slice of a buffer shared by the batches of one read(): copy what must outlive them. */
+  /** A slice of a buffer shared by the batches of one read(): copy what must outlive it. */
   payload: Buffer
 }
 
@@ -60,12 +60,13 @@ export interface Journal {
   append(payload: Uint8Array): Promise<Receipt>
   /**
    * Durable batches from `from` (null: the oldest there is), about `bytesMax` of them and at least one; empty when there
-   * are no more yet. Damaged ranges are reported, set aside and stepped over.
+   * are no more yet. Damaged ranges are reported, set aside and stepped over. They lie in fresh memory, or in what
+   * `allocate` returned last: it is asked for at least so many bytes, more than once when one batch is larger.
    * @throws {RangeError} `from` lies beyond all that was ever written here: the folder was replaced
    */
   read(
     from: JournalPosition | null,
-    o?: { bytesMax?: number },
+    o?: { bytesMax?: number; allocate?: (bytes: number) => Buffer },
   ): Promise<{ batches: JournalBatch[]; next: JournalPosition }>
   /** Resolves when there is something behind `after`; rejects when `signal` aborts or the journal closes. */
   waitForMore(after: JournalPosition, signal?: AbortSignal): Promise<void>
@@ -330,7 +331,7 @@ async function startJournal(options: JournalOptions, lock: Lock): Promise<Journa
         }
         try {
           const bytesMax = Math.max(o?.bytesMax ?? readBytesDefault, frameHeaderBytes)
-          const scan = await readFrames(file, segment.key, { from: offset, limit, bytesMax })
+          const scan = await readFrames(file, segment.key, { from: offset, limit, bytesMax, allocate: o?.allocate })
           for (const damage of scan.damage) await book.setAside(segment, file, damage)
           position = { segment: segment.id, offset: scan.next }
           if (scan.frames.length === 0) continue

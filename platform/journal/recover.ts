@@ -159,7 +159,12 @@ async function scanSegment(segment: Segment, file: FileHandle, limit: number, sc
   const damage: Damage[] = []
   let lastSequence = 0
   for (let from = framesFrom; from < limit; ) {
-    const scan = await readFrames(file, segment.key, { from, limit, bytesMax: scratch.length, scratch })
+    const scan = await readFrames(file, segment.key, {
+      from,
+      limit,
+      bytesMax: scratch.length,
+      allocate: bytes => (bytes <= scratch.length ? scratch : Buffer.allocUnsafeSlow(bytes)),
+    })
     lastSequence = scan.frames.at(-1)?.sequence ?? lastSequence
     for (const range of scan.damage) {
       const last = damage.at(-1)

@@ -88,16 +88,21 @@ export async function readSegmentHeader(file: FileHandle): Promise<SegmentHeader
 
 /**
  * Frames from `from` on: about `bytesMax` of them, at least one if there is one before `limit`. Payloads share one
- * buffer, fresh for every call unless `scratch` is given.
+ * buffer, fresh for every call unless `allocate` has another. The last one it gave is the one they lie in.
  */
 export async function readFrames(
   file: FileHandle,
   key: FrameKey,
-  { from, limit, bytesMax, scratch }: { from: number; limit: number; bytesMax: number; scratch?: Buffer },
+  {
+    from,
+    limit,
+    bytesMax,
+    allocate = Buffer.allocUnsafeSlow,
+  }: { from: number; limit: number; bytesMax: number; allocate?: ((bytes: number) => Buffer) | undefined },
 ): Promise<Scan> {
   let bytes = Math.min(bytesMax, limit - from)
   for (;;) {
-    const buffer = scratch && scratch.length >= bytes ? scratch.subarray(0, bytes) : Buffer.allocUnsafeSlow(bytes)
+    const buffer = allocate(bytes).subarray(0, bytes)
     const scan = scanFrames(await readRange(file, from, buffer), from, limit, key)
     if (scan.next > from || bytes >= limit - from) return scan
     // One frame is larger than asked for, or the search after damage needs more.

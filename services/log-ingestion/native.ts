@@ -315,7 +315,7 @@ class NativeDecoder {
 
 /** Where a string is in the body; also the piece that the journal copies it from. */
 class Token {
-  bytes: Uint8Array = nothing
+  bytes: Buffer = nothing
   from = -1
   to = -1
   hasEscape = false
@@ -331,7 +331,7 @@ class Token {
   }
 }
 
-const nothing = new Uint8Array(0)
+const nothing = Buffer.alloc(0)
 
 /** One entry as found in the body; reused for all entries of a request. */
 class Draft {
@@ -364,9 +364,22 @@ class Draft {
 const fields = ['timestamp', 'service', 'level', 'message', 'metadata'] as const
 type Field = (typeof fields)[number]
 
+/** By length: most keys are written as they are meant, and no other field is as long. */
+const fieldsOfLength: readonly (readonly Field[])[] = Array.from({ length: 10 }, (_, length) =>
+  fields.filter(field => field.length === length),
+)
+
 function fieldOf(body: Buffer, from: number, to: number, hasEscape: boolean): Field | null {
+  const likely = fieldsOfLength[to - from]
+  if (likely !== undefined)
+    for (let i = 0; i < likely.length; i++) if (isWritten(body, from, likely[i] as Field)) return likely[i] as Field
   for (const field of fields) if (keyEquals(body, from, to, hasEscape, field)) return field
   return null
+}
+
+function isWritten(body: Buffer, from: number, word: string): boolean {
+  for (let i = 0; i < word.length; i++) if (body[from + i] !== word.charCodeAt(i)) return false
+  return true
 }
 
 function isServiceName(bytes: Uint8Array, from: number, to: number): boolean {

@@ -10,6 +10,7 @@
 // Numbers are little endian. A version this program does not know is refused, never guessed at.
 
 import { Buffer } from 'node:buffer'
+import { type BufferPool, noPool } from './buffer-pool.ts'
 import { levels } from './level.ts'
 
 const recordType = 1
@@ -59,8 +60,11 @@ export class RecordBuilder {
   #rows = 0
   #accountedBytes = 0
 
-  constructor(capacity = 4_096) {
-    this.#bytes = Buffer.allocUnsafe(headerBytesMax + capacity)
+  readonly #pool: BufferPool
+
+  constructor(capacity = 4_096, pool: BufferPool = noPool) {
+    this.#pool = pool
+    this.#bytes = pool.take(headerBytesMax + capacity)
   }
 
   get rows(): number {
@@ -127,7 +131,7 @@ export class RecordBuilder {
       const end = metadata?.to ?? message.to
       const changed = change(bytes, message, metadata)
       if (changed && next === null) {
-        next = new RecordBuilder(bytes.length - headerBytesMax)
+        next = new RecordBuilder(bytes.length - headerBytesMax, this.#pool)
         bytes.copy(next.#bytes, headerBytesMax, headerBytesMax, at)
         next.#at = at
         next.#rows = row
@@ -143,12 +147,13 @@ export class RecordBuilder {
     }
     if (next === null) return
     // What was there before stays nowhere in memory that is written out.
+    this.#pool.give(bytes)
     this.#bytes = next.#bytes
     this.#at = next.#at
     this.#accountedBytes = next.#accountedBytes
   }
 
-  /** The payload of the journal record. The builder must not be used afterwards. */
+  /** The payload of the journal record, until `free`. Nothing may be added any more. */
   finish(header: RecordHeader): Buffer {
     const texts = [header.tenant, header.key, header.idempotencyKey].map(text => Buffer.from(text))
     const start = headerBytesMax - fixedHeaderBytes - texts.reduce((sum, text) => sum + 1 + text.length, 0)
@@ -171,13 +176,22 @@ export class RecordBuilder {
     return bytes.subarray(start, this.#at)
   }
 
+  /** Nobody needs the rows or the payload any more. Only the first call counts. */
+  free(): void {
+    this.#pool.give(this.#bytes)
+    this.#bytes = freed
+  }
+
   #reserve(count: number): void {
     if (this.#at + count <= this.#bytes.length) return
-    const grown = Buffer.allocUnsafe(Math.max(this.#bytes.length * 2, this.#at + count))
+    const grown = this.#pool.take(Math.max(this.#bytes.length * 2, this.#at + count))
     this.#bytes.copy(grown, 0, 0, this.#at)
+    this.#pool.give(this.#bytes)
     this.#bytes = grown
   }
 }
+
+const freed = Buffer.alloc(0)
 
 export interface Stretch {
   from: number
@@ -191,7 +205,7 @@ export interface Rewritten {
 }
 
 /** Bytes of the request where nothing had to change, text where something did. */
-export type Piece = string | { bytes: Uint8Array; from: number; to: number }
+export type Piece = string | { bytes: Buffer; from: number; to: number }
 
 function mostBytes(piece: Piece): number {
   return typeof piece === 'string' ? piece.length * 3 : piece.to - piece.from
@@ -201,11 +215,8 @@ function write(target: Buffer, at: number, piece: Piece): number {
   if (typeof piece === 'string') return at + target.write(piece, at)
   const { bytes, from, to } = piece
   // Short copies are quicker in a loop than through a call into native code.
-  if (to - from < 48) for (let i = from; i < to; i++) target[at++] = bytes[i] as number
-  else {
-    target.set(bytes.subarray(from, to), at)
-    at += to - from
-  }
+  if (to - from < 24) for (let i = from; i < to; i++) target[at++] = bytes[i] as number
+  else at += bytes.copy(target, at, from, to)
   return at
 }
 

@@ -18,6 +18,7 @@ import { createGuesses } from './access/guesses.ts'
 import { openKeySnapshot } from './access/key-snapshot.ts'
 import { openRequestLimits } from './access/request-limits.ts'
 import { createVolume } from './access/volume.ts'
+import { createBufferPool } from './buffer-pool.ts'
 import { type Config, chainHasNoEffect, databaseUrlOf, stateDirOf, storageOf } from './config.ts'
 import { addAdmin } from './http/admin.ts'
 import { fetchTokens } from './http/admit-request.ts'
@@ -79,6 +80,8 @@ const keepAliveMs = 75_000
 const databaseWaitMs = 10_000
 /** For a statement that is under way when we stop. */
 const lastWordMs = 1_000
+/** Of buffers kept for reuse: what a few busy senders and two batches hold. */
+const poolBytesMax = 8 * 1024 * 1024
 
 export interface Service extends Running {
   syslog: Pick<SyslogListeners, 'tcp' | 'udp'>
@@ -184,6 +187,8 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     bytesMax: config.journalBytesMax,
     backlog,
   })
+  const pool = createBufferPool({ bytesMax: poolBytesMax })
+  parts.onClose('buffers', async () => pool.close())
   const acceptance = await parts.add('acceptance', () =>
     openAcceptance({
       journal,
@@ -235,6 +240,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     secret,
     journal,
     begin,
+    pool,
     replica,
     get batchRows() {
       return current.batchRows
@@ -371,6 +377,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     batchErrors: config.batchErrors,
     elasticVersion: config.elasticVersion,
     inflight: createInflightBytes(config.inflightBytesMax, config.bodyBytesMax),
+    pool,
     get buckets() {
       return current.isRateLimited ? requestLimits.intake : undefined
     },

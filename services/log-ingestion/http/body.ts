@@ -2,6 +2,7 @@
 
 import type { IncomingHttpHeaders, IncomingMessage } from 'node:http'
 import { createBrotliDecompress, createGunzip, createInflate, createInflateRaw, createZstdDecompress } from 'node:zlib'
+import type { BufferPool } from '../buffer-pool.ts'
 
 export class BodyTooLarge extends Error {
   readonly bytesMax: number
@@ -88,22 +89,51 @@ export function encodingOf(header: string | undefined): Encoding {
   )
 }
 
-/** Shorter bodies are a few chunks. */
-const assembledMin = 256 * 1024
+/** Shorter bodies are a chunk or two. */
+const assembledMin = 16 * 1024
+
+export interface Body {
+  bytes: Buffer
+  /** Nobody reads `bytes` any more. Only the first call counts. */
+  free(): void
+}
+
+export function keptBody(bytes: Buffer): Body {
+  return { bytes, free: () => {} }
+}
+
+function pooledBody(whole: Buffer, length: number, pool: BufferPool): Body {
+  let isFreed = false
+  return {
+    bytes: whole.subarray(0, length),
+    free() {
+      // It may be somebody else's by now.
+      if (isFreed) return
+      isFreed = true
+      pool.give(whole)
+    },
+  }
+}
 
 export async function readBody(
   request: IncomingMessage,
   encoding: Encoding,
   bytesMax: number,
   reservation: Reservation,
-): Promise<Buffer> {
-  const raw = await readRaw(request, bytesMax, reservation)
+  pool: BufferPool,
+): Promise<Body> {
+  const raw = await readRaw(request, bytesMax, reservation, pool)
   if (encoding === 'identity') return raw
-  return await decompress(raw, encoding, bytesMax, reservation)
+  return keptBody(await decompress(raw.bytes, encoding, bytesMax, reservation).finally(raw.free))
 }
 
 /** Listeners rather than an async iterator: this runs for every request, and most bodies are one chunk. */
-function readRaw(request: IncomingMessage, bytesMax: number, reservation: Reservation): Promise<Buffer> {
+function readRaw(
+  request: IncomingMessage,
+  bytesMax: number,
+  reservation: Reservation,
+  pool: BufferPool,
+): Promise<Body> {
   return new Promise((resolve, reject) => {
     let chunks: Buffer[] = []
     let length = 0
@@ -111,21 +141,25 @@ function readRaw(request: IncomingMessage, bytesMax: number, reservation: Reserv
     // nothing, so a length that is a lie does not either.
     const declared = declaredBytes(request.headers)
     if (declared > bytesMax) return reject(new BodyTooLarge(bytesMax))
-    let whole = declared > assembledMin ? Buffer.allocUnsafeSlow(declared) : undefined
+    const whole = declared > assembledMin ? pool.take(declared) : undefined
+    let isSettled = false
     const settle = (error: Error | null) => {
+      if (isSettled) return
+      isSettled = true
       request.off('data', onData)
       request.off('end', onEnd)
       request.off('close', onGone)
       request.off('error', onGone)
-      if (error !== null) reject(error)
-      else if (whole) resolve(whole.subarray(0, length))
-      else resolve(chunks.length === 1 && chunks[0] ? chunks[0] : Buffer.concat(chunks, length))
-      whole = undefined
+      if (error !== null) {
+        if (whole) pool.give(whole)
+        reject(error)
+      } else if (whole) resolve(pooledBody(whole, length, pool))
+      else resolve(keptBody(chunks.length === 1 && chunks[0] ? chunks[0] : Buffer.concat(chunks, length)))
       chunks = []
     }
     const onData = (chunk: Buffer) => {
       length += chunk.length
-      if (length > (whole?.length ?? bytesMax)) return settle(new BodyTooLarge(bytesMax))
+      if (length > (whole ? declared : bytesMax)) return settle(new BodyTooLarge(bytesMax))
       try {
         reservation.take(chunk.length)
       } catch (error) {

@@ -10,6 +10,7 @@ import type { RequestBuckets, Verdict } from '../access/buckets.ts'
 import type { Caller, Directory } from '../access/directory.ts'
 import type { Guesses } from '../access/guesses.ts'
 import type { Volume } from '../access/volume.ts'
+import type { BufferPool } from '../buffer-pool.ts'
 import type { IntakeRules } from '../intake-rules.ts'
 import { newTally, type Tally } from '../json/metadata.ts'
 import { DecodeError, TooManyEntries } from '../native.ts'
@@ -34,11 +35,13 @@ import { type RowRedaction, redactRows } from '../rules/redaction.ts'
 import { type AckLevel, ackLevelOf } from './ack-level.ts'
 import {
   BadCompression,
+  type Body,
   BodyTooLarge,
   declaredBytes,
   dropRest,
   encodingOf,
   type InflightBytes,
+  keptBody,
   type Reservation,
   readBody,
   reserve,
@@ -65,6 +68,8 @@ export interface IntakeContext {
   batchErrors: 'whole' | 'entry'
   elasticVersion: string
   inflight: InflightBytes
+  /** For bodies and records. */
+  pool: BufferPool
   /** Undefined: RATELIMIT_ENABLED=false. */
   buckets: RequestBuckets | undefined
   /** Of rows, bytes and what tenants set for themselves; as above. */
@@ -89,7 +94,7 @@ interface Arrival {
   /** Path and query. */
   url?: string | undefined
   address: () => string
-  read: (reservation: Reservation) => Promise<Buffer>
+  read: (reservation: Reservation) => Promise<Body>
 }
 
 /** One request on its way. */
@@ -148,7 +153,7 @@ export function createIntake(context: IntakeContext): Intake {
       async read(reservation) {
         const header = request.headers['content-encoding']
         const encoding = encodingOf(route.ownEncoding === header?.trim().toLowerCase() ? undefined : header)
-        return await readBody(request, encoding, context.bodyBytesMax, reservation)
+        return await readBody(request, encoding, context.bodyBytesMax, reservation, context.pool)
       },
     }
     handle(context, route, target, arrival)
@@ -173,7 +178,7 @@ function arrived({ headers, path }: Target, body: Buffer, address: string): Arri
     address: () => address,
     async read(reservation) {
       reservation.take(body.length)
-      return body
+      return keptBody(body)
     },
   }
 }
@@ -248,12 +253,21 @@ async function checkVolume(
 
 /** One request from its body to its answer, the same steps for every protocol. Throws what `faultOf` knows. */
 async function take(context: IntakeContext, exchange: Exchange): Promise<Answer> {
-  const { request, tenant, caller, reservation } = exchange
+  const { request, caller, reservation } = exchange
 
   // read
   const ack = ackLevelOf(request.headers)
   context.turns.check(caller.key, declaredBytes(request.headers))
   const body = await request.read(reservation)
+  try {
+    return await takeRead(context, exchange, body, ack)
+  } finally {
+    body.free()
+  }
+}
+
+async function takeRead(context: IntakeContext, exchange: Exchange, body: Body, ack: AckLevel): Promise<Answer> {
+  const { request, tenant, caller } = exchange
 
   // seen before?
   const mark = request.headers['idempotency-key']
@@ -264,11 +278,13 @@ async function take(context: IntakeContext, exchange: Exchange): Promise<Answer>
     address: request.address(),
     userAgent: request.headers['user-agent'] ?? '',
     url: request.url ?? '',
-    body,
+    body: body.bytes,
   })
+  const builder = new RecordBuilder(Math.min(body.bytes.length + 64, 1024 * 1024), context.pool)
   try {
-    return await takeIn(context, exchange, body, entrance, ack)
+    return await takeIn(context, exchange, body, builder, entrance, ack)
   } finally {
+    builder.free()
     entrance.leave()
   }
 }
@@ -276,7 +292,8 @@ async function take(context: IntakeContext, exchange: Exchange): Promise<Answer>
 async function takeIn(
   context: IntakeContext,
   { route, target, tenant, caller, reservation }: Exchange,
-  body: Buffer,
+  { bytes: body, free }: Body,
+  builder: RecordBuilder,
   entrance: Entrance,
   ack: AckLevel,
 ): Promise<Answer> {
@@ -284,7 +301,6 @@ async function takeIn(
   const { first } = entrance
   const nowMs = first ? Number(first.receivedUs / 1_000n) : context.clock.now()
   const tally = newTally()
-  const builder = new RecordBuilder(Math.min(body.length + 64, 1024 * 1024))
   const decoded = await context.turns.run(
     caller.key,
     body.length,
@@ -311,13 +327,14 @@ async function takeIn(
   const { rows } = builder
   if (first) {
     context.metrics.repeated(protocol, first.rows, body.length)
+    const answer = decoded.answer()
+    free()
     reservation.release()
     const isStored =
       first.isStored ||
       (ack.isStored && first.isElsewhere && (await context.settlement.reachedElsewhere(first, ack.timeoutMs)))
     const wanted = first.isElsewhere ? { isStored, timeoutMs: 0 } : ack
     const headers = await acknowledged(context, first, tenant, wanted, isStored)
-    const answer = decoded.answer()
     return { ...answer, headers: { ...headers, 'X-Duplicate': 'true', ...answer.headers } }
   }
   const header = { protocol, receivedUs: BigInt(nowMs) * 1_000n, tenant, key: caller.key }
@@ -341,21 +358,23 @@ async function takeIn(
     entrance.accepted(aside)
     entrance.leave()
     context.metrics.accepted(protocol, asideRows, decoded.rejectedCount, body.length)
+    const answer = decoded.answer()
+    free()
     reservation.release()
     const headers = await acknowledged(context, aside, tenant, ack, false)
-    const answer = decoded.answer()
     return { ...answer, headers: { ...headers, ...answer.headers } }
   }
   const accepted = await context.acceptance.accept(builder, { ...header, ...entrance.marks(decoded.hasTimestamps) })
   context.volume?.charge({ tenant, key: caller.key, keyName: caller.keyName }, rows, accepted.accountedBytes)
   entrance.accepted(accepted)
   entrance.leave()
-  reservation.release()
   context.metrics.accepted(protocol, rows + asideRows, decoded.rejectedCount, body.length)
   context.metrics.cleaned(tally)
 
   // answer
   const answer = decoded.answer()
+  free()
+  reservation.release()
   const headers = await acknowledged(context, accepted, tenant, ack, false)
   return { ...answer, headers: { ...headers, ...answer.headers } }
 }

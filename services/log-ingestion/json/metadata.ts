@@ -3,6 +3,7 @@
 //
 // The cursor notes whether any of this can be needed; most entries need none and their bytes are carried as they came.
 
+import { Buffer } from 'node:buffer'
 import type { KeyWatch } from './cursor.ts'
 import { foldCase, unescapeToken } from './text.ts'
 
@@ -33,25 +34,48 @@ export interface Redaction {
 /** Keys are compared without case, `-` and `_`. */
 export function createRedaction(extraKeys: readonly string[] = []): Redaction {
   const keys = new Set([...sensitiveKeys, ...extraKeys].map(normalise).filter(key => key !== ''))
-  const firstBytes = new Uint8Array(256)
-  for (const byte of [0x2d, 0x5f]) firstBytes[byte] = 1
-  for (let byte = 0x80; byte < 256; byte++) firstBytes[byte] = 1
-  for (const key of keys)
-    for (const first of [key.charCodeAt(0), key.toUpperCase().charCodeAt(0)]) if (first < 128) firstBytes[first] = 1
-  const lengthMin = Math.min(...[...keys].map(key => key.length))
+  /** By the first byte: asked of every key of every entry, so nothing may be made here. */
+  const byFirst: Uint8Array[][] = Array.from({ length: 128 }, () => [])
+  for (const key of keys) {
+    const bytes = Buffer.from(key)
+    const first = bytes[0] as number
+    if (first < 128) byFirst[first]?.push(bytes)
+  }
   const watch: KeyWatch = (bytes, from, to, hasEscape) => {
     if (hasEscape) return true
-    if (to - from < lengthMin || firstBytes[bytes[from] as number] === 0) return false
-    // Normalise by hand: most keys that start like a sensitive one still are not it.
-    let normal = ''
-    for (let i = from; i < to; i++) {
-      const byte = bytes[i] as number
-      if (byte >= 0x80) return true
-      if (byte !== 0x2d && byte !== 0x5f) normal += String.fromCharCode(byte >= 0x41 && byte <= 0x5a ? byte + 32 : byte)
-    }
-    return keys.has(normal)
+    let at = from
+    while (at < to && isLeftOut(bytes[at] as number)) at++
+    if (at === to) return false
+    const first = lowerCase(bytes[at] as number)
+    if (first >= 0x80) return true
+    const candidates = byFirst[first] as Uint8Array[]
+    if (candidates.length === 0) return false
+    for (let i = 0; i < candidates.length; i++) if (mayBe(bytes, at, to, candidates[i] as Uint8Array)) return true
+    // What folding makes of other alphabets is for the careful path.
+    for (at++; at < to; at++) if ((bytes[at] as number) >= 0x80) return true
+    return false
   }
   return { watch, redacts: key => keys.has(normalise(key)) }
+}
+
+function isLeftOut(byte: number): boolean {
+  return byte === 0x2d || byte === 0x5f
+}
+
+function lowerCase(byte: number): number {
+  return byte >= 0x41 && byte <= 0x5a ? byte + 32 : byte
+}
+
+/** Whether bytes[from, to) are `key` without case, `-` and `_`. */
+function mayBe(bytes: Uint8Array, from: number, to: number, key: Uint8Array): boolean {
+  let matched = 0
+  for (let at = from; at < to; at++) {
+    const byte = bytes[at] as number
+    if (isLeftOut(byte)) continue
+    if (matched === key.length || lowerCase(byte) !== key[matched]) return false
+    matched++
+  }
+  return matched === key.length
 }
 
 function normalise(key: string): string {

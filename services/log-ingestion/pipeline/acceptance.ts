@@ -26,6 +26,10 @@ export interface Accepted {
   /** UTF-8 bytes of the entries. */
   accountedBytes: number
   receivedUs: bigint
+}
+
+/** With what the journal holds of it: the bytes are used again right afterwards. */
+export interface AcceptedRecord extends Accepted {
   payload: Buffer
 }
 
@@ -34,7 +38,7 @@ export interface Acceptance {
   readonly rows: bigint
   /** What was known of committed rows when the total was noted; the writer knows better once it runs. */
   readonly committedRowsHint: bigint
-  /** Resolves when the rows are on disk. @throws what journal.append throws, and then nothing was accepted */
+  /** Resolves when the rows are on disk; the builder is freed, whatever comes of it. @throws what journal.append throws, and then nothing was accepted */
   accept(builder: RecordBuilder, header: Omit<RecordHeader, 'rowsBefore'>): Promise<Accepted>
   close(): Promise<void>
 }
@@ -76,7 +80,7 @@ export async function openAcceptance(o: {
    *  filling journal as it may */
   claim: (key: string, bytes: number) => (isKept: boolean) => void
   /** Right after each append, in the order of the journal. */
-  onAccepted: (accepted: Accepted, header: Omit<RecordHeader, 'rowsBefore'>) => void
+  onAccepted: (accepted: AcceptedRecord, header: Omit<RecordHeader, 'rowsBefore'>) => void
 }): Promise<Acceptance> {
   const { journal, log } = o
   const file = join(o.dir, 'accepted.json')
@@ -136,8 +140,8 @@ export async function openAcceptance(o: {
         journal.append(payload).then(({ segment, from, to }) => {
           rows += BigInt(added)
           end = { segment, offset: to }
-          const accepted = { segment, from, to, rows: added, accountedBytes, receivedUs: header.receivedUs, payload }
-          o.onAccepted(accepted, header)
+          const accepted = { segment, from, to, rows: added, accountedBytes, receivedUs: header.receivedUs }
+          o.onAccepted({ ...accepted, payload }, header)
           resolve(accepted)
         }, reject),
       )
@@ -151,13 +155,14 @@ export async function openAcceptance(o: {
     },
     committedRowsHint,
     accept(builder, header) {
-      if (isClosed) return Promise.reject(new JournalClosed())
-      if (waiting.length >= waitingMax)
-        return Promise.reject(new JournalFull(`${waiting.length} requests wait for the disk already`, 1))
       let settle: (isKept: boolean) => void
       try {
+        if (isClosed) throw new JournalClosed()
+        if (waiting.length >= waitingMax)
+          throw new JournalFull(`${waiting.length} requests wait for the disk already`, 1)
         settle = o.claim(header.key, builder.bytes)
       } catch (error) {
+        builder.free()
         return Promise.reject(error)
       }
       return new Promise((resolve, reject) => {
@@ -165,10 +170,12 @@ export async function openAcceptance(o: {
           builder,
           header,
           resolve(accepted) {
+            builder.free()
             settle(true)
             resolve(accepted)
           },
           reject(error) {
+            builder.free()
             settle(false)
             reject(error)
           },

@@ -4,7 +4,7 @@
 import { comparePositions, type JournalPosition } from '#platform/journal'
 import type { RecordHeader } from '../record.ts'
 import type { PendingRecord } from '../store/sink.ts'
-import type { Accepted } from './acceptance.ts'
+import type { AcceptedRecord } from './acceptance.ts'
 
 export interface PendingHour {
   key: string
@@ -16,7 +16,7 @@ export interface PendingHour {
 }
 
 export interface Backlog {
-  accepted(accepted: Accepted, header: Pick<RecordHeader, 'key' | 'tenant'>): void
+  accepted(accepted: AcceptedRecord, header: Pick<RecordHeader, 'key' | 'tenant'>): void
   committed(records: readonly PendingRecord[]): void
   /** Most have no more than a few. */
   pending(): PendingHour[]

@@ -11,6 +11,7 @@ import { createSilence, isUnavailable, migrate, openSql, resolveDatabase, type S
 import type { Logger, Registry } from '#platform/telemetry'
 import { openTenancy, type Tenancy } from '#platform/tenancy/tenancy'
 import { type Clock, rfc3339, sleep } from '#platform/time'
+import type { BufferPool } from '../buffer-pool.ts'
 import { createEvidenceKey } from '../evidence-key.ts'
 import { type Encoder, openEncoder } from '../store/columnar/encoder.ts'
 import { columnarSink } from '../store/columnar/sink.ts'
@@ -29,6 +30,8 @@ import { timedStore } from './timed-store.ts'
 import { openWriter, type Writer, type WriterOptions } from './writer.ts'
 
 export interface DatabaseOptions {
+  /** For what is read from the journal. */
+  pool: BufferPool
   /** Undefined: embedded. */
   url: string | undefined
   /** Of the embedded server. */
@@ -170,6 +173,7 @@ export function openDatabase(o: DatabaseOptions): Database {
     writer ??= await openWriter({
       journal: o.journal,
       begin: o.begin,
+      pool: o.pool,
       replica: o.replica,
       sql: writes,
       sink,

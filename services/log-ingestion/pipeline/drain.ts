@@ -7,6 +7,7 @@ import { openJournal } from '#platform/journal'
 import { migrate, openSql } from '#platform/postgres'
 import { createRegistry, type Logger } from '#platform/telemetry'
 import { type Clock, sleep } from '#platform/time'
+import { noPool } from '../buffer-pool.ts'
 import { attachLogsTable } from '../store/rows/logs-table.ts'
 import { openPartitions } from '../store/rows/partitions.ts'
 import { rowsSink } from '../store/rows/sink.ts'
@@ -67,6 +68,7 @@ export async function drainJournal(o: {
       sequence: table.sequence,
       batchRows: 10_000,
       flushIntervalMs,
+      pool: noPool,
       clock,
       log,
       metrics: createMetrics(registry, {

@@ -21,7 +21,7 @@ import type { SharedRedis } from '../redis.ts'
 import { compareRowPlaces, loadHeads, loadOffset, type RowPlace } from '../store/batches.ts'
 import { idMin, type StoredEntry } from '../store/store.ts'
 import type { View } from '../store/visibility.ts'
-import type { Accepted } from './acceptance.ts'
+import type { AcceptedRecord } from './acceptance.ts'
 import {
   formatOthers,
   formatOwn,
@@ -73,7 +73,7 @@ export interface TailHub {
     after?: string
   }): (() => void) | undefined
   /** Each record, in order; those whose rows are no entries too. */
-  publish(accepted: Accepted, tenant: string): void
+  publish(accepted: AcceptedRecord, tenant: string): void
   readonly count: number
   close(): void
 }
@@ -350,8 +350,10 @@ export function createTailHub(o: {
 
   let isPolling = false
   const poll = async () => {
+    // Nobody tails before the service has started, and until then there is nothing to ask.
+    if (subscribers.size === 0 || isPolling) return
     const stored = o.stored()
-    if (!stored || subscribers.size === 0 || isPolling) return
+    if (!stored) return
     isPolling = true
     try {
       const heads = await loadHeads(stored.sql)
@@ -503,7 +505,7 @@ export function createTailHub(o: {
   }
 }
 
-function placeBehind({ segment, to, rows, payload }: Accepted): OwnPlace {
+function placeBehind({ segment, to, rows, payload }: AcceptedRecord): OwnPlace {
   return { segment, rows: rowsBeforeOf(payload) + BigInt(rows), offset: to }
 }
 

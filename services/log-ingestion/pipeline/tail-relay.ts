@@ -8,7 +8,7 @@
 import { segmentIdBytes, segmentIdFrom } from '#platform/journal/position'
 import { type LogRecord, readRecord, rowsBeforeOf } from '../record.ts'
 import type { SharedRedis } from '../redis.ts'
-import type { Accepted } from './acceptance.ts'
+import type { AcceptedRecord } from './acceptance.ts'
 
 export interface Relayed {
   replica: string
@@ -21,7 +21,7 @@ export interface Relayed {
 
 export interface TailRelay {
   /** Every record of this replica, in order. */
-  accepted(accepted: Accepted, tenant: string): void
+  accepted(accepted: AcceptedRecord, tenant: string): void
   /** Tells of a tenant's records on other replicas until the function is called. */
   listen(tenant: string): () => void
   close(): void

@@ -14,6 +14,7 @@ import type { Journal, JournalPosition } from '#platform/journal'
 import { isDataError, isUnavailable, type Sql } from '#platform/postgres'
 import type { Logger } from '#platform/telemetry'
 import { type Clock, rfc3339, sleep } from '#platform/time'
+import type { BufferPool } from '../buffer-pool.ts'
 import { readRecord } from '../record.ts'
 import { type Batch, type CommitOutcome, commitBatch } from '../store/commit.ts'
 import {
@@ -41,6 +42,8 @@ export interface WriterOptions {
   sequence: string
   batchRows: number
   flushIntervalMs: number
+  /** For what is read from the journal. */
+  pool: BufferPool
   clock: Clock
   log: Logger
   metrics: IntakeMetrics
@@ -116,6 +119,13 @@ interface InWork {
 interface Queued extends PendingRecord {
   /** Monotonic ms: a step of the wall clock must not delay a flush. */
   seenMs: number
+  piece: Piece
+}
+
+/** Of the journal, as it was read; its buffer is given back when the last of its records is settled. */
+interface Piece {
+  buffer: Buffer | undefined
+  records: number
 }
 
 export async function openWriter(o: WriterOptions): Promise<Writer> {
@@ -152,7 +162,15 @@ export async function openWriter(o: WriterOptions): Promise<Writer> {
     while (queueRows < rowsMax() && queueBytes < batchBytesMax) {
       // Told before the read: what is accepted while it runs may not be in its answer.
       const accepted = o.acceptedRows()
-      const { batches, next } = await journal.read(position, { bytesMax: readBytes })
+      const piece: Piece = { buffer: undefined, records: 0 }
+      const { batches, next } = await journal.read(position, {
+        bytesMax: readBytes,
+        allocate(bytes) {
+          if (piece.buffer) o.pool.give(piece.buffer)
+          piece.buffer = o.pool.take(bytes)
+          return piece.buffer
+        },
+      })
       if (batches.length === 0) {
         position = next
         if (queue.length === 0 && inWork.length === 0) o.onCaughtUp(accepted, next)
@@ -173,13 +191,16 @@ export async function openWriter(o: WriterOptions): Promise<Writer> {
         }
         const record = readRecord(batch.payload)
         noteGap(record.rowsBefore, record.rows)
-        queue.push({ record, segment: batch.segment, from: batch.from, to: batch.to, seenMs: clock.monotonicMs() })
+        const seenMs = clock.monotonicMs()
+        queue.push({ record, segment: batch.segment, from: batch.from, to: batch.to, seenMs, piece })
+        piece.records++
         queueRows += record.rows
         queueBytes += batch.payload.length
         position = { segment: batch.segment, offset: batch.to }
         pendingTimes.push(record.receivedUs)
       }
       status.oldestPendingUs = pendingTimes[0]
+      if (piece.records === 0 && piece.buffer) o.pool.give(piece.buffer)
     }
   }
 
@@ -210,7 +231,7 @@ export async function openWriter(o: WriterOptions): Promise<Writer> {
 
   const release = (at: JournalPosition) => journal.release(journalReader, at)
 
-  const takeBatch = (): PendingRecord[] => {
+  const takeBatch = (): Queued[] => {
     let rows = 0
     let bytes = 0
     let count = 0
@@ -248,7 +269,7 @@ export async function openWriter(o: WriterOptions): Promise<Writer> {
     status.since = undefined
   }
 
-  const settle = (records: readonly PendingRecord[], batch: Batch, outcome: CommitOutcome) => {
+  const settle = (records: readonly Queued[], batch: Batch, outcome: CommitOutcome) => {
     const last = records.at(-1)
     if (!last) return
     release({ segment: last.segment, offset: last.to })
@@ -267,6 +288,7 @@ export async function openWriter(o: WriterOptions): Promise<Writer> {
       position: { segment: last.segment, offset: last.to },
       records,
     })
+    for (const { piece } of records) if (--piece.records === 0 && piece.buffer) o.pool.give(piece.buffer)
     if (++sinceMerge < mergeEvery) return
     sinceMerge = 0
     mergeCommitted(sql, replica, { segment: last.segment, offset: last.to }).catch(error =>
@@ -276,7 +298,7 @@ export async function openWriter(o: WriterOptions): Promise<Writer> {
 
   /** Tries until the batch is committed. Rejects only with Stopped. */
   const store = async (
-    records: readonly PendingRecord[],
+    records: readonly Queued[],
     before: InWork | undefined,
     tell: { drawn: () => void; firstAttempt: (worked: boolean) => void },
   ) => {

@@ -240,7 +240,8 @@ describe('G33: one owner per journal; what it holds is stored once, whoever stor
       const snapshot = await mkdtemp(join(tmpdir(), 'purser-snapshot-'))
       t.after(() => rm(snapshot, { recursive: true, force: true }))
       // As the device had it, without a stop: ranges may cross its end.
-      await cp(s.dir, snapshot, { recursive: true })
+      // Files that are about to be renamed may be gone before they are copied; a device keeps them, and nobody reads them.
+      await cp(s.dir, snapshot, { recursive: true, filter: path => !/accepted\.json\../.test(path) })
       await sendThrees(s, 4, 'after the snapshot')
       proxy.up()
       await s.settled()

@@ -8,7 +8,7 @@ import type { FreshBlock } from './fresh.ts'
 export interface FreshJob {
   kind: 'fresh'
   id: number
-  payloads: Uint8Array
+  payloads: Uint8Array<ArrayBuffer>
   ends: number[]
   ids: BigInt64Array
   keeps: Uint8Array | undefined
@@ -30,6 +30,8 @@ export interface JobResult {
   id: number
   blocks: FreshBlock[]
   totals: TotalRows[]
+  /** Of a fresh job, back for the next one. */
+  payloads?: Uint8Array<ArrayBuffer>
 }
 
 export interface Encoder {
@@ -46,6 +48,11 @@ export interface Encoder {
 
 /** A thread without work for this long gives its memory back. */
 const idleMsMax = 15_000
+/** Two batches are in work at once. */
+const sparesMax = 2
+const spareBytesMin = 64 * 1024
+/** A batch and a large record; more is made for one job alone. */
+const spareBytesMax = 16 * 1024 * 1024
 /** A thread that grows beyond this dies, and its job fails, instead of the process. */
 const heapMiBMax = 128
 
@@ -53,6 +60,8 @@ export function openEncoder(): Encoder {
   let worker: Worker | undefined
   let jobs = 0
   let idle: NodeJS.Timeout | undefined
+  /** Handed over with a job, and back with its answer: as garbage they would make the heap be marked again and again. */
+  let spares: Uint8Array<ArrayBuffer>[] = []
   const waiting = new Map<number, { resolve: (result: JobResult) => void; reject: (error: Error) => void }>()
 
   const failAll = (error: Error) => {
@@ -61,9 +70,23 @@ export function openEncoder(): Encoder {
     waiting.clear()
   }
 
+  const takePayloads = (bytes: number): Uint8Array<ArrayBuffer> => {
+    if (bytes < spareBytesMin || bytes > spareBytesMax) return new Uint8Array(bytes)
+    const at = spares.findIndex(spare => spare.length >= bytes)
+    return spares.splice(at, at < 0 ? 0 : 1)[0] ?? new Uint8Array(2 ** Math.ceil(Math.log2(bytes)))
+  }
+
+  const keepSpare = (payloads: Uint8Array<ArrayBuffer>) => {
+    if (payloads.length < spareBytesMin || payloads.length > spareBytesMax) return
+    spares.push(payloads)
+    // The larger ones serve more.
+    spares.sort((a, b) => a.length - b.length).splice(0, spares.length - sparesMax)
+  }
+
   const rest = () => {
     const resting = worker
     worker = undefined
+    spares = []
     void resting?.terminate()
   }
 
@@ -75,6 +98,7 @@ export function openEncoder(): Encoder {
     started.on('message', (answer: JobResult | { id: number; error: string }) => {
       const job = waiting.get(answer.id)
       waiting.delete(answer.id)
+      if ('payloads' in answer) keepSpare(answer.payloads)
       if (waiting.size === 0) {
         started.unref()
         idle = setTimeout(rest, idleMsMax)
@@ -111,7 +135,7 @@ export function openEncoder(): Encoder {
         ends.push(end)
       }
       // One copy: what the journal read is shared with others, and a transferred buffer is gone here.
-      const payloads = new Uint8Array(end)
+      const payloads = takePayloads(end)
       let at = 0
       for (const { record } of records) {
         payloads.set(record.payload, at)

@@ -12,14 +12,19 @@ if (!port) throw new Error('BUG: worker.ts is run by encoder.ts')
 port.on('message', (job: Job) => {
   try {
     const result = run(job)
-    port.postMessage(result, buffersOf(result))
+    const transfer = buffersOf(result)
+    if (result.payloads) transfer.push(result.payloads.buffer)
+    port.postMessage(result, transfer)
   } catch (error) {
     port.postMessage({ id: job.id, error: error instanceof Error ? (error.stack ?? error.message) : String(error) })
   }
 })
 
 function run(job: Job): JobResult {
-  if (job.kind === 'fresh') return { id: job.id, ...encodeFresh({ ...job, payloads: asBuffer(job.payloads) }) }
+  if (job.kind === 'fresh') {
+    const { id, payloads } = job
+    return { id, ...encodeFresh({ ...job, payloads: asBuffer(payloads) }), payloads }
+  }
   const blocks = mergeBlocks(
     job.blocks.map(({ head, messages, metadata }) => ({
       head: asBuffer(head),
