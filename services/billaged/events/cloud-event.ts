@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 
 export type Json = string | number | boolean | null | Json[] | { [key: string]: Json }
 
@@ -68,7 +68,7 @@ export function digestEvent(event: UsageEvent): Buffer {
     time: event.hasTime ? `${event.atNs}` : null,
     data: event.data,
   })
-  return createHash('sha256').update(content).digest()
+  return hash('sha256', content, 'buffer')
 }
 
 /** Whom the event is for: its subject, or what its data says, in the order of the specification (G29). */

@@ -32,15 +32,16 @@ export class CorruptRecord extends Error {
 }
 
 export function encodeRecord(facts: readonly Fact[]): Buffer {
-  const out: Buffer[] = [Buffer.of(version)]
+  const writer: Writer = { out: Buffer.allocUnsafe(facts.length > 1 ? 256 * facts.length : 512), at: 0 }
+  writer.at = reserve(writer, 1).writeUInt8(version, 0)
   for (const fact of facts) {
-    const body = Buffer.concat(bodyOf(fact))
-    const head = Buffer.alloc(5)
-    head[0] = kinds.indexOf(fact.kind === 'samples' && fact.part.summary !== undefined ? 'summarised' : fact.kind)
-    head.writeUInt32BE(body.length, 1)
-    out.push(head, body)
+    const begin = writer.at + 5
+    const kind = fact.kind === 'samples' && fact.part.summary !== undefined ? 'summarised' : fact.kind
+    writer.at = reserve(writer, 5).writeUInt8(kinds.indexOf(kind), writer.at) + 4
+    writeFact(writer, fact)
+    writer.out.writeUInt32BE(writer.at - begin, begin - 4)
   }
-  return Buffer.concat(out)
+  return Buffer.from(writer.out.subarray(0, writer.at))
 }
 
 /** Bytes before the part in a record's fact, texts apart: kind, length, two text lengths, four integers. */
@@ -116,60 +117,90 @@ const kinds = ['samples', 'mark', 'heartbeat', 'event', 'aside', 'summarised'] a
 const marks = ['start', 'stop', 'gap'] as const
 const reasons = ['no_timestamp', 'before_2000', 'too_far_ahead', 'too_old', 'expired'] as const
 
-function bodyOf(fact: Fact): Buffer[] {
+interface Writer {
+  out: Buffer
+  at: number
+}
+
+/** The buffer, with room for so many bytes more. */
+function reserve(writer: Writer, bytes: number): Buffer {
+  if (writer.at + bytes > writer.out.length) {
+    const larger = Buffer.allocUnsafe(Math.max(2 * writer.out.length, writer.at + bytes))
+    writer.out.copy(larger, 0, 0, writer.at)
+    writer.out = larger
+  }
+  return writer.out
+}
+
+function writeFact(writer: Writer, fact: Fact) {
   switch (fact.kind) {
     case 'samples': {
       const { part } = fact
-      const counts = [part.hour, part.count].map(n => integer(BigInt(n)))
-      const heads = [text(fact.customerId), text(fact.vmId), ...counts, integer(part.minNs), integer(part.maxNs)]
-      return [...heads, ...(part.summary === undefined ? [] : [part.summary]), part.body]
+      text(writer, fact.customerId)
+      text(writer, fact.vmId)
+      for (const value of [BigInt(part.hour), BigInt(part.count), part.minNs, part.maxNs]) integer(writer, value)
+      if (part.summary !== undefined) bytes(writer, part.summary)
+      return bytes(writer, part.body)
     }
     case 'mark':
-      return [
-        optional(fact.customerId),
-        text(fact.vmId),
-        Buffer.of(marks.indexOf(fact.mark)),
-        integer(fact.atNs),
-        ...(fact.untilNs === null ? [Buffer.of(0)] : [Buffer.of(1), integer(fact.untilNs)]),
-      ]
+      optional(writer, fact.customerId)
+      text(writer, fact.vmId)
+      byte(writer, marks.indexOf(fact.mark))
+      integer(writer, fact.atNs)
+      byte(writer, fact.untilNs === null ? 0 : 1)
+      return fact.untilNs === null ? undefined : integer(writer, fact.untilNs)
     case 'heartbeat':
-      return [text(fact.instanceId), integer(fact.atNs), integer(BigInt(fact.vmIds.length)), ...fact.vmIds.map(text)]
+      text(writer, fact.instanceId)
+      integer(writer, fact.atNs)
+      integer(writer, BigInt(fact.vmIds.length))
+      for (const vmId of fact.vmIds) text(writer, vmId)
+      return
     case 'event': {
       const { event } = fact
-      const times = [integer(event.atNs), Buffer.of(event.hasTime ? 1 : 0), integer(fact.receivedNs)]
-      const texts = [text(event.source), text(event.id), text(event.type), optional(event.subject)]
-      return [...texts, ...times, text(JSON.stringify(event.data))]
+      for (const value of [event.source, event.id, event.type]) text(writer, value)
+      optional(writer, event.subject)
+      integer(writer, event.atNs)
+      byte(writer, event.hasTime ? 1 : 0)
+      integer(writer, fact.receivedNs)
+      return text(writer, JSON.stringify(event.data))
     }
     case 'aside': {
       const { aside } = fact
-      return [
-        Buffer.of(aside.what === 'sample' ? 0 : 1, reasons.indexOf(aside.reason)),
-        optional(aside.customerId),
-        optional(aside.vmId),
-        integer(aside.receivedNs),
-        text(aside.payload),
-      ]
+      byte(writer, aside.what === 'sample' ? 0 : 1)
+      byte(writer, reasons.indexOf(aside.reason))
+      optional(writer, aside.customerId)
+      optional(writer, aside.vmId)
+      integer(writer, aside.receivedNs)
+      return text(writer, aside.payload)
     }
     default:
       return fact satisfies never
   }
 }
 
-function text(value: string): Buffer {
-  const bytes = Buffer.from(value)
-  const length = Buffer.alloc(4)
-  length.writeUInt32BE(bytes.length)
-  return Buffer.concat([length, bytes])
+function text(writer: Writer, value: string) {
+  // No UTF-16 unit takes more than three bytes.
+  const out = reserve(writer, 4 + 3 * value.length)
+  const length = out.write(value, writer.at + 4)
+  writer.at = out.writeUInt32BE(length, writer.at) + length
 }
 
-function optional(value: string | null): Buffer {
-  return value === null ? Buffer.of(0) : Buffer.concat([Buffer.of(1), text(value)])
+function optional(writer: Writer, value: string | null) {
+  byte(writer, value === null ? 0 : 1)
+  if (value !== null) text(writer, value)
 }
 
-function integer(value: bigint): Buffer {
-  const bytes = Buffer.alloc(8)
-  bytes.writeBigInt64BE(value)
-  return bytes
+function byte(writer: Writer, value: number) {
+  writer.at = reserve(writer, 1).writeUInt8(value, writer.at)
+}
+
+function integer(writer: Writer, value: bigint) {
+  writer.at = reserve(writer, 8).writeBigInt64BE(value, writer.at)
+}
+
+function bytes(writer: Writer, value: Buffer) {
+  reserve(writer, value.length).set(value, writer.at)
+  writer.at += value.length
 }
 
 interface Reader {
