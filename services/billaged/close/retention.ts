@@ -40,7 +40,10 @@ async function expire(o: CloseContext, retention: Retention, signal: AbortSignal
     const page = await listCustomers(o.sql, { after, limit: 200, only: null, now: new Date(o.clock.now()) })
     for (const customer of page) {
       if (signal.aborted) return
-      await expireCustomer(o, customer, retention, signal)
+      // One that fails does not keep the others' samples.
+      await expireCustomer(o, customer, retention, signal).catch((error: unknown) => {
+        o.log.warn({ err: error, customerId: customer.id }, 'nothing of this customer expires now; trying again later')
+      })
     }
     const last = page.at(-1)
     if (last === undefined || page.length < 200) return

@@ -75,7 +75,7 @@ export interface Subscription {
 export async function listSubscriptions(
   sql: Queryable,
   customerId: string | null,
-  o: { limit: number; after: { customerId: string; fromMs: number } | null } = { limit: 1000, after: null },
+  o: { limit: number; after: { customerId: string; fromMs: number } | null } = { limit: 1_000_000, after: null },
 ): Promise<Subscription[]> {
   const rows = await sql<{ id: bigint; customerId: string; planId: string; from: Date; to: Date | null }[]>`
     select subscription_id as id, customer_id as "customerId", plan_id as "planId", from_at as "from", to_at as "to"

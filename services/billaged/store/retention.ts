@@ -9,7 +9,7 @@ import { findSeries } from './series.ts'
 import { cachedRuns, holesIn } from './usage-hours.ts'
 import { contextBefore } from './window.ts'
 
-const seriesPerPassMax = 100_000
+const vmsPerPage = 500
 
 /** Seals what is before an hour, of all series of a customer: every hour is folded and written down for good, then the
  *  samples go, but for those that later hours need beside them. Returns how many parts went. */
@@ -21,13 +21,29 @@ export async function sealBefore(
   signal: AbortSignal,
 ): Promise<number> {
   let parts = 0
-  for (const found of await findSeries(reader.sql, customerId, 0n, BigInt(until) * hourNs, seriesPerPassMax)) {
-    if (signal.aborted) return parts
-    // Which customer a notice or heartbeat is about stays open for a VM id that several use: its samples are kept.
-    if (found.sealedHour >= until || (await isShared(reader.sql, found.vmId))) continue
-    parts += await sealSeries(reader, rules, { ...found, customerId }, until)
+  for (let after = ''; ; ) {
+    const page = await unsealedVms(reader.sql, customerId, until, after)
+    for (const vmId of page) {
+      if (signal.aborted) return parts
+      // Which customer a notice or heartbeat is about stays open for a VM id that several use: its samples are kept.
+      if (await isShared(reader.sql, vmId)) continue
+      const [found] = await findSeries(reader.sql, customerId, 0n, BigInt(until) * hourNs, 1, vmId)
+      if (found !== undefined) parts += await sealSeries(reader, rules, { ...found, customerId }, until)
+    }
+    const last = page.at(-1)
+    if (last === undefined || page.length < vmsPerPage) return parts
+    after = last
   }
-  return parts
+}
+
+/** VMs with something to seal: of a customer whose VMs are short, nearly all ended long ago and are sealed to their end. */
+async function unsealedVms(sql: Sql, customerId: string, until: number, after: string): Promise<string[]> {
+  const rows = await sql<{ vmId: string }[]>`
+    select vm_id as "vmId" from billaged.series
+    where customer_id = ${customerId} and vm_id > ${after} and sealed_hour < ${until}
+      and (sealed_hour = 0 or last_ns >= sealed_hour::int8 * ${hourNs})
+    order by vm_id limit ${vmsPerPage}`
+  return rows.map(({ vmId }) => vmId)
 }
 
 async function sealSeries(
