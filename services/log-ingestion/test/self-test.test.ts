@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
 import { test } from 'node:test'
+import { promisify } from 'node:util'
 import { createLog } from '#platform/telemetry'
 import { selfTest } from '../pipeline/self-test.ts'
 
@@ -23,3 +25,30 @@ for (const sink of ['rows', 'columnar'] as const)
       'the database is back',
     ])
   })
+
+test('on the command line: both storages, one after the other, or the one that is named', async () => {
+  const main = new URL('../../../purser/main.ts', import.meta.url).pathname
+  const run = async (...args: string[]) => {
+    const command = ['--disable-warning=ExperimentalWarning', main, 'logs', 'selftest', ...args]
+    return await promisify(execFile)(process.execPath, command, { env: { PATH: process.env.PATH } })
+  }
+  const both = await run('--rows', '1000', '--json')
+  const results = both.stdout
+    .trim()
+    .split('\n')
+    .map(line => JSON.parse(line) as Record<string, unknown>)
+  assert.deepEqual(
+    results.map(({ sink, sent, stored, lost, duplicated, difference }) => [
+      sink,
+      sent,
+      stored,
+      lost,
+      duplicated,
+      difference,
+    ]),
+    ['rows', 'columnar'].map(sink => [sink, 1_000, 1_000, 0, 0, 0]),
+  )
+  const one = await run('--rows', '500', '--sink', 'columnar')
+  assert.equal(one.stdout, 'sent 500  stored 500  lost 0  duplicated 0  in columnar\n')
+  await assert.rejects(run('--sink', 'disk'), /--sink disk: give rows or columnar, or leave it out for both/)
+})
