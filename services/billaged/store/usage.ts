@@ -3,14 +3,16 @@ import { larger } from '../bigint.ts'
 import type { Meter } from '../events/meter.ts'
 import { hourNs } from '../samples/sample.ts'
 import { type Cell, createCells, emptyCell } from '../usage/cells.ts'
-import type { FoldRules } from '../usage/fold.ts'
+import { type FoldRules, startFold } from '../usage/fold.ts'
 import { hourColumns } from '../usage/hour-columns.ts'
 import { sumCells } from '../usage/quantity.ts'
 import type { EventUsage, VmUsage } from '../usage/rows.ts'
-import { foldSpans } from './fold-spans.ts'
+import { createPeaks, foldSpans } from './fold-spans.ts'
 import { queryMeter } from './meter-usage.ts'
 import type { PartReader, SampleReader } from './parts.ts'
+import { pushPiece } from './pieces.ts'
 import { type FoundSeries, findSeries } from './series.ts'
+import { openTails } from './tails.ts'
 import { type Cached, cachedForReading, type HourRun, holesIn, readHours, sumHours } from './usage-hours.ts'
 
 /** Most VMs one answer takes. */
@@ -62,6 +64,7 @@ export async function usageOf(
   const summed = shares.flatMap(share => share.summed)
   const sums = Map.groupBy(await sumHours(sql, summed, innerHours.map(Number), cached), ({ seriesId }) => seriesId)
   const usage: VmUsage[] = []
+  const tails = await foldTails(reader, customerId, found, shares, edges, rules)
   for (const [i, series] of found.entries()) {
     const { seriesId, vmId, sealedHour } = series
     const cells: Cell[] = edges.slice(1).map(emptyCell)
@@ -76,15 +79,63 @@ export async function usageOf(
         for (const part of await shareSealed(sql, seriesId, range, edges)) add(part.span, part.cell, part.peak)
         continue
       }
-      const within = [range.fromNs, ...edges.filter(edge => edge > range.fromNs && edge < range.toNs), range.toNs]
       const first = edges.findLastIndex(edge => edge <= range.fromNs)
-      const folded = await foldSpans(reader, { ...series, customerId }, within, rules)
+      const within = edgesWithin(edges, range)
+      const folded = tails.get(range) ?? (await foldSpans(reader, { ...series, customerId }, within, rules))
       for (const [k, cell] of folded.cells.entries()) add(first + k, cell, folded.peaks[k] ?? 0n)
     }
     usage.push({ vmId, cells, peaks })
   }
   return usage
 }
+
+type Range = Share['folded'][number]
+
+function edgesWithin(edges: readonly bigint[], range: Range): bigint[] {
+  return [range.fromNs, ...edges.filter(edge => edge > range.fromNs && edge < range.toNs), range.toNs]
+}
+
+/** Ranges that end where a series does, or little before: read for many series together. Those left out are out of the
+ *  ordinary. */
+async function foldTails(
+  reader: SampleReader,
+  customerId: string,
+  found: readonly FoundSeries[],
+  shares: readonly Share[],
+  edges: readonly bigint[],
+  rules: FoldRules,
+): Promise<Map<Range, { cells: readonly Cell[]; peaks: readonly bigint[] }>> {
+  const list = found.flatMap((series, i) =>
+    (shares[i]?.folded ?? [])
+      .filter(({ fromNs, toNs }) => fromNs >= BigInt(series.sealedHour) * hourNs && toNs + hourNs > series.lastNs)
+      .map(range => ({ seriesId: series.seriesId, vmId: series.vmId, isShared: series.isShared, range })),
+  )
+  const folded = new Map<Range, { cells: readonly Cell[]; peaks: readonly bigint[] }>()
+  const plain = list.filter(({ isShared }) => !isShared)
+  for (let at = 0; at < plain.length; at += tailsPerQuery) {
+    const some = plain
+      .slice(at, at + tailsPerQuery)
+      .map(({ range, ...series }) => ({ ...series, range, fromNs: range.fromNs }))
+    const tails = await openTails(reader, customerId, some, { edges, leaseNs: rules.leaseNs })
+    for (const [i, { seriesId, range }] of some.entries()) {
+      const tail = tails[i]
+      if (tail === undefined || tail === null) continue
+      const within = edgesWithin(edges, range)
+      const { cells, add } = createCells(within)
+      const peaks = createPeaks(within)
+      const fold = startFold({ ...tail, rules }, add)
+      for (const piece of tail.pieces) {
+        await pushPiece(reader, seriesId, fold, piece)
+        peaks.add(piece)
+      }
+      fold.finish()
+      folded.set(range, { cells, peaks: peaks.peaks })
+    }
+  }
+  return folded
+}
+
+const tailsPerQuery = 100
 
 /** Of sealed hours nothing finer is left than the hour: a part of one gets its share by time. */
 async function shareSealed(
@@ -105,6 +156,11 @@ async function shareSealed(
   return cells.map((cell, span) => ({ span, cell, peak: peaks[span] ?? 0n }))
 }
 
+interface Share {
+  summed: ({ seriesId: bigint } & HourRun)[]
+  folded: { fromNs: bigint; toNs: bigint }[]
+}
+
 /** Which hours of a series are summed, and what is folded: everything between the first hour that is missing and the
  *  last, the parts of hours at the ends, and nothing where the series has no evidence. */
 function shareOut(
@@ -113,7 +169,7 @@ function shareOut(
   whole: HourRun,
   fromNs: bigint,
   toNs: bigint,
-): { summed: ({ seriesId: bigint } & HourRun)[]; folded: { fromNs: bigint; toNs: bigint }[] } {
+): Share {
   const seen = {
     // What is used at one instant, a start and a reading of it, belongs to the hour that ends there.
     from: Math.max(whole.from, series.sealedHour, Number((series.firstNs - 1n) / hourNs)),
@@ -163,6 +219,7 @@ export async function loadEventUsage(
   meters: readonly Meter[],
   customerId: string,
   edges: readonly bigint[],
+  asOf?: Date,
 ): Promise<EventUsage[]> {
   // Each meter is a query; together they take as long as the slowest.
   const ofEach = await Promise.all(
@@ -175,6 +232,7 @@ export async function loadEventUsage(
         filters: {},
         bySubject: false,
         byCustomer: false,
+        ...(asOf === undefined ? {} : { asOf }),
       })
       return rows.map(({ span, group, quantityE9 }) => ({
         span,
