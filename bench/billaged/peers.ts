@@ -1,3 +1,8 @@
+import { spawnSync } from 'node:child_process'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import type { Sql } from '#platform/postgres'
 import { batchBody, httpRequest } from './encode.ts'
 import { type Job, type Outcome, runLoad } from './load.ts'
@@ -37,6 +42,8 @@ export async function benchPeers(
   console.log(
     `  billaged : table   ${ratio(ours.perS, theirs.perS)} samples, ${ratio(theirs.bytes, ours.bytes)} smaller, ${ratio(theirs.readMs, ours.readMs)} faster to read`,
   )
+  const engine = measureChdb(seconds, ours.batches)
+  if (engine !== null) console.log(engine)
   console.log(`  delta biller       ${deltaBiller(shape)}`)
   return ours.error === '0'
 }
@@ -136,6 +143,20 @@ async function insert(sql: Sql, shape: Shape, vm: number, batch: number) {
     insert into sample select ${`vm-${vm}`}, * from unnest(${list(({ atNs }) => atNs)}::text::int8[], ${values[0] ?? ''}::text::int8[],
       ${values[1] ?? ''}::text::int8[], ${values[2] ?? ''}::text::int8[], ${values[3] ?? ''}::text::int8[], ${values[4] ?? ''}::text::int8[],
       ${values[5] ?? ''}::text::int8[]) on conflict do nothing`
+}
+
+/** Null unless BENCH_CHDB names a folder with the Python package, which is no dependency of ours. */
+function measureChdb(seconds: number, batches: number): string | null {
+  const packages = process.env.BENCH_CHDB
+  if (packages === undefined) return null
+  const dir = mkdtempSync(join(tmpdir(), 'purser-bench-chdb-'))
+  const script = fileURLToPath(new URL('./peer-chdb.py', import.meta.url))
+  const args = [script, `${seconds}`, `${vms}`, `${batches}`, dir]
+  const run = spawnSync('python3', args, { env: { ...process.env, PYTHONPATH: packages }, encoding: 'utf8' })
+  rmSync(dir, { recursive: true, force: true })
+  if (run.status !== 0) return `  chdb               did not run: ${run.stderr.slice(-200)}`
+  const { perS, bytes, readMs }: { perS: number; bytes: number; readMs: number } = JSON.parse(run.stdout)
+  return `  chdb               ${whole(perS)} samples/s durable, ${bytes.toFixed(1)} bytes/sample merged, bill of as much ${readMs.toFixed(1)} ms`
 }
 
 /** What most in-house billing is: the last value of each VM in memory, and the difference added. One batch in ten comes twice
