@@ -27,12 +27,14 @@ import {
 import { loadReceipt } from '../store/receipts.ts'
 import { callerOf, mustActFor, mustBeOperator } from './authorize.ts'
 import { closeBy, month } from './close.ts'
-import { limit, paramId, parseInput } from './query.ts'
+import { instant, limit, paramId, parseInput } from './query.ts'
 
 const listQuery = z.object({
   customer: z.string().min(1).max(255).optional(),
   period: month.optional(),
   state: z.enum(['draft', 'finalised', 'void']).optional(),
+  /** Those that were written by then, as they were then: drafts are of now. */
+  asOf: instant.optional(),
   cursor: z.string().max(100).default(''),
   limit,
 })
@@ -57,6 +59,7 @@ export function invoiceRoutes(app: FastifyInstance, o: CloseContext) {
       state: query.state ?? null,
       startMs: query.period === undefined ? null : monthSpan(query.period),
       cursor: parseCursor(query.cursor),
+      ...(query.asOf === undefined ? {} : { asOf: new Date(query.asOf) }),
       limit: query.limit + 1,
     })
     const page = rows.slice(0, query.limit)

@@ -139,7 +139,7 @@ export const routeDocs: Readonly<Record<string, RouteDoc>> = {
   },
   'GET /v1/customers/:id/usage': {
     summary: 'Usage, with the ledger’s seconds.',
-    query: `${span} by vm`,
+    query: `${span} by vm asOf`,
     answer: 'Usage',
   },
   'GET /v1/customers/:id/spend': {
@@ -286,7 +286,7 @@ export const routeDocs: Readonly<Record<string, RouteDoc>> = {
   'GET /portal/invoices/:id/receipt': { summary: 'A receipt, by the cookie.', answer: 'Receipt' },
   'GET /v1/invoices': {
     summary: 'Invoices, newest periods first.',
-    query: `customer period state ${page}`,
+    query: `customer period state asOf ${page}`,
     answer: 'InvoiceList',
   },
   'GET /v1/invoices/draft': {
@@ -371,6 +371,7 @@ export const parameters: Readonly<
     description: 'What a row is about.',
     schema: { type: 'string', enum: ['meter', 'vm', 'day', 'hour'], default: 'meter' },
   },
+  asOf: { description: 'What was known then, RFC 3339; `now` beside it.', schema: time },
   band: { schema: { type: 'string', enum: ['true', 'false'], default: 'false' } },
   cursor: { description: '`nextCursor` of the page before.', schema: text },
   limit: { schema: { type: 'integer', minimum: 1, maximum: 1000 } },

@@ -50,7 +50,7 @@ async function stored(sql: Sql) {
       'parts', (select jsonb_agg(to_jsonb(x) order by x) from (
         select customer_id, vm_id, hour, encode(digest, 'hex') as digest, n, encode(body, 'hex') as body
         from billaged.sample_part join billaged.series using (series_id)) x),
-      'marks', (select jsonb_agg(to_jsonb(x) order by x) from billaged.vm_mark x),
+      'marks', (select jsonb_agg(to_jsonb(x) - 'received_at' order by to_jsonb(x) - 'received_at') from billaged.vm_mark x),
       'leases', (select jsonb_agg(to_jsonb(x) order by x) from billaged.vm_lease x),
       'events', (select jsonb_agg(to_jsonb(x) order by x) from billaged.usage_event x),
       'asides', (select jsonb_agg(to_jsonb(x) order by x) from (

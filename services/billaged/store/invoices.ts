@@ -64,18 +64,24 @@ export interface InvoiceFilter {
   startMs: { from: number; to: number } | null
   /** Newest periods first; the last id of the page before. */
   cursor: { startMs: number; id: string } | null
+  /** Those that were written by then, in the state they were in. */
+  asOf?: Date
   limit: number
 }
 
 export async function listInvoices(sql: Sql, o: InvoiceFilter): Promise<InvoiceRow[]> {
+  const { asOf } = o
+  const state = asOf === undefined ? sql`state` : sql`case when voided_at <= ${asOf} then 'void' else 'finalised' end`
   const rows = await sql<Row[]>`
     select ${columns(sql)} from billaged.invoice
     where (${o.customerId}::text is null or customer_id = ${o.customerId})
-      and (${o.state}::text is null or state = ${o.state})
+      and (${o.state}::text is null or ${state} = ${o.state})
+      ${asOf === undefined ? sql`` : sql`and issued_at <= ${asOf}`}
       ${o.startMs === null ? sql`` : sql`and from_at >= ${new Date(o.startMs.from)} and from_at < ${new Date(o.startMs.to)}`}
       ${o.cursor === null ? sql`` : sql`and (from_at, id) < (${new Date(o.cursor.startMs)}, ${o.cursor.id})`}
     order by from_at desc, id desc limit ${o.limit}`
-  return rows.map(toInvoice)
+  const wasVoid = (row: Row) => asOf !== undefined && row.voidedAt !== null && row.voidedAt <= asOf
+  return rows.map(row => toInvoice(asOf === undefined ? row : { ...row, state: wasVoid(row) ? 'void' : 'finalised' }))
 }
 
 /** Whether each of some invoices has its receipt. */

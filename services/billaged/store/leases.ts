@@ -7,13 +7,15 @@ const dayNs = 86_400_000_000_000n
 /** When hosts listed a VM around [fromNs, toNs), for one of its customers. */
 export async function loadHosts(
   sql: Queryable,
-  o: { customerId: string; vmId: string; fromNs: bigint; toNs: bigint; leaseNs: bigint },
+  o: { customerId: string; vmId: string; fromNs: bigint; toNs: bigint; leaseNs: bigint; asOf?: Date },
 ): Promise<Hosts> {
   const { vmId, leaseNs } = o
   const [first] = await sql<{ atNs: bigint | null }[]>`
     select min(lower(spans)) as "atNs" from billaged.vm_lease
     where vm_id = ${vmId} and day = (select min(day) from billaged.vm_lease where vm_id = ${vmId})`
-  const firstListedNs = first?.atNs ?? null
+  const asOfNs = o.asOf === undefined ? null : BigInt(o.asOf.getTime()) * 1_000_000n
+  const firstAtNs = first?.atNs ?? null
+  const firstListedNs = firstAtNs !== null && asOfNs !== null && firstAtNs > asOfNs ? null : firstAtNs
   if (firstListedNs === null) return { leaseNs, runs: [], ofEach: [], firstListedNs }
   // A lease granted before midnight runs into the next day under the day it was granted.
   const [firstDay, lastDay] = [Number(o.fromNs / dayNs) - 1, Number(o.toNs / dayNs) + 1]
@@ -22,7 +24,8 @@ export async function loadHosts(
       select instance_id, unnest(range_agg(spans)) as span from billaged.vm_lease
       where vm_id = ${vmId} and day between ${firstDay} and ${lastDay} group by instance_id
     ) s order by instance_id, 2`
-  const cutNs = await othersBegin(sql, o.customerId, vmId)
+  // A listing is stored by when it came.
+  const cutNs = least(await othersBegin(sql, o.customerId, vmId), asOfNs === null ? null : asOfNs + 1n)
   const ofEach = new Map<string, Run[]>()
   for (const { instanceId, fromNs, toNs } of rows) {
     if (cutNs !== null && fromNs >= cutNs) continue
@@ -37,6 +40,11 @@ export async function loadHosts(
     ofEach: [...ofEach.values()],
     firstListedNs,
   }
+}
+
+function least(a: bigint | null, b: bigint | null): bigint | null {
+  if (a === null || b === null) return a ?? b
+  return a < b ? a : b
 }
 
 /** Heartbeats name no customer. A VM id that several share is, once another's was read after this one's last reading,

@@ -19,6 +19,8 @@ export interface MeterQuery {
   filters: Readonly<Record<string, readonly string[]>>
   bySubject: boolean
   byCustomer: boolean
+  /** Only events and voids that had come in by then. */
+  asOf?: Date
 }
 
 export interface MeterRow {
@@ -67,6 +69,9 @@ function countedEvents(sql: Sql, meter: Meter, query: MeterQuery, fromNs: bigint
     const path = meter.groupBy[name] ?? []
     return sql`and coalesce(e.data #>> ${arrayLiteral(path)}::text::text[], '') = any (${arrayLiteral(values)}::text::text[])`
   })
+  const { asOf } = query
+  const received = (row: 'e' | 'o') =>
+    asOf === undefined ? sql`` : row === 'e' ? sql`and e.received_at <= ${asOf}` : sql`and o.received_at <= ${asOf}`
   const text = sql`e.data #>> ${arrayLiteral(meter.valuePaths[0] ?? [])}::text::text[]`
   return sql`
     select e.at_ns, e.digest, ${eventValue(sql, meter, 'e')} as value, ${text} as text,
@@ -75,6 +80,7 @@ function countedEvents(sql: Sql, meter: Meter, query: MeterQuery, fromNs: bigint
       ${groupOf(sql, meter, query.groupBy)} as "group"
     from billaged.usage_event e
     where e.type = ${meter.eventType} and e.at_ns >= ${fromNs} and e.at_ns < ${toNs} and e.customer_id is not null
+      ${received('e')}
       ${query.customerId === null ? sql`` : sql`and e.customer_id = ${query.customerId}`}
       ${query.subjects.length === 0 ? sql`` : sql`and coalesce(e.subject, e.customer_id) = any (${arrayLiteral(query.subjects)}::text::text[])`}
       ${query.customers?.length ? sql`and e.customer_id = any (${arrayLiteral(query.customers)}::text::text[])` : sql``}
@@ -82,10 +88,12 @@ function countedEvents(sql: Sql, meter: Meter, query: MeterQuery, fromNs: bigint
       and ${eventValue(sql, meter, 'e')} is not null
       and not exists (
         select 1 from billaged.usage_event o
-        where o.source = e.source and o.id = e.id and o.digest <> e.digest and o.type = e.type
+        where o.source = e.source and o.id = e.id and o.digest <> e.digest and o.type = e.type ${received('o')}
           and (${eventValue(sql, meter, 'o')}, o.digest) < (${eventValue(sql, meter, 'e')}, e.digest)
       )
-      and not exists (select 1 from billaged.usage_void v where v.source = e.source and v.id = e.id)`
+      and not exists (
+        select 1 from billaged.usage_void v
+        where v.source = e.source and v.id = e.id ${asOf === undefined ? sql`` : sql`and v.voided_at <= ${asOf}`})`
 }
 
 /** The meter's value of an event; null when it has none. */

@@ -10,6 +10,13 @@ export interface PartReader {
   onCorruptPart(error: CorruptPart, part: DamagedPart): void
   /** Running periods that are asked for again and again. */
   running?: RunningUsage
+  /** Only facts that had come in by then. What is kept by the hour knows no such time. */
+  asOf?: Date
+}
+
+/** The condition of `asOf` on rows with a `received_at`. */
+export function knownBy(sql: Queryable, asOf: Date | undefined) {
+  return asOf === undefined ? sql`` : sql`and (received_at is null or received_at <= ${asOf})`
 }
 
 /** The same within one transaction, whose snapshot makes several questions one. */

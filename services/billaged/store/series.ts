@@ -3,7 +3,7 @@ import { compareBigints } from '../bigint.ts'
 import { readingsOf } from '../samples/reading.ts'
 import { hourOf } from '../samples/sample.ts'
 import type { Marks } from '../usage/marks.ts'
-import { decodeRow, type PartRow, type SampleReader } from './parts.ts'
+import { decodeRow, knownBy, type PartRow, type SampleReader } from './parts.ts'
 
 export type { PartReader } from './parts.ts'
 
@@ -76,10 +76,10 @@ export class TooManySeries extends Error {
 /** The marks of a customer's VM. A mark without tenant belongs to the customer whose series of that VM has the latest
  *  evidence at or before it. */
 export async function loadMarks(reader: SampleReader, customerId: string, vmId: string): Promise<Marks> {
-  const { sql } = reader
+  const { sql, asOf } = reader
   const rows = await sql<MarkRow[]>`
     select customer_id as "customerId", kind, at_ns as "atNs", until_ns as "untilNs" from billaged.vm_mark
-    where vm_id = ${vmId} and (customer_id is null or customer_id = ${customerId})`
+    where vm_id = ${vmId} and (customer_id is null or customer_id = ${customerId}) ${knownBy(sql, asOf)}`
   const others = rows.some(row => row.customerId === null) ? await sharers(sql, customerId, vmId) : []
   const mine: MarkRow[] = []
   for (const row of rows)
@@ -113,7 +113,8 @@ async function ownerOf(reader: SampleReader, vmId: string, atNs: bigint): Promis
   const candidates = await reader.sql<{ customerId: string; seriesId: bigint; startNs: bigint | null }[]>`
     select s.customer_id as "customerId", s.series_id as "seriesId",
       (select max(at_ns) from billaged.vm_mark m
-       where m.vm_id = s.vm_id and m.customer_id = s.customer_id and m.kind = 'start' and m.at_ns <= ${atNs}) as "startNs"
+       where m.vm_id = s.vm_id and m.customer_id = s.customer_id and m.kind = 'start' and m.at_ns <= ${atNs}
+         ${knownBy(reader.sql, reader.asOf)}) as "startNs"
     from billaged.series s where s.vm_id = ${vmId} order by s.customer_id`
   let owner: { customerId: string; atNs: bigint } | null = null
   for (const { customerId, seriesId, startNs } of candidates) {
@@ -132,7 +133,8 @@ async function latestReading(reader: SampleReader, seriesId: bigint, atNs: bigin
     select hour, body from billaged.sample_part
     where series_id = ${seriesId} and hour = (
       select max(hour) from billaged.sample_part
-      where series_id = ${seriesId} and hour <= ${hourOf(atNs)} and min_ns <= ${atNs})`
+      where series_id = ${seriesId} and hour <= ${hourOf(atNs)} and min_ns <= ${atNs} ${knownBy(reader.sql, reader.asOf)})
+      ${knownBy(reader.sql, reader.asOf)}`
   const times = rows
     .flatMap(row => readingsOf(decodeRow(reader, seriesId, row)))
     .map(reading => reading.atNs)

@@ -7,7 +7,7 @@ import { type Hosts, noHosts } from '../usage/hosts.ts'
 import { type Marks, noMarks } from '../usage/marks.ts'
 import { maxNs } from './invalidate.ts'
 import { loadHosts } from './leases.ts'
-import { decodeRow, type PartRow, type SampleReader } from './parts.ts'
+import { decodeRow, knownBy, type PartRow, type SampleReader } from './parts.ts'
 import { type PartHead, type Piece, type PieceOptions, piecesOf } from './pieces.ts'
 import { loadMarks, type Series } from './series.ts'
 
@@ -53,14 +53,14 @@ export async function openWindow(
 }
 
 function hostsOf(
-  { sql }: SampleReader,
+  { sql, asOf }: SampleReader,
   { customerId, vmId, hasListings }: Series & { customerId: string },
   fromNs: bigint,
   toNs: bigint,
   { leaseNs }: FoldRules,
 ): Promise<Hosts> | Hosts {
   if (hasListings === false) return { ...noHosts, leaseNs }
-  return loadHosts(sql, { customerId, vmId, fromNs, toNs, leaseNs })
+  return loadHosts(sql, { customerId, vmId, fromNs, toNs, leaseNs, ...(asOf === undefined ? {} : { asOf }) })
 }
 
 /** The last instant to read: that of the last of `contextReadings` at or after an edge; null when there are fewer. */
@@ -112,21 +112,27 @@ export async function instantsBeside(
   }
 }
 
-function nextParts({ sql }: SampleReader, seriesId: bigint, edgeNs: bigint, side: 'before' | 'after', limit: number) {
+function nextParts(
+  { sql, asOf }: SampleReader,
+  seriesId: bigint,
+  edgeNs: bigint,
+  side: 'before' | 'after',
+  limit: number,
+) {
   return side === 'before'
     ? sql<(PartRow & { boundNs: bigint })[]>`
         select hour, body, max_ns as "boundNs" from billaged.sample_part
-        where series_id = ${seriesId} and hour <= ${hourOf(edgeNs - 1n)} and min_ns < ${edgeNs}
+        where series_id = ${seriesId} and hour <= ${hourOf(edgeNs - 1n)} and min_ns < ${edgeNs} ${knownBy(sql, asOf)}
         order by hour desc, max_ns desc limit ${limit}`
     : sql<(PartRow & { boundNs: bigint })[]>`
         select hour, body, min_ns as "boundNs" from billaged.sample_part
-        where series_id = ${seriesId} and hour >= ${hourOf(edgeNs)} and max_ns >= ${edgeNs}
+        where series_id = ${seriesId} and hour >= ${hourOf(edgeNs)} and max_ns >= ${edgeNs} ${knownBy(sql, asOf)}
         order by hour, min_ns limit ${limit}`
 }
 
 async function* readBetween(reader: SampleReader, seriesId: bigint, o: PieceOptions): AsyncIterable<Piece> {
   const { since, until, edges } = o
-  const { sql } = reader
+  const { sql, asOf } = reader
   const body = edges === null ? sql`body` : sql`case when summary is null then body end as body`
   let parts: PartHead[] = []
   for (;;) {
@@ -137,6 +143,7 @@ async function* readBetween(reader: SampleReader, seriesId: bigint, o: PieceOpti
         ${since === null ? sql`` : sql`and hour >= ${hourOf(since)} and max_ns >= ${since}`}
         ${until === null ? sql`` : sql`and hour <= ${hourOf(until)} and min_ns <= ${until}`}
         ${last === undefined ? sql`` : sql`and (hour, digest) > (${last.hour}, ${last.digest})`}
+        ${knownBy(sql, asOf)}
       order by hour, digest limit ${partsPerQuery}`
     parts.push(...rows)
     const isAll = rows.length < partsPerQuery
