@@ -3,7 +3,7 @@
 
 import { execFile, spawn } from 'node:child_process'
 import { existsSync, globSync } from 'node:fs'
-import { mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { appendFile, mkdir, mkdtemp, rename, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -29,7 +29,7 @@ export async function findSyslogNg(): Promise<SyslogNg | string> {
     return 'syslog-ng is unpacked from Debian’s packages, which this system has not'
   const folder = await mkdtemp(join(tmpdir(), 'purser-syslog-ng-'))
   try {
-    await download(await wanted(), folder)
+    await download(folder)
     const root = join(folder, 'root')
     for (const file of globSync(join(folder, '*.deb'))) await run('dpkg-deb', ['-x', file, root])
     await mkdir(join(cached, '..'), { recursive: true })
@@ -65,15 +65,16 @@ async function wanted(): Promise<string[]> {
   return [...packages, ...libraries.filter(name => !present.has(name) && name !== 'libelogind0')]
 }
 
-async function download(names: readonly string[], folder: string): Promise<void> {
-  const get = () => run('apt-get', ['-q', 'download', ...names], { cwd: folder })
+async function download(folder: string): Promise<void> {
+  const get = async () => run('apt-get', ['-q', 'download', ...(await wanted())], { cwd: folder })
+  // Lists that are old, or were never there.
   await get().catch(async () => {
     await run('apt-get', ['-q', 'update'])
     await get()
   })
 }
 
-/** Runs it with this configuration, which may name `$DIR`, and feeds it lines through a file. Killed by t.after. */
+/** Runs it with this configuration and feeds `source(lines)` through a file. Killed by t.after. */
 export async function startSyslogNg(t: Cleanup, { program, modules, libraries }: SyslogNg, configuration: string) {
   const dir = await mkdtemp(join(tmpdir(), 'purser-syslog-ng-'))
   const input = join(dir, 'input.log')
@@ -104,14 +105,12 @@ ${configuration}
     await gone
     await rm(dir, { recursive: true, force: true })
   })
-  let text = await readFile(input, 'utf8')
   return {
     get said() {
       return said
     },
     async write(lines: readonly string[]) {
-      text = lines.map(line => `${line}\n`).join('')
-      await writeFile(input, text, { flag: 'a' })
+      await appendFile(input, lines.map(line => `${line}\n`).join(''))
     },
   }
 }
