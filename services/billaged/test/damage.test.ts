@@ -51,6 +51,9 @@ test('G7: a damaged part and a damaged journal segment are set aside, counted, s
     update billaged.sample_part set body = set_byte(body, 20, get_byte(body, 20) # 4)
     where hour = (select min(hour) + 1 from billaged.sample_part) returning hour, body`
   await sql`truncate billaged.usage_hour`
+  // What was read before is kept in memory; from here on it comes from the database.
+  await billing.kill()
+  billing = await startChild(t, { databaseUrl: gate.url, dataDir, env })
   // 0–40 and 120–160 are there, and the time between them is one pair.
   assert.equal(quantityOf(await billing.usage('acme'), 'vm_cpu'), 80n)
   const aside = await pollUntil(() => readdirSync(corrupt).find(name => name.endsWith('.part')), {
