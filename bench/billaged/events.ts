@@ -1,5 +1,5 @@
 import { type Job, runLoad } from './load.ts'
-import { key, memoryMib, startService, stopService, untilFolded, usage } from './service.ts'
+import { cpuSeconds, key, memoryMib, startService, stopService, untilFolded, usage } from './service.ts'
 import { at, whole } from './table.ts'
 
 /** Usage events in batches of 100, as outboxes send them; the bill is compared with plain addition. */
@@ -23,10 +23,12 @@ export async function benchEvents(seconds: number): Promise<boolean> {
       `Authorization: Bearer ${key}\r\nContent-Length: ${body.length}\r\n\r\n`
     return { vm: batch % customers, batch, samples: 100, request: Buffer.concat([Buffer.from(head), body]) }
   })
+  const cpuBefore = cpuSeconds(service)
   const startedMs = performance.now()
   const outcome = await runLoad({ address: service.address, connections: 16, protocol: 'h1', jobs, seconds })
   const rssMib = memoryMib(service)
   await untilFolded(service)
+  const cpuS = cpuSeconds(service) - cpuBefore
   const foldedS = (performance.now() - startedMs) / 1_000
   const truth = new Map<number, bigint>()
   for (const { vm, batch } of outcome.acknowledged)
@@ -44,7 +46,7 @@ export async function benchEvents(seconds: number): Promise<boolean> {
   console.log(
     `events: batches of 100, 16 connections: ${whole(events / outcome.elapsedS)} events/s acknowledged, ` +
       `${whole(events / foldedS)}/s in the database, p50 ${at(sorted, 0.5)} p95 ${at(sorted, 0.95)} ms, ` +
-      `RSS ${whole(rssMib)} MiB, billing error ${isRight ? '0' : 'FAILED'}`,
+      `${((cpuS / events) * 1e6).toFixed(1)} µs of CPU each, RSS ${whole(rssMib)} MiB, billing error ${isRight ? '0' : 'FAILED'}`,
   )
   return isRight
 }

@@ -28,12 +28,15 @@ export async function addHistory(sql: Sql, fromHour: number, toHour: number): Pr
   const used: Record<string, bigint> = { alive_ns: 3_600_000_000_000n, measured_ns: 3_600_000_000_000n }
   for (const [meter, column] of Object.entries(columnOf)) used[column] = usedAnHour[meter as keyof typeof usedAnHour]
   const names = hourColumns.map(({ name }) => name)
-  await sql.unsafe(`
-    insert into billaged.usage_hour (series_id, hour, reads_from_ns, reads_to_ns, covers_count, covers_xor, mem_peak, ${names.join()})
-    select series_id, h, h * 3600000000000, (h + 1) * 3600000000000 - 1, 1, ''::bytea, 2147483648, ${names.map(name => used[name] ?? 0n).join()}
-    from billaged.series, generate_series(${fromHour}::int8, ${toHour - 1}::int8) h
-    on conflict do nothing`)
-  await addDays(sql, sql`hour >= ${fromHour} and hour < ${toHour}`)
-  await sql.unsafe(`update billaged.series set first_ns = least(first_ns, ${BigInt(fromHour) * 3_600_000_000_000n})`)
-  await sql.unsafe('analyze billaged.usage_hour, billaged.usage_day, billaged.series, billaged.sample_part')
+  await sql.begin(async tx => {
+    await tx`set local statement_timeout = 0`
+    await tx.unsafe(`
+      insert into billaged.usage_hour (series_id, hour, reads_from_ns, reads_to_ns, covers_count, covers_xor, mem_peak, ${names.join()})
+      select series_id, h, h * 3600000000000, (h + 1) * 3600000000000 - 1, 1, ''::bytea, 2147483648, ${names.map(name => used[name] ?? 0n).join()}
+      from billaged.series, generate_series(${fromHour}::int8, ${toHour - 1}::int8) h
+      on conflict do nothing`)
+    await addDays(tx, tx`hour >= ${fromHour} and hour < ${toHour}`)
+    await tx.unsafe(`update billaged.series set first_ns = least(first_ns, ${BigInt(fromHour) * 3_600_000_000_000n})`)
+    await tx.unsafe('analyze billaged.usage_hour, billaged.usage_day, billaged.series, billaged.sample_part')
+  })
 }
