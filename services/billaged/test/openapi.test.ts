@@ -79,7 +79,8 @@ async function walk(
   const month = Temporal.Now.zonedDateTimeISO('UTC').with({ day: 1 }).startOfDay().subtract({ months: 1 })
   const name = month.toPlainDate().toString().slice(0, 7)
   const from = month.toInstant().toString()
-  const startNs = month.toInstant().epochNanoseconds
+  // Nothing of it in the month before, whose period would have to be closed first.
+  const startNs = month.toInstant().epochNanoseconds + 2n * minuteNs
   const metrics = Array.from({ length: 90 }, (_, i) =>
     metric(startNs + BigInt(i) * minuteNs, BigInt(i % 60) * minuteNs + 1n),
   )
