@@ -47,8 +47,8 @@ const shapes: Record<ServiceName, ServiceShape> = {
     prefix: 'LOG_INGESTION_',
     ports: [{ standard: 8080, variable: 'LOG_INGESTION_SERVER_PORT' }],
     readyPath: '/health/ready',
-    // As its launcher does: half of its memory would be young objects, and a quarter of its time full marks of the heap.
-    nodeFlags: ['--max-semi-space-size=4', '--heap-growing-percent=60'],
+    // As its launcher does: half of its memory would be young objects, and a quarter of its time at load full marks of the heap.
+    nodeFlags: ['--max-semi-space-size=4', '--heap-growing-percent=45'],
   },
   billaged: {
     prefix: 'BILLAGED_',

@@ -51,6 +51,8 @@ const idleMsMax = 15_000
 /** Two batches are in work at once. */
 const sparesMax = 2
 const spareBytesMin = 64 * 1024
+/** Batches differ by a little, and each size would be a spare of its own. */
+const spareStepBytes = 512 * 1024
 /** A batch and a large record; more is made for one job alone. */
 const spareBytesMax = 16 * 1024 * 1024
 /** A thread that grows beyond this dies, and its job fails, instead of the process. */
@@ -73,7 +75,7 @@ export function openEncoder(): Encoder {
   const takePayloads = (bytes: number): Uint8Array<ArrayBuffer> => {
     if (bytes < spareBytesMin || bytes > spareBytesMax) return new Uint8Array(bytes)
     const at = spares.findIndex(spare => spare.length >= bytes)
-    return spares.splice(at, at < 0 ? 0 : 1)[0] ?? new Uint8Array(2 ** Math.ceil(Math.log2(bytes)))
+    return spares.splice(at, at < 0 ? 0 : 1)[0] ?? new Uint8Array(Math.ceil(bytes / spareStepBytes) * spareStepBytes)
   }
 
   const keepSpare = (payloads: Uint8Array<ArrayBuffer>) => {
