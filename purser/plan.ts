@@ -58,7 +58,7 @@ const shapes: Record<ServiceName, ServiceShape> = {
     ],
     readyPath: '/health/ready',
     // As its launcher does.
-    nodeFlags: ['--max-semi-space-size=8'],
+    nodeFlags: ['--max-semi-space-size=8', '--heap-growing-percent=45'],
   },
   budgetguard: {
     prefix: 'BUDGETGUARD_',
