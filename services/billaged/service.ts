@@ -61,11 +61,13 @@ import { loadMeters, seedMeters } from './store/meters.ts'
 import { seedPlans } from './store/plans.ts'
 import {
   type Backlog,
+  databaseNow,
   joinReplicas,
   leaveReplicas,
   loadReplicaId,
   othersAreBehind,
   reportBacklog,
+  waitForReplicas,
 } from './store/replica.ts'
 import { createRunningUsage } from './store/running.ts'
 import { type PartReader, TooManySeries } from './store/series.ts'
@@ -258,9 +260,13 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     rules: rulesOf(config),
     meters,
     clock,
-    acknowledgedEnd: () => journal.end,
-    waitUntilFolded: folder.waitUntilFolded,
-    isComplete: async () => folder.isCaughtUp() && !(await othersAreBehind(sql, replica)),
+    async isComplete(waitMs: number) {
+      if (waitMs === 0) return folder.isCaughtUp() && !(await othersAreBehind(sql, replica))
+      const [deadlineMs, end] = [clock.monotonicMs() + waitMs, journal.end]
+      const began = await databaseNow(sql)
+      if (!(await folder.waitUntilFolded(end, waitMs))) return false
+      return (await waitForReplicas(sql, replica, { began, deadlineMs, clock })).length === 0
+    },
     audit: tenancy.audit,
   }
   const pushes = createPushCounter(registry)

@@ -5,16 +5,10 @@ import type { BillingCycle } from '../rating/periods.ts'
 import { hourMs, monthOf, nextPeriod, periodAt } from '../rating/periods.ts'
 import type { Hours } from '../rating/rate.ts'
 import { drainOne, queuedHours } from '../store/fold-queue.ts'
-import {
-  databaseNow,
-  firstBillable,
-  isSubscribed,
-  openQuarantine,
-  replicasBehind,
-  touchesPeriod,
-} from '../store/gate.ts'
+import { firstBillable, isSubscribed, openQuarantine, touchesPeriod } from '../store/gate.ts'
 import { finalisedOf } from '../store/invoices.ts'
 import { type PricedPeriod, pricePeriod } from '../store/pricing.ts'
+import { databaseNow, waitForReplicas } from '../store/replica.ts'
 import type { CloseContext } from './context.ts'
 
 // Why a period cannot be closed yet, each with the command that mends it. Nothing here writes.
@@ -24,7 +18,7 @@ export const forcible: ReadonlySet<Blocker['code']> = new Set(['open_quarantine'
 
 /** Longest that a close waits for folding, here and on the other replicas. They report every few seconds. */
 const foldWaitMs = 15_000
-const replicaPollMs = 250
+const queuePollMs = 250
 
 /** Everything acknowledged before now is folded, by every replica: asked once for a whole run of closes. */
 export async function foldingBlockers(
@@ -40,11 +34,7 @@ export async function foldingBlockers(
         fix: 'billaged status, then close again',
       },
     ]
-  let behind = await replicasBehind(o.sql, o.replica, began)
-  while (behind.length > 0 && o.clock.monotonicMs() < deadlineMs) {
-    await sleep(replicaPollMs)
-    behind = await replicasBehind(o.sql, o.replica, began)
-  }
+  const behind = await waitForReplicas(o.sql, o.replica, { began, deadlineMs, clock: o.clock })
   return behind.map(({ id, foldedUntil }) => ({
     code: 'replica_behind',
     detail: `replica ${id} has folded what it acknowledged until ${foldedUntil?.toISOString() ?? 'an unknown time'}`,
@@ -103,7 +93,7 @@ async function foldQueueBlockers(o: CloseContext, customerId: string, period: Ho
     const left = await queuedHours(o.sql, customerId, period)
     if (left === 0) return []
     // Another replica has it in hand.
-    if (o.clock.monotonicMs() < deadlineMs) await sleep(replicaPollMs)
+    if (o.clock.monotonicMs() < deadlineMs) await sleep(queuePollMs)
     else
       return [
         {

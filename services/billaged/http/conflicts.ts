@@ -56,7 +56,7 @@ export function conflictRoutes(app: FastifyInstance, o: ReadContext) {
   app.get('/v1/conflicts', async (request): Promise<Conflicts> => {
     mustBeOperator(request)
     const query = parseInput(conflictQuery, request.query)
-    if (query.wait > 0) await o.waitUntilFolded(o.acknowledgedEnd(), query.wait)
+    const complete = await o.isComplete(query.wait)
     const customer = query.customer === undefined ? null : await mustLoad(o, query.customer)
     const nowMs = o.clock.now()
     const fromMs = query.from ?? (customer === null ? nowMs - newsMs : periodAt(customer, nowMs).from * hourMs)
@@ -64,7 +64,6 @@ export function conflictRoutes(app: FastifyInstance, o: ReadContext) {
     if (toMs <= fromMs) throw badRequest('INVALID_SPAN', 'to must be after from.')
     if (toMs - fromMs > spanMsMax)
       throw badRequest('SPAN_TOO_LONG', `The span is longer than ${spanMsMax / 86_400_000} days; ask for less.`)
-    const complete = await o.isComplete()
     const span = { customerId: customer?.id ?? null, fromNs: ns(fromMs), toNs: ns(toMs) }
     const after = query.cursor
     const events = after !== null && 'vmId' in after ? [] : await eventsFrom(span, after, query.limit)

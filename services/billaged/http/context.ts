@@ -1,4 +1,3 @@
-import type { JournalPosition } from '#platform/journal'
 import type { Sql } from '#platform/postgres'
 import type { Actor } from '#platform/tenancy/tenancy'
 import type { Clock } from '#platform/time'
@@ -13,10 +12,8 @@ export interface ReadContext {
   rules: FoldRules
   meters: readonly Meter[]
   clock: Clock
-  /** The end of what this replica has acknowledged. */
-  acknowledgedEnd(): JournalPosition
-  waitUntilFolded(position: JournalPosition, timeoutMs: number): Promise<boolean>
-  /** Every replica has folded all it acknowledged. */
-  isComplete(): Promise<boolean>
+  /** Whether every replica has folded all it acknowledged before the call; waits for that, at most `waitMs`. Without
+   *  waiting, others are believed what they said last, every two seconds. */
+  isComplete(waitMs: number): Promise<boolean>
   audit(entry: { actor: Actor; action: string; object: string; before?: unknown; after?: unknown }): Promise<void>
 }

@@ -33,7 +33,7 @@ export function ledgerRoutes(app: FastifyInstance, o: ReadContext) {
     const id = paramId(request)
     mustActFor(request, id)
     const query = parseInput(ledgerQuery, request.query)
-    if (query.wait > 0) await o.waitUntilFolded(o.acknowledgedEnd(), query.wait)
+    const isComplete = await o.isComplete(query.wait)
     const customer = await mustLoad(o, id)
     const nowMs = o.clock.now()
     const fromMs = query.from ?? periodAt(customer, nowMs).from * hourMs
@@ -45,7 +45,7 @@ export function ledgerRoutes(app: FastifyInstance, o: ReadContext) {
     const edgesMs = edgesFor('meter', fromMs, toMs, policies)
     const policyOf = (span: number) => policyAt(policies, edgesMs[span] ?? fromMs)
     const expired = await expiryOf(o, id, fromMs)
-    const complete = expired === null && (await o.isComplete())
+    const complete = expired === null && isComplete
     const ns = (ms: number) => BigInt(ms) * 1_000_000n
     const usage = await loadVmUsage(o.reader, id, edgesMs.map(ns), o.rules)
     const later = usage.filter(({ vmId }) => vmId > query.cursor).sort((a, b) => (a.vmId < b.vmId ? -1 : 1))

@@ -48,9 +48,9 @@ export function spendRoutes(app: FastifyInstance, o: ReadContext) {
     const id = paramId(request)
     mustActFor(request, id)
     const query = parseInput(spendQuery, request.query)
-    if (query.wait > 0) await o.waitUntilFolded(o.acknowledgedEnd(), query.wait)
+    const complete = await o.isComplete(query.wait)
     const customer = await mustLoad(o, id)
-    const [period, nowMs, complete] = [periodAt(customer, o.clock.now()), o.clock.now(), await o.isComplete()]
+    const [period, nowMs] = [periodAt(customer, o.clock.now()), o.clock.now()]
     const forecast = await forecastPeriod(o.reader, o.meters, o.rules, id, period, nowMs)
     const band =
       query.band === 'true' ? await forecastBand(o.reader, o.meters, o.rules, id, forecast, nowMs) : undefined
@@ -164,7 +164,7 @@ function comparisonCsv(rows: Comparison['rows']): string {
 async function price(o: ReadContext, customerId: string, period: Hours, plan: Plan | null): Promise<Priced> {
   const nowMs = o.clock.now()
   const expired = await expiryOf(o, customerId, period.from * hourMs)
-  const complete = expired === null && (await o.isComplete())
+  const complete = expired === null && (await o.isComplete(0))
   const priced = await pricePeriod(o.reader, o.meters, o.rules, customerId, period, plan)
   return { ...pricedView(customerId, period, priced, nowMs, complete), ...(expired ?? {}) }
 }

@@ -65,7 +65,7 @@ export function vmRoutes(app: FastifyInstance, o: ReadContext) {
     const { customer, vm } = parseInput(params, request.params)
     mustActFor(request, customer)
     const query = parseInput(spanQuery, request.query)
-    if (query.wait > 0) await o.waitUntilFolded(o.acknowledgedEnd(), query.wait)
+    const complete = await o.isComplete(query.wait)
     const settings = await mustLoad(o, customer)
     const nowMs = o.clock.now()
     const fromMs = query.from ?? periodAt(settings, nowMs).from * hourMs
@@ -74,7 +74,6 @@ export function vmRoutes(app: FastifyInstance, o: ReadContext) {
     if (toMs - fromMs > spanMsMax)
       throw badRequest('SPAN_TOO_LONG', `The span is longer than ${spanMsMax / 86_400_000} days; ask for less.`)
     const ns = (ms: number) => BigInt(ms) * 1_000_000n
-    const complete = await o.isComplete()
     const report = await loadVmReport(o.reader, {
       customerId: customer,
       vmId: vm,

@@ -4,23 +4,6 @@ import type { Hours } from '../rating/rate.ts'
 
 // What a close asks the database before it finalises anything.
 
-export async function databaseNow(sql: Sql): Promise<Date> {
-  const [row] = await sql<{ at: Date }[]>`select clock_timestamp() as at`
-  if (row === undefined) throw new Error('BUG: a clock has the time')
-  return row.at
-}
-
-/** Replicas that have not said, since `began`, that everything they had acknowledged by then is folded. */
-export async function replicasBehind(
-  sql: Sql,
-  own: string,
-  began: Date,
-): Promise<{ id: string; foldedUntil: Date | null }[]> {
-  return sql<{ id: string; foldedUntil: Date | null }[]>`
-    select id::text, folded_until as "foldedUntil" from billaged.replica
-    where id <> ${own} and retired_at is null and (folded_until is null or folded_until < ${began}) order by id`
-}
-
 export async function retireReplica(sql: Queryable, id: string): Promise<boolean> {
   const rows =
     await sql`update billaged.replica set retired_at = now() where id::text = ${id} and retired_at is null returning 1`

@@ -3,6 +3,9 @@ import { open, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { JournalPosition } from '#platform/journal'
 import type { Sql } from '#platform/postgres'
+import { type Clock, sleep } from '#platform/time'
+
+const replicaPollMs = 250
 
 /** This journal's name in the database. It lies beside the journal, so a new folder is a new replica, whose positions
  *  can never be mistaken for those of the old one. */
@@ -65,6 +68,30 @@ export async function leaveReplicas(sql: Sql, id: string): Promise<void> {
 export async function othersAreBehind(sql: Sql, id: string): Promise<boolean> {
   const rows = await sql`
     select 1 from billaged.replica
-    where id <> ${id} and retired_at is null and (backlog_bytes > 0 or last_seen < now() - interval '1 minute') limit 1`
+    where id <> ${id} and retired_at is null and (backlog_bytes > 0 or ${isSilent(sql)}) limit 1`
   return rows.length > 0
 }
+
+export async function databaseNow(sql: Sql): Promise<Date> {
+  const [row] = await sql<{ at: Date }[]>`select clock_timestamp() as at`
+  if (row === undefined) throw new Error('BUG: a clock has the time')
+  return row.at
+}
+
+/** Waits for the others to say that everything they had acknowledged at `began` is folded, until `deadlineMs` of the
+ *  monotonic clock; those that have not said so by then. One that was silent for a minute is not waited for. */
+export async function waitForReplicas(
+  sql: Sql,
+  own: string,
+  o: { began: Date; deadlineMs: number; clock: Clock },
+): Promise<{ id: string; foldedUntil: Date | null }[]> {
+  for (;;) {
+    const behind = await sql<{ id: string; foldedUntil: Date | null; isSilent: boolean }[]>`
+      select id::text, folded_until as "foldedUntil", ${isSilent(sql)} as "isSilent" from billaged.replica
+      where id <> ${own} and retired_at is null and (folded_until is null or folded_until < ${o.began}) order by id`
+    if (behind.every(replica => replica.isSilent) || o.clock.monotonicMs() >= o.deadlineMs) return behind
+    await sleep(replicaPollMs)
+  }
+}
+
+const isSilent = (sql: Sql) => sql`last_seen < now() - interval '1 minute'`

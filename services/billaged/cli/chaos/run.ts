@@ -100,9 +100,6 @@ function shell(command: string): Promise<void> {
   })
 }
 
-/** Replicas fold what they have within a second, unless the machine has better things to do. */
-const foldedElsewhereMs = 30_000
-
 async function runSeed(o: {
   replicas: readonly Flags[]
   readBill: ReadBill
@@ -138,14 +135,7 @@ async function runSeed(o: {
     to: time(scenario.toNs),
     expected: meters.map((_, m) => (scenario.truth[m] ?? 0n) - (scenario.unproven[m] ?? 0n)),
   }
-  const isAsExpected = (bill: readonly bigint[]) => question.expected.every((amount, m) => bill[m] === amount)
-  let billed = await untilAnswered(() => o.readBill(question))
-  // What another replica acknowledged is in its journal for a moment yet; what is still missing after that is an error.
-  const deadline = performance.now() + (o.replicas.length > 1 ? foldedElsewhereMs : 0)
-  while (!isAsExpected(billed) && performance.now() < deadline) {
-    await new Promise(resolve => setTimeout(resolve, 100))
-    billed = await untilAnswered(() => o.readBill(question))
-  }
+  const billed = await untilAnswered(() => o.readBill(question))
   const sum: Sum = { seeds: 1, truth: 0n, billed: 0n, unproven: 0n, unexplained: 0n, overcharged: 0n, delta: 0n }
   for (const m of meters.keys()) {
     const [truth = 0n, unproven = 0n, bill = 0n] = [scenario.truth[m], scenario.unproven[m], billed[m]]
