@@ -26,7 +26,7 @@ const connectMs = 2_000
 const retryMsMax = 2_000
 /** A connection that died without a word is noticed within this and `answerMs`. */
 const pingEveryMs = 2_000
-const publishedBytesMax = 8 * 1024 * 1024
+export const publishedBytesMax = 8 * 1024 * 1024
 
 /** `namespace` keeps installations apart that share one Redis. */
 export function createRedis(url: string, log: Logger, o: { namespace: string }): SharedRedis {

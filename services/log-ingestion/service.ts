@@ -81,7 +81,7 @@ const databaseWaitMs = 10_000
 /** For a statement that is under way when we stop. */
 const lastWordMs = 1_000
 /** Of buffers kept for reuse: what a few busy senders and two batches hold. */
-const poolBytesMax = 4 * 1024 * 1024
+export const poolBytesMax = 4 * 1024 * 1024
 
 export interface Service extends Running {
   syslog: Pick<SyslogListeners, 'tcp' | 'udp'>

@@ -13,7 +13,7 @@ import { guideEntryJson } from './entry-json.ts'
 
 const json = 'application/json; charset=utf-8'
 const hourMs = 3_600_000
-const pageBytesMax = 8 * 1024 * 1024
+const pageBytesMax = 4 * 1024 * 1024
 const rowsScannedMax = 50_000_000
 const timeoutMs = 10_000
 

@@ -26,7 +26,7 @@ export interface Folded {
 
 const rowsScannedMax = 50_000_000
 const pageRows = 1_000
-const pageBytesMax = 8 * 1024 * 1024
+export const pageBytesMax = 4 * 1024 * 1024
 
 /** Stops early when `add` returns false. */
 export async function foldMatches(

@@ -3,7 +3,7 @@
 
 import { queriesBusy } from '../errors.ts'
 
-const runningMax = 4
+export const runningMax = 4
 const runningPerKeyMax = 2
 const queueTimeoutMs = 5_000
 const queueMax = 100

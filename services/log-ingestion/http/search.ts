@@ -9,7 +9,7 @@ import { entryJson } from './entry-json.ts'
 import { parametersOf, searchParameters, writeCursor } from './parameters.ts'
 
 /** Of texts in one page; larger pages end early and go on from their cursor. */
-const pageBytesMax = 8 * 1024 * 1024
+export const pageBytesMax = 4 * 1024 * 1024
 /** Then the page ends, partial, with a cursor. */
 export const rowsScannedMax = 50_000_000
 

@@ -55,7 +55,7 @@ const noteEveryMs = 1_000
 const journalFullRetryS = 5
 
 /** One group of the journal: less than it writes at once, so that a group here is never two groups there. */
-const groupBytesMax = 6 * 1024 * 1024
+export const groupBytesMax = 6 * 1024 * 1024
 const groupCountMax = 8_192
 /** What a record is at most beside its rows, nearly: what there is to know about its sender. */
 const recordHeadBytes = 512

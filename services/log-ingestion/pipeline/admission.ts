@@ -72,7 +72,7 @@ export interface AdmissionOptions {
 
 export const dedupeMax = 1_000_000
 /** Beyond it the database knows. */
-const marksMax = 200_000
+export const marksMax = 200_000
 const markBytesMax = 255
 /** Of the newest segments, read at start for marks beside what the window needs. */
 const recallBytes = 256 * 1024 * 1024
@@ -86,6 +86,7 @@ export async function openAdmission(o: AdmissionOptions): Promise<Admission> {
   const unmarked = createRemembered({
     keepMs: o.dedupeWindowMs,
     max: dedupeMax,
+    hasBodies: false,
     onEvicted: count => o.onEvicted('dedupe', count),
   })
   const marked = createRemembered({

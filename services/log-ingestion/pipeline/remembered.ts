@@ -1,7 +1,7 @@
 // Requests accepted lately, by a 16-byte hash of what makes them the same: where they lie in the journal, so that a repeat
 // gets the receipt of the first. Bounded by age and by count; the oldest leave first.
 //
-// Columns of numbers instead of objects: a million of these cost some 70 MB, not 300. Slots are a ring in the order of
+// Columns of numbers instead of objects: a million of these cost 57 MB, not 300. Slots are a ring in the order of
 // arrival; `table` is a hash table of slots with linear probing, and an entry that leaves closes its gap.
 
 export interface AcceptedPlace {
@@ -30,12 +30,15 @@ const none = -1
 export function createRemembered(o: {
   keepMs: number
   max: number
+  /** False: all have zeros there, which cost nothing. */
+  hasBodies?: boolean
   /** Entries that left before their time. */
   onEvicted: (count: number) => void
 }): Remembered {
   const segments: string[] = []
   const segmentIndexes = new Map<string, number>()
-  let columns = makeColumns(Math.min(slotsMin, o.max))
+  const hasBodies = o.hasBodies ?? true
+  let columns = makeColumns(Math.min(slotsMin, o.max), hasBodies)
   let table = new Int32Array(tableSize(columns.slots)).fill(none)
   let first = 0
   let size = 0
@@ -78,7 +81,7 @@ export function createRemembered(o: {
 
   const grow = () => {
     const before = columns
-    columns = makeColumns(Math.min(before.slots * 2, o.max))
+    columns = makeColumns(Math.min(before.slots * 2, o.max), hasBodies)
     for (let i = 0; i < size; i++) copySlot(before, (first + i) % before.slots, columns, i)
     first = 0
     table = new Int32Array(tableSize(columns.slots)).fill(none)
@@ -96,7 +99,7 @@ export function createRemembered(o: {
         to: (columns.from[slot] ?? 0) + (columns.bytes[slot] ?? 0),
         rows: columns.rows[slot] ?? 0,
         receivedUs: columns.receivedUs[slot] ?? 0n,
-        body: columns.bodies.slice(slot * 16, slot * 16 + 16),
+        body: hasBodies ? columns.bodies.slice(slot * 16, slot * 16 + 16) : new Uint8Array(16),
       }
     },
     add(id, request, atMs) {
@@ -109,7 +112,7 @@ export function createRemembered(o: {
       }
       const slot = (first + size) % columns.slots
       columns.ids.set(id.subarray(0, 16), slot * 16)
-      columns.bodies.set(request.body.subarray(0, 16), slot * 16)
+      if (hasBodies) columns.bodies.set(request.body.subarray(0, 16), slot * 16)
       columns.atMs[slot] = atMs
       columns.segment[slot] = indexOf(request.segment)
       columns.from[slot] = request.from
@@ -125,14 +128,24 @@ export function createRemembered(o: {
   }
 }
 
-function makeColumns(slots: number) {
+/** What it costs when it is full. */
+export function rememberedBytes(max: number, hasBodies: boolean): number {
+  const slot = Object.values(makeColumns(1, hasBodies)).reduce<number>(
+    (sum, column) => sum + (typeof column === 'number' ? 0 : column.byteLength),
+    0,
+  )
+  return max * slot + tableSize(max) * Int32Array.BYTES_PER_ELEMENT
+}
+
+function makeColumns(slots: number, hasBodies: boolean) {
   return {
     slots,
     ids: new Uint8Array(slots * 16),
-    bodies: new Uint8Array(slots * 16),
+    bodies: new Uint8Array(hasBodies ? slots * 16 : 0),
     atMs: new Float64Array(slots),
     segment: new Uint32Array(slots),
-    from: new Float64Array(slots),
+    /** Segments are far from 4 GiB. */
+    from: new Uint32Array(slots),
     bytes: new Uint32Array(slots),
     rows: new Uint32Array(slots),
     receivedUs: new BigInt64Array(slots),
@@ -142,7 +155,7 @@ type Columns = ReturnType<typeof makeColumns>
 
 function copySlot(source: Columns, from: number, target: Columns, to: number): void {
   target.ids.set(source.ids.subarray(from * 16, from * 16 + 16), to * 16)
-  target.bodies.set(source.bodies.subarray(from * 16, from * 16 + 16), to * 16)
+  if (source.bodies.length > 0) target.bodies.set(source.bodies.subarray(from * 16, from * 16 + 16), to * 16)
   target.atMs[to] = source.atMs[from] ?? 0
   target.segment[to] = source.segment[from] ?? 0
   target.from[to] = source.from[from] ?? 0

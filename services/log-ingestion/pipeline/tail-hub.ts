@@ -78,16 +78,19 @@ export interface TailHub {
   close(): void
 }
 
-const tailsMax = 100
+export const tailsMax = 100
 const tailsPerKeyMax = 10
 const bufferBytesMax = 1024 * 1024
-/** While it is read for, the reader is waited for instead of being left behind. */
-const resumeBufferBytes = 256 * 1024
+/** Of its buffer, what each reader has for itself. While it is read for, the reader is waited for from there on instead of
+ *  being left behind. */
+export const ownBufferBytes = 64 * 1024
+/** The rest of the buffers of all: a hundred readers that stopped reading must not cost a hundred megabytes. Sixteen may. */
+export const sharedBufferBytesMax = 16 * 1024 * 1024
 const heartbeatEveryMs = 15_000
 /** How long after its commit an entry of another replica may take without Redis. */
 const followEveryMs = 500
 /** Records of other replicas that may still be needed: by tails that read from the store just now. */
-const ringBytesMax = 8 * 1024 * 1024
+export const ringBytesMax = 8 * 1024 * 1024
 
 interface Subscriber {
   tenant: string
@@ -138,8 +141,21 @@ export function createTailHub(o: {
 
   const tellUnknownGap = ({ sink, format }: Subscriber) => sink.write(format.gap(null))
 
+  /** Bytes that readers hold beyond their own share; counted when somebody needs more, once per record. */
+  let sharedBytes: number | undefined
+  const takeShared = (bytes: number): boolean => {
+    sharedBytes ??= [...subscribers].reduce(
+      (sum, { sink }) => sum + Math.max(0, sink.bufferedBytes() - ownBufferBytes),
+      0,
+    )
+    if (sharedBytes + bytes > sharedBufferBytesMax) return false
+    sharedBytes += bytes
+    return true
+  }
+
   const send = (subscriber: Subscriber, event: string) => {
-    if (subscriber.sink.bufferedBytes() + event.length > bufferBytesMax) {
+    const bytes = subscriber.sink.bufferedBytes() + event.length
+    if (bytes > bufferBytesMax || (bytes > ownBufferBytes && !takeShared(event.length))) {
       subscriber.dropped++
       o.onDropped(1)
       return
@@ -152,7 +168,7 @@ export function createTailHub(o: {
   const sendPatiently = async (subscriber: Subscriber, event: string) => {
     tellGap(subscriber)
     subscriber.sink.write(event)
-    if (subscriber.sink.bufferedBytes() > resumeBufferBytes) await subscriber.sink.drained()
+    if (subscriber.sink.bufferedBytes() > ownBufferBytes) await subscriber.sink.drained()
   }
 
   const isEnded = (subscriber: Subscriber) => subscriber.ended.signal.aborted
@@ -322,6 +338,7 @@ export function createTailHub(o: {
             ringBytes = half.reduce((sum, { bytes }) => sum + bytes, 0)
             ring = half
           }
+          sharedBytes = undefined
           for (const subscriber of subscribers)
             if (!subscriber.isFollowing && subscriber.tenant === relayed.record.tenant) take(subscriber, relayed)
         },
@@ -375,6 +392,7 @@ export function createTailHub(o: {
           })
           .finally(() => {
             subscriber.isFollowing = false
+            sharedBytes = undefined
             for (const relayed of ring)
               if (!isEnded(subscriber) && relayed.record.tenant === subscriber.tenant) take(subscriber, relayed)
           })
@@ -471,6 +489,7 @@ export function createTailHub(o: {
       const ours = record.isSetAside ? [] : listening.filter(subscriber => subscriber.tenant === tenant)
       const { segment, from: offset } = accepted
       if (ours.length > 0) {
+        sharedBytes = undefined
         const walk = new RowWalk(record)
         /** Of one format, and one state of the others: what most readers share. */
         const texts = new Map<TailFormat, { others: string; text: string }>()

@@ -92,8 +92,8 @@ export interface WriterStatus {
 
 /** Bounds of a batch beside BATCH_SIZE: a COPY gains nothing beyond, and this is what memory holds twice. */
 const batchRowsMin = 10_000
-const batchBytesMax = 8 * 1024 * 1024
-const readBytes = 1024 * 1024
+export const batchBytesMax = 8 * 1024 * 1024
+export const readBytes = 1024 * 1024
 const listenEveryMs = 1_000
 const backoffMinMs = 100
 const backoffMaxMs = 10_000

@@ -36,7 +36,7 @@ export interface StoreOptions {
 }
 
 const pieceRowsDefault = 5_000
-const pieceBytesMax = 8 * 1024 * 1024
+export const pieceBytesMax = 4 * 1024 * 1024
 /** A piece of a scan ends after this long or this many candidates, and the next goes on: no snapshot grows old. */
 const pieceTimeoutMs = 10_000
 const pieceScannedMax = 1_000_000

@@ -55,7 +55,7 @@ const retryMs = 1_000
 /** At a stop: senders that are told and still send are listened to so long, those that fall silent only so long. */
 const leaveTimeoutMs = 3_000
 const silenceMs = 300
-const udpQueueBytesMax = 8 * 1024 * 1024
+export const udpQueueBytesMax = 8 * 1024 * 1024
 const udpBatchMax = 1_000
 /** What headers and structured data may add to a message. */
 const headerBytesMax = 64 * 1024

@@ -13,7 +13,7 @@ import { BlocksMoved, loadWhole, replaceBlocks } from './rewrite.ts'
 
 /** One merge holds this much in memory. */
 const rowsMax = 2 * blockRowsMax
-const bytesMax = 12 * 1024 * 1024
+export const bytesMax = 12 * 1024 * 1024
 const blocksMin = 8
 const blocksMax = 512
 const growth = 4

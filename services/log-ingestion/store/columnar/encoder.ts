@@ -49,12 +49,12 @@ export interface Encoder {
 /** A thread without work for this long gives its memory back. */
 const idleMsMax = 15_000
 /** Two batches are in work at once. */
-const sparesMax = 2
+export const sparesMax = 2
 const spareBytesMin = 64 * 1024
 /** Batches differ by a little, and each size would be a spare of its own. */
 const spareStepBytes = 512 * 1024
-/** A batch and a large record; more is made for one job alone. */
-const spareBytesMax = 16 * 1024 * 1024
+/** A batch; what holds a record larger than that is made for one job alone. */
+export const spareBytesMax = 9 * 1024 * 1024
 /** A thread that grows beyond this dies, and its job fails, instead of the process. */
 const heapMiBMax = 128
 
