@@ -13,15 +13,15 @@
 //   disk error ▼  │
 //            refusing                   appends fail with JournalDiskError; reading goes on
 //
-// On disk: <dir>/<UUIDv7>.journal, 64 MiB each (frame.ts has the bytes), <dir>/lock, and <dir>/damaged/ for what could
-// not be read. Every life of the process begins a new segment and never appends to an older one: a position names the
+// On disk: <dir>/<UUIDv7>.journal, 64 MiB each (frame.ts has the bytes), some of them .spare (spares.ts), <dir>/lock, and
+// <dir>/damaged/ for what could not be read. Every life of the process begins a new segment and never appends to an older one: a position names the
 // same bytes for ever, even when the tail of the last life was lost in a power cut or the folder came back from a
 // snapshot, so an owner's "I have stored up to here" can never cover bytes written later.
 //
 // A position is the owner's to keep, in the same transaction as the data it made of the batches. After a start the owner
 // reads from its stored position and calls release() with it; a segment goes when all readers have released it.
 
-import { type FileHandle, mkdir, open as openFile, unlink } from 'node:fs/promises'
+import { type FileHandle, mkdir, open as openFile } from 'node:fs/promises'
 import path from 'node:path'
 import { type DamagedRange, openDamageBook } from './journal/damage.ts'
 import { diskError, JournalClosed, JournalFull, JournalLocked } from './journal/errors.ts'
@@ -30,6 +30,7 @@ import { journalMetrics } from './journal/metrics.ts'
 import { comparePositions, type JournalPosition, nextSegmentId } from './journal/position.ts'
 import { recover } from './journal/recover.ts'
 import { readFrames, readRange, type Segment, syncDirectory } from './journal/segment.ts'
+import { openSpares } from './journal/spares.ts'
 import { openWriter, pendingAppend, type Receipt } from './journal/writer.ts'
 import { AlreadyLocked, type Lock, lockFile } from './lock.ts'
 import type { Logger, Registry } from './telemetry.ts'
@@ -88,7 +89,7 @@ export interface Journal {
 export interface JournalOptions {
   /** Made 0700 when missing. */
   dir: string
-  /** Most unreleased bytes. The disk may hold `keepBytes`, one segment and the torn tails of crashes more. */
+  /** Most unreleased bytes. The disk may hold `keepBytes`, three segments and the torn tails of crashes more. */
   bytesMax: number
   segmentBytes?: number
   /** All who read: nothing is deleted before each of them released it. */
@@ -118,6 +119,10 @@ const readBytesDefault = 1024 * 1024
 /** A full queue drains with the next syncs; a full journal when its reader gets on, which is usually a database. */
 const queueRetryS = 1
 const fullRetryS = 5
+
+/** What was released is overwritten or deleted within twice this time. A journal in use for its speed needs a spare file
+ *  sooner. */
+const oldContentMs = 30_000
 
 const reserveBytesDefault = (deviceBytes: number) => Math.min(1024 ** 3, Math.floor(deviceBytes / 20))
 
@@ -164,6 +169,8 @@ async function startJournal(options: JournalOptions, lock: Lock): Promise<Journa
   let isRefreshWanted = false
   let removing: Promise<void> = Promise.resolve()
   let isClosed = false
+  const segmentBytes = options.segmentBytes ?? segmentBytesDefault
+  const spares = openSpares({ dir, segmentBytes, clock, log })
 
   const metrics = journalMetrics(
     registry,
@@ -171,7 +178,7 @@ async function startJournal(options: JournalOptions, lock: Lock): Promise<Journa
     {
       bytes: () => pendingBytes,
       bytesMax,
-      diskBytes: () => segments.reduce((sum, segment) => sum + segment.end, 0),
+      diskBytes: () => segments.reduce((sum, segment) => sum + segment.end, spares.bytes),
       oldestAgeMs: () => oldestAgeMs(),
       damagedRanges: () => book.total,
     },
@@ -180,11 +187,12 @@ async function startJournal(options: JournalOptions, lock: Lock): Promise<Journa
 
   const writer = openWriter({
     dir,
-    segmentBytes: options.segmentBytes ?? segmentBytesDefault,
+    segmentBytes,
     reserveBytes: options.reserveBytes ?? reserveBytesDefault,
     nextSequence,
     firstId,
     previous: segments.at(-1),
+    spares,
     clock,
     log,
     metrics,
@@ -232,7 +240,7 @@ async function startJournal(options: JournalOptions, lock: Lock): Promise<Journa
     if (gone.length === 0) return
     segments.splice(0, gone.length)
     // Oldest first, so that a crash in between leaves no hole.
-    removing = removing.then(() => removeFiles(gone.toReversed(), dir, log))
+    removing = removing.then(() => spares.offer(gone.toReversed()))
   }
 
   /** Age is read from the frame at the floor, so it costs nothing while nobody asks for precision but a release. */
@@ -273,9 +281,15 @@ async function startJournal(options: JournalOptions, lock: Lock): Promise<Journa
     return undefined
   }
 
+  const dropOldContent = async () => {
+    await writer.cutOldContent(oldContentMs)
+    await spares.drop(oldContentMs)
+  }
+
   pendingBytes = segments.reduce((sum, segment) => sum + neededBytes(segment, null), 0)
   wantRefresh()
   await refreshing
+  const dropping = setInterval(() => void dropOldContent(), oldContentMs).unref()
   log.info({ dir, segments: segments.length, bytes: pendingBytes, nextSequence }, 'journal open')
 
   return {
@@ -322,30 +336,36 @@ async function startJournal(options: JournalOptions, lock: Lock): Promise<Journa
         if (!place) return { batches: [], next: position ?? end() }
         const { segment, offset } = place
         const limit = segment.end
-        const file = await openForRead(segment)
-        if (!file) {
-          // Released while we were about to open it: its reader has no need of it.
-          if (segments.includes(segment)) throw new Error(`journal segment ${segment.path} is gone: someone removed it`)
-          position = { segment: segment.id, offset: limit }
-          continue
-        }
+        segment.reads++
         try {
-          const bytesMax = Math.max(o?.bytesMax ?? readBytesDefault, frameHeaderBytes)
-          const scan = await readFrames(file, segment.key, { from: offset, limit, bytesMax, allocate: o?.allocate })
-          for (const damage of scan.damage) await book.setAside(segment, file, damage)
-          position = { segment: segment.id, offset: scan.next }
-          if (scan.frames.length === 0) continue
-          const batches = scan.frames.map(frame => ({
-            segment: segment.id,
-            from: frame.from,
-            to: frame.to,
-            sequence: BigInt(frame.sequence),
-            writtenMs: frame.writtenMs,
-            payload: frame.payload,
-          }))
-          return { batches, next: position }
+          const file = await openForRead(segment)
+          if (!file) {
+            // Released while we were about to open it: its reader has no need of it.
+            if (segments.includes(segment))
+              throw new Error(`journal segment ${segment.path} is gone: someone removed it`)
+            position = { segment: segment.id, offset: limit }
+            continue
+          }
+          try {
+            const bytesMax = Math.max(o?.bytesMax ?? readBytesDefault, frameHeaderBytes)
+            const scan = await readFrames(file, segment.key, { from: offset, limit, bytesMax, allocate: o?.allocate })
+            for (const damage of scan.damage) await book.setAside(segment, file, damage)
+            position = { segment: segment.id, offset: scan.next }
+            if (scan.frames.length === 0) continue
+            const batches = scan.frames.map(frame => ({
+              segment: segment.id,
+              from: frame.from,
+              to: frame.to,
+              sequence: BigInt(frame.sequence),
+              writtenMs: frame.writtenMs,
+              payload: frame.payload,
+            }))
+            return { batches, next: position }
+          } finally {
+            await file.close()
+          }
         } finally {
-          await file.close()
+          segment.reads--
         }
       }
     },
@@ -401,7 +421,9 @@ async function startJournal(options: JournalOptions, lock: Lock): Promise<Journa
       for (const wake of waiters) wake()
       waiters.clear()
       await refreshing
+      clearInterval(dropping)
       await removing
+      await spares.drop()
       metrics.close()
       lock.release()
     },
@@ -434,15 +456,5 @@ async function writtenAt(segment: Segment, offset: number): Promise<number | und
     return readFrameHeader(await readRange(file, offset, Buffer.alloc(frameHeaderBytes)), 0, segment.key)?.writtenMs
   } finally {
     await file.close()
-  }
-}
-
-async function removeFiles(segments: readonly Segment[], dir: string, log: Logger): Promise<void> {
-  try {
-    for (const segment of segments) await unlink(segment.path)
-    await syncDirectory(dir)
-    log.debug({ segments: segments.length }, 'journal: released segments deleted')
-  } catch (error) {
-    log.warn({ err: error }, 'journal: a released segment could not be deleted; the next start finds it again')
   }
 }

@@ -18,8 +18,8 @@ import {
   type JournalPosition,
   openJournal,
 } from '../journal.ts'
-import { payloadOf } from './kill9-writer.ts'
-import { readRange } from './segment.ts'
+import { keptAppends, payloadOf } from './kill9-writer.ts'
+import { readRange, readSegmentHeader, segmentPath } from './segment.ts'
 
 async function openTest(t: TestContext, dir: string, o: Partial<JournalOptions> = {}): Promise<Journal> {
   const { log } = testBase(t)
@@ -162,6 +162,7 @@ test('an unreadable sector costs its own bytes only', async t => {
 test('kill -9 at any point: what was acknowledged is read back, in order, once', async t => {
   const dir = await tempDir(t)
   let released: JournalPosition | null = null
+  let reused = 0
   await kill9({
     script: new URL('./kill9-writer.ts', import.meta.url),
     args: [dir, 'life'],
@@ -183,7 +184,12 @@ test('kill -9 at any point: what was acknowledged is read back, in order, once',
       )
       assert.equal(places.size, seen.length, 'no batch twice')
       const found: ReadonlySet<string> = new Set(places.keys())
-      for (const line of lines) assert.ok(found.has(line), `round ${round}: acknowledged and gone: ${line}`)
+      const segments = new Set(seen.map(({ segment }) => segment))
+      for (const [i, line] of lines.entries()) {
+        const isReleased = i < lines.length - keptAppends && !segments.has(line.split(' ')[1] ?? '')
+        assert.ok(isReleased || found.has(line), `round ${round}: acknowledged and gone: ${line}`)
+      }
+      reused += (await Promise.all([...segments].map(segment => isReused(dir, segment)))).filter(Boolean).length
       const sequences = [...places.values()]
       assert.deepEqual(
         sequences,
@@ -196,7 +202,17 @@ test('kill -9 at any point: what was acknowledged is read back, in order, once',
     },
   })
   assert.ok((await readdir(dir)).length <= 4, 'released segments are gone')
+  assert.ok(reused > 0, 'some of the segments were written over released ones')
 })
+
+async function isReused(dir: string, segment: string): Promise<boolean> {
+  const file = await open(segmentPath(dir, segment), 'r')
+  try {
+    return (await readSegmentHeader(file))?.isReused ?? false
+  } finally {
+    await file.close()
+  }
+}
 
 async function tempDir(t: TestContext): Promise<string> {
   const dir = await mkdtemp(path.join(os.tmpdir(), 'purser-disk-'))

@@ -66,6 +66,35 @@ test('reading in pieces of any size gives the same frames and the same damage', 
   )
 })
 
+test('damage taken in pieces is the damage taken whole', () => {
+  const noise = fc.uint8Array({ minLength: 60, maxLength: 400 })
+  fc.assert(
+    fc.property(payloads, noise, payloads, fc.integer({ min: 30, max: 90 }), (before, junk, after, piece) => {
+      const frames = (list: readonly Uint8Array[], first: number) => list.map((payload, i) => frame(payload, first + i))
+      const bytes = Buffer.concat([...frames(before, 1), junk, ...frames(after, before.length + 1)])
+      const whole = scanFrames(bytes, 0, bytes.length, key)
+      const sequences: number[] = []
+      const damage: { from: number; to: number }[] = []
+      for (let next = 0, want = piece; next < bytes.length; ) {
+        const scan = scanFrames(bytes.subarray(next, next + want), next, bytes.length, key, true)
+        sequences.push(...scan.frames.map(f => f.sequence))
+        for (const { from, to } of scan.damage) {
+          const last = damage.at(-1)
+          if (last?.to === from) last.to = to
+          else damage.push({ from, to })
+        }
+        assert.ok(scan.next > next || scan.wantedBytes <= 40 + frameHeaderBytes, 'never all that is left')
+        want = scan.next > next ? piece : Math.max(scan.wantedBytes, want + 1)
+        next = scan.next
+      }
+      assert.deepEqual(
+        [sequences, damage],
+        [whole.frames.map(f => f.sequence), whole.damage.map(({ from, to }) => ({ from, to }))],
+      )
+    }),
+  )
+})
+
 test('one changed byte costs the frame it lies in and no other', () => {
   fc.assert(
     fc.property(payloads, fc.nat(), fc.integer({ min: 1, max: 255 }), (list, at, flip) => {
@@ -98,8 +127,12 @@ test('a frame inside a payload is not found by the search after damage', () => {
 
 test('a segment header survives the loss of either copy', () => {
   const id = Buffer.alloc(16, 9)
-  const header = { ...key, id, firstSequence: 12, createdMs: 34, previous: { id: Buffer.alloc(16, 8), end: 56 } }
-  for (const lost of [0, 4096]) {
+  const previous = { id: Buffer.alloc(16, 8), end: 56 }
+  for (const [lost, isReused] of [
+    [0, false],
+    [4096, true],
+  ] as const) {
+    const header = { ...key, id, firstSequence: 12, createdMs: 34, isReused, previous }
     const bytes = encodeSegmentHeader(header)
     assert.equal(bytes.length, framesFrom)
     bytes.fill(0xff, lost, lost + 512)

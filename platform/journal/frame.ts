@@ -17,6 +17,9 @@ import { crc32 } from 'node:zlib'
 
 export const frameHeaderBytes = 28
 
+/** Behind every group that is written over old content, and overwritten by the next: nothing is torn where it stands. */
+export const groupEnd = Buffer.alloc(frameHeaderBytes)
+
 /** Largest payload. A frame is read back in one piece, so this bounds the memory of a reader. */
 export const payloadBytesMax = 64 * 1024 * 1024
 
@@ -82,9 +85,10 @@ export interface Scan {
  *
  * Damage is anything that is not a whole frame with both checksums right. The scan goes on behind it at the next frame
  * header, so one bad byte costs one frame. Needing more bytes than it was given, it says so and returns what it has;
- * for the search after damage that is everything up to `limit`.
+ * for the search after damage that is everything up to `limit`, unless `isPiecewise`, when a piece without a frame is
+ * damage by itself.
  */
-export function scanFrames(bytes: Buffer, base: number, limit: number, key: FrameKey): Scan {
+export function scanFrames(bytes: Buffer, base: number, limit: number, key: FrameKey, isPiecewise = false): Scan {
   const scan: Scan = { frames: [], damage: [], next: base, wantedBytes: 0 }
   const isWhole = base + bytes.length >= limit
   let sequence = 0
@@ -97,7 +101,13 @@ export function scanFrames(bytes: Buffer, base: number, limit: number, key: Fram
     // A sequence that does not rise is a block of this very segment in the wrong place.
     if (!header || header.sequence <= sequence) {
       const found = findFrame(bytes, at + 1, key, sequence)
-      if (found === undefined && !isWhole) return { ...scan, wantedBytes: limit - scan.next }
+      if (found === undefined && !isWhole) {
+        // A header may begin in this piece and end in the next.
+        const searched = base + bytes.length - frameHeaderBytes + 1
+        if (!isPiecewise || searched <= scan.next) return { ...scan, wantedBytes: limit - scan.next }
+        addDamage(scan, searched, 'no frame header with a correct checksum')
+        return scan
+      }
       addDamage(scan, found === undefined ? limit : base + found, 'no frame header with a correct checksum')
       continue
     }
@@ -139,7 +149,7 @@ function findFrame(bytes: Buffer, from: number, key: FrameKey, afterSequence: nu
 
 // The segment's header, written twice (two sectors), so that one bad sector does not cost 64 MiB of readable frames:
 //
-//   0  8 B  magic            8  u32  format version     12  u32  0
+//   0  8 B  magic            8  u32  format version     12  u32  1: written over a released segment
 //  16  16 B id              32  u32  marker             36  u32  seed
 //  40  u64  first sequence  48  u64  created, Unix ms
 //  56  16 B id of the segment before (zeros: none)      72  u64  where that one ended
@@ -159,6 +169,8 @@ export interface SegmentHeader extends FrameKey {
   id: Buffer
   firstSequence: number
   createdMs: number
+  /** Behind the last frame lies `groupEnd`, and then what the file held before. */
+  isReused: boolean
   /** What the writer knew to be acknowledged of the segment before when it began this one. */
   previous: { id: Buffer; end: number } | undefined
 }
@@ -168,6 +180,7 @@ export function encodeSegmentHeader(header: Omit<SegmentHeader, 'version'>): Buf
   const bytes = Buffer.alloc(framesFrom)
   magic.copy(bytes)
   bytes.writeUInt32LE(formatVersion, 8)
+  bytes.writeUInt32LE(header.isReused ? 1 : 0, 12)
   header.id.copy(bytes, 16)
   bytes.writeUInt32LE(header.marker, 32)
   bytes.writeUInt32LE(header.seed, 36)
@@ -194,6 +207,7 @@ export function decodeSegmentHeader(bytes: Buffer): SegmentHeader | undefined {
       seed: copy.readUInt32LE(36),
       firstSequence: Number(copy.readBigUInt64LE(40)),
       createdMs: Number(copy.readBigUInt64LE(48)),
+      isReused: copy.readUInt32LE(12) === 1,
       previous: previousId.every(byte => byte === 0)
         ? undefined
         : { id: previousId, end: Number(copy.readBigUInt64LE(72)) },

@@ -1,4 +1,4 @@
-// The program that journal.test.ts kills: appends without end and prints what was acknowledged.
+// The program that journal.test.ts kills: appends without end, releases, and prints what was acknowledged.
 //
 //   node kill9-writer.ts <dir> <life>      prints "<id> <segment> <from> <sequence>" per acknowledged append
 //
@@ -6,9 +6,11 @@
 
 import { writeSync } from 'node:fs'
 import { createLog } from '#platform/telemetry'
-import { openJournal } from '../journal.ts'
+import { type JournalPosition, openJournal } from '../journal.ts'
 
 const appenders = 6
+/** The newest that are never released; what was before goes, and its files are written again. */
+export const keptAppends = 100
 
 /** The payload of an id: reproducible, 0 B to 300 KiB, mostly small. */
 export function payloadOf(id: string): Buffer {
@@ -22,12 +24,16 @@ async function main(dir: string, life: string): Promise<void> {
   const log = createLog({ service: 'kill9-writer', level: 'silent', format: 'json' })
   const journal = await openJournal({ dir, bytesMax: 2 ** 32, segmentBytes: 1024 * 1024, readers: ['test'], log })
   let next = 0
+  const places: JournalPosition[] = []
   const appendForEver = async () => {
     for (;;) {
       const id = `${life}-${next++}`
       const { segment, from, sequence } = await journal.append(payloadOf(id))
       // Synchronous: the line is out before the next thing happens, or it was no promise.
       writeSync(1, `${id} ${segment} ${from} ${sequence}\n`)
+      places.push({ segment, offset: from })
+      const worked = places.length > keptAppends ? places.shift() : undefined
+      if (worked) journal.release('test', worked)
     }
   }
   await Promise.all(Array.from({ length: appenders }, appendForEver))

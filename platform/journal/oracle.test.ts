@@ -1,15 +1,17 @@
 // Generated histories against the plainest model of a journal: a list.
 
 import assert from 'node:assert/strict'
-import { mkdtemp, open, readdir, rm, stat, truncate, unlink } from 'node:fs/promises'
+import { cp, mkdtemp, open, readdir, readFile, rm, stat, truncate, unlink } from 'node:fs/promises'
 import os from 'node:os'
 import path from 'node:path'
 import test, { type TestContext } from 'node:test'
 import fc from 'fast-check'
 import { testBase } from '../../test/kit/base.ts'
 import { roundsWanted } from '../../test/kit/kill9.ts'
+import { pollUntil } from '../../test/kit/poll.ts'
 import { comparePositions, type Journal, JournalFull, type JournalPosition, openJournal } from '../journal.ts'
-import { frameHeaderBytes } from './frame.ts'
+import { frameHeaderBytes, framesFrom } from './frame.ts'
+import { readSegmentHeader, segmentPath } from './segment.ts'
 
 interface Acknowledged {
   segment: string
@@ -286,6 +288,97 @@ test('a torn tail is cut, reported and not called damage; space written ahead is
     assert.equal((await stat(file)).size, only.to)
     assert.equal((await readFrom(torn, null)).length, 1)
     await torn.close()
+  })
+})
+
+const spareFiles = async (dir: string) => (await readdir(dir)).filter(name => name.endsWith('.spare'))
+
+/** Segments filled and released until one lies in the file of another, then some more appends. */
+async function writeOverReleased(journal: Journal, dir: string, sizes: readonly number[]): Promise<Acknowledged[]> {
+  const list: Acknowledged[] = []
+  const append = async (size: number) => {
+    const text = `${list.length}:`.padEnd(size, 'z')
+    const receipt = await journal.append(Buffer.from(text))
+    list.push({ ...receipt, text })
+    return receipt
+  }
+  const fill = async () => {
+    const { segment } = await append(4_000)
+    for (let newest = segment; newest === segment; ) newest = (await append(4_000)).segment
+  }
+  await fill()
+  const last = list.at(-1)
+  const position = { segment: last?.segment ?? '', offset: last?.from ?? framesFrom }
+  for (const reader of ['a', 'b']) journal.release(reader, position)
+  await pollUntil(async () => (await spareFiles(dir)).length > 0, { what: 'a spare file' })
+  await fill()
+  for (const size of sizes) await append(size)
+  return list.filter(item => comparePositions({ segment: item.segment, offset: item.from }, position) >= 0)
+}
+
+test('written over a released segment: a crash loses nothing, old content is not called torn, and a torn tail is', async t => {
+  const sizes = fc.array(fc.integer({ min: 0, max: 3_000 }), { maxLength: 10 })
+  const torn = fc.option(fc.uint8Array({ minLength: 1, maxLength: 100 }))
+  await fc.assert(
+    fc.asyncProperty(sizes, torn, (sizes, tail) =>
+      inTempDir(async dir => {
+        const journal = await openTest(t, dir)
+        const list = await writeOverReleased(journal, dir, sizes)
+        const { segment, offset } = journal.end
+        // What a process leaves that is killed now.
+        const left = await mkdtemp(path.join(os.tmpdir(), 'purser-oracle-left-'))
+        t.after(() => rm(left, { recursive: true, force: true }))
+        await cp(dir, left, { recursive: true, filter: source => path.basename(source) !== 'lock' })
+        await journal.close()
+        const newest = await open(segmentPath(left, segment), 'r+')
+        const isReused = (await readSegmentHeader(newest))?.isReused ?? false
+        assert.ok(isReused || list.some(item => item.segment !== segment))
+        if (tail) await newest.write(tail, 0, tail.length, offset)
+        await newest.close()
+
+        const back = await openTest(t, left)
+        assert.deepEqual(back.damaged, [])
+        const isTorn = tail?.slice(0, isReused ? frameHeaderBytes : undefined).some(byte => byte !== 0) ?? false
+        assert.deepEqual([back.torn?.segment, back.torn?.from], isTorn ? [segment, offset] : [undefined, undefined])
+        assert.equal((await stat(segmentPath(left, segment))).size, offset, 'old content is cut off')
+        assert.deepEqual(await spareFiles(left), [])
+        assert.deepEqual((await readFrom(back, null)).slice(-list.length), list)
+        const earlier = (await readFrom(back, null)).slice(0, -list.length)
+        await requireFreshEnd(t, left, back, [...earlier, ...list], [...earlier, ...list])
+      }),
+    ),
+    { numRuns: roundsWanted(40) },
+  )
+})
+
+test('old content is gone from the disk soon after its release, and all of it when the journal closes', async t => {
+  await inTempDir(async dir => {
+    const manual = { nowMs: 1_000_000 }
+    const clock = { now: () => Date.now(), monotonicMs: () => manual.nowMs }
+    t.mock.timers.enable({ apis: ['setInterval'] })
+    const { log } = testBase(t)
+    const journal = await openJournal({ dir, bytesMax, segmentBytes, readers: ['a', 'b'], log, clock })
+    const holds = async (text: string) => {
+      for (const name of (await readdir(dir)).filter(name => name !== 'lock'))
+        if ((await readFile(path.join(dir, name))).includes(text)) return true
+      return false
+    }
+    await journal.append(Buffer.from('a secret word'.padEnd(6_000)))
+    await writeOverReleased(journal, dir, [])
+    assert.equal(await holds('zzzz'), true)
+    for (const reader of ['a', 'b']) journal.release(reader, journal.end)
+    const isGone = async () => {
+      manual.nowMs += 30_000
+      t.mock.timers.tick(30_000)
+      return !(await holds('a secret word')) && (await spareFiles(dir)).length === 0
+    }
+    await pollUntil(isGone, { what: 'what was released being gone' })
+    const { segment, offset } = journal.end
+    await pollUntil(async () => (await stat(segmentPath(dir, segment))).size === offset, { what: 'the cut' })
+    await journal.append(Buffer.from('after'))
+    await journal.close()
+    assert.deepEqual(await spareFiles(dir), [])
+    assert.equal((await readFrom(await openTest(t, dir), null)).at(-1)?.text, 'after')
   })
 })
 

@@ -2,20 +2,30 @@
 //
 // Every segment but the newest was followed by another whose header says where it ended, so for those "cut short" and
 // "longer than acknowledged" can be told apart. The newest one ended when its writer did, at any byte: whatever follows
-// its last whole frame is the torn tail, cut and reported. Space written ahead (zeros) is no tail.
+// its last whole frame is the torn tail, cut and reported. Space written ahead (zeros) is no tail, and neither is what a
+// file held before it was written again.
 // Nothing here makes a start fail, except a format newer than this program.
 
 import { type FileHandle, open, unlink } from 'node:fs/promises'
 import type { Logger } from '../telemetry.ts'
 import type { DamageBook, DamagedRange } from './damage.ts'
 import { JournalTooNew } from './errors.ts'
-import { type Damage, formatVersion, frameHeaderBytes, framesFrom, type SegmentHeader } from './frame.ts'
+import {
+  type Damage,
+  type FrameKey,
+  formatVersion,
+  frameHeaderBytes,
+  framesFrom,
+  readFrameHeader,
+  type SegmentHeader,
+} from './frame.ts'
 import { segmentIdFrom } from './position.ts'
 import {
   listSegments,
   readFrames,
   readRange,
   readSegmentHeader,
+  removeSpares,
   type Segment,
   segmentPath,
   syncDirectory,
@@ -47,6 +57,8 @@ interface Found {
 }
 
 export async function recover({ dir, book, log }: { dir: string; book: DamageBook; log: Logger }): Promise<Recovered> {
+  // Left where it is when the disk refuses: it is looked for again at the next start.
+  await removeSpares(dir).catch(error => log.warn({ err: error }, 'journal: a spare file could not be deleted'))
   const ids = await listSegments(dir)
   const files: { id: string; file: FileHandle; header: SegmentHeader | undefined; bytes: number }[] = []
   try {
@@ -65,7 +77,14 @@ export async function recover({ dir, book, log }: { dir: string; book: DamageBoo
       const owner = header && segmentIdFrom(header.id)
       if (header && owner === id) {
         const { marker, seed, firstSequence } = header
-        const segment = { id, path: segmentPath(dir, id), key: { marker, seed }, firstSequence, end: framesFrom }
+        const segment = {
+          id,
+          path: segmentPath(dir, id),
+          key: { marker, seed },
+          firstSequence,
+          end: framesFrom,
+          reads: 0,
+        }
         found.push({ segment, header, file, bytes, knownEnd: undefined })
       } else if (bytes <= framesFrom) {
         // Its making was interrupted before the first frame.
@@ -124,7 +143,7 @@ async function verify(found: Found[], book: DamageBook, log: Logger) {
   let budgetBytes = verifyBytesMax
   let lastSequence = 0
   let torn: DamagedRange | null = null
-  for (const { segment, file, bytes, knownEnd } of found.toReversed()) {
+  for (const { segment, header, file, bytes, knownEnd } of found.toReversed()) {
     lastSequence = Math.max(lastSequence, segment.firstSequence - 1)
     if (knownEnd !== undefined) {
       segment.end = knownEnd
@@ -142,12 +161,14 @@ async function verify(found: Found[], book: DamageBook, log: Logger) {
     if (knownEnd !== undefined) continue
     segment.end = hasTail ? tail.from : Math.max(bytes, framesFrom)
     if (!hasTail) continue
-    const residue = await tornBytes(file, tail.from, tail.to)
+    const residue = header.isReused
+      ? await tornOverOldBytes(file, tail.from, segment.key)
+      : await tornBytes(file, tail.from, tail.to)
     if (residue > 0) {
       torn = { segment: segment.id, from: tail.from, to: tail.from + residue, reason: tail.reason }
       log.warn(torn, 'journal: a torn tail was cut; it was never acknowledged')
       // Whoever was in there keeps its sequence, whether or not the write had been finished.
-      lastSequence += framesIn(residue)
+      lastSequence += framesIn(tail.to - tail.from)
       if (!(await book.copy(segment, file, torn.from, torn.to))) continue
     }
     await cut(file, segment.end, log)
@@ -164,6 +185,7 @@ async function scanSegment(segment: Segment, file: FileHandle, limit: number, sc
       limit,
       bytesMax: scratch.length,
       allocate: bytes => (bytes <= scratch.length ? scratch : Buffer.allocUnsafeSlow(bytes)),
+      isPiecewise: true,
     })
     lastSequence = scan.frames.at(-1)?.sequence ?? lastSequence
     for (const range of scan.damage) {
@@ -185,6 +207,13 @@ async function tornBytes(file: FileHandle, from: number, to: number): Promise<nu
     if (end >= 0) last = at + end + 1
   }
   return last - from
+}
+
+/** The same where old content follows: nothing where a group was ended, else the one frame that was begun there. */
+async function tornOverOldBytes(file: FileHandle, from: number, key: FrameKey): Promise<number> {
+  const bytes = await readRange(file, from, Buffer.alloc(frameHeaderBytes))
+  if (bytes.every(byte => byte === 0)) return 0
+  return frameHeaderBytes + (readFrameHeader(bytes, 0, key)?.lengthBytes ?? 0)
 }
 
 /** Best effort: readers stop at `segment.end` anyway, and the next segment's header records it. */

@@ -1,18 +1,20 @@
 // One file of a journal: making it, naming it, reading frames out of it.
 
 import { randomBytes } from 'node:crypto'
-import { type FileHandle, open, readdir, unlink } from 'node:fs/promises'
+import { type FileHandle, open, readdir, rename, unlink } from 'node:fs/promises'
 import path from 'node:path'
 import {
   decodeSegmentHeader,
   encodeSegmentHeader,
   type FrameKey,
   framesFrom,
+  groupEnd,
   type Scan,
   type SegmentHeader,
   scanFrames,
 } from './frame.ts'
 import { isSegmentId, segmentIdBytes } from './position.ts'
+import type { Spare } from './spares.ts'
 
 export interface Segment {
   readonly id: string
@@ -21,9 +23,13 @@ export interface Segment {
   readonly firstSequence: number
   /** The end of what is durable. Readers never look further. */
   end: number
+  /** Reads under way. */
+  reads: number
 }
 
 const suffix = '.journal'
+/** Behind the name of a file that is to be written again; see spares.ts. */
+export const spareSuffix = '.spare'
 
 export function segmentPath(dir: string, id: string): string {
   return path.join(dir, id + suffix)
@@ -39,13 +45,20 @@ export async function listSegments(dir: string): Promise<string[]> {
     .sort()
 }
 
-/** A new segment on disk, header and directory entry synced. Leaves nothing behind when it fails. */
+/** Spare files of an earlier life: whatever they hold was released. */
+export async function removeSpares(dir: string): Promise<void> {
+  for (const name of await readdir(dir)) if (name.endsWith(suffix + spareSuffix)) await unlink(path.join(dir, name))
+}
+
+/** A new segment on disk, in a file of its own or in a spare one, header and directory entry synced. Leaves nothing
+ *  behind when it fails. */
 export async function createSegment(o: {
   dir: string
   id: string
   firstSequence: number
   createdMs: number
   previous: { id: string; end: number } | undefined
+  spare: Spare | undefined
 }): Promise<{ segment: Segment; file: FileHandle }> {
   const random = randomBytes(8)
   const header = {
@@ -55,21 +68,29 @@ export async function createSegment(o: {
     seed: random.readUInt32LE(4),
     firstSequence: o.firstSequence,
     createdMs: o.createdMs,
+    isReused: o.spare !== undefined,
     previous: o.previous && { id: segmentIdBytes(o.previous.id), end: o.previous.end },
   }
   const filePath = segmentPath(o.dir, o.id)
-  const file = await open(filePath, 'wx', 0o600)
+  const file = await (o.spare === undefined ? open(filePath, 'wx', 0o600) : open(o.spare.path, 'r+'))
   try {
     await file.writeFile(encodeSegmentHeader(header))
+    if (o.spare !== undefined) await file.write(groupEnd, 0, groupEnd.length, framesFrom)
     await file.sync()
+    // Only now: a segment's name never stands on a file with another one's header.
+    if (o.spare !== undefined) await rename(o.spare.path, filePath)
     await syncDirectory(o.dir)
   } catch (error) {
     await file.close().catch(() => {})
     await unlink(filePath).catch(() => {})
+    if (o.spare !== undefined) await unlink(o.spare.path).catch(() => {})
     throw error
   }
   const { marker, seed, firstSequence } = header
-  return { segment: { id: o.id, path: filePath, key: { marker, seed }, firstSequence, end: framesFrom }, file }
+  return {
+    segment: { id: o.id, path: filePath, key: { marker, seed }, firstSequence, end: framesFrom, reads: 0 },
+    file,
+  }
 }
 
 /** Makes the creation or removal of files in `dir` survive a power cut. */
@@ -98,12 +119,20 @@ export async function readFrames(
     limit,
     bytesMax,
     allocate = Buffer.allocUnsafeSlow,
-  }: { from: number; limit: number; bytesMax: number; allocate?: ((bytes: number) => Buffer) | undefined },
+    isPiecewise = false,
+  }: {
+    from: number
+    limit: number
+    bytesMax: number
+    allocate?: ((bytes: number) => Buffer) | undefined
+    /** Damage may come in neighbouring pieces, instead of being read in one piece however long it is. */
+    isPiecewise?: boolean
+  },
 ): Promise<Scan> {
   let bytes = Math.min(bytesMax, limit - from)
   for (;;) {
     const buffer = allocate(bytes).subarray(0, bytes)
-    const scan = scanFrames(await readRange(file, from, buffer), from, limit, key)
+    const scan = scanFrames(await readRange(file, from, buffer), from, limit, key, isPiecewise)
     if (scan.next > from || bytes >= limit - from) return scan
     // One frame is larger than asked for, or the search after damage needs more.
     bytes = Math.min(Math.max(scan.wantedBytes, bytes + 1), limit - from)

@@ -15,10 +15,11 @@ import { crc32 } from 'node:zlib'
 import type { Logger } from '../telemetry.ts'
 import type { Clock } from '../time.ts'
 import { diskError, isOutOfSpace, JournalDiskError } from './errors.ts'
-import { type FrameKey, frameHeaderBytes, framesFrom, writeFrameHeader } from './frame.ts'
+import { type FrameKey, frameHeaderBytes, framesFrom, groupEnd, writeFrameHeader } from './frame.ts'
 import type { JournalMetrics } from './metrics.ts'
 import { nextSegmentId } from './position.ts'
 import { createSegment, type Segment } from './segment.ts'
+import type { Spares } from './spares.ts'
 
 export interface Receipt {
   segment: string
@@ -40,6 +41,8 @@ export interface Writer {
   readonly queuedBytes: number
   readonly queuedCount: number
   push(pending: Pending): void
+  /** Cuts off what a segment's file held before it was written again, once the segment is so old. */
+  cutOldContent(ageMs: number): Promise<void>
   /** Waits for what was pushed, then closes the file. */
   close(): Promise<void>
 }
@@ -54,6 +57,7 @@ export interface WriterOptions {
   firstId: string
   /** The newest segment of the life before, for the chain. */
   previous: Segment | undefined
+  spares: Spares
   clock: Clock
   log: Logger
   metrics: JournalMetrics
@@ -79,6 +83,15 @@ const zeros = Buffer.alloc(aheadBytes)
 /** How old a reading of the free space may be. */
 const freeSpaceAgeMsMax = 1_000
 
+interface Current {
+  segment: Segment
+  file: FileHandle
+  /** Bytes of the file. */
+  allocated: number
+  /** When a spare file was taken for it; behind the end lies what that held before. */
+  reusedMs: number | undefined
+}
+
 export function openWriter(o: WriterOptions): Writer {
   const { clock, log, metrics } = o
   const queue: Pending[] = []
@@ -87,7 +100,8 @@ export function openWriter(o: WriterOptions): Writer {
   let nextSequence = o.nextSequence
   let newestId: string | undefined
   let previous = o.previous
-  let current: { segment: Segment; file: FileHandle; allocated: number } | undefined
+  let current: Current | undefined
+  let cutAgeMs: number | undefined
   let pumping: Promise<void> | undefined
   let staging = Buffer.allocUnsafeSlow(64 * 1024)
   let free = { readMs: Number.NEGATIVE_INFINITY, bytes: 0, reserveBytes: 0 }
@@ -95,7 +109,10 @@ export function openWriter(o: WriterOptions): Writer {
   const pump = async () => {
     // Appends made in the same run of the event loop share the first group, as later ones share theirs.
     await null
-    while (queue.length > 0) {
+    while (queue.length > 0 || cutAgeMs !== undefined) {
+      if (cutAgeMs !== undefined) await cutNow(cutAgeMs)
+      cutAgeMs = undefined
+      if (queue.length === 0) break
       const group = takeGroup(queue)
       const bytes = group.reduce((sum, { payload }) => sum + frameHeaderBytes + payload.length, 0)
       try {
@@ -155,15 +172,18 @@ export function openWriter(o: WriterOptions): Writer {
     }
     if (current) return current
     const id = newestId === undefined ? o.firstId : nextSegmentId(clock.now(), newestId)
+    const spare = o.spares.take()
     const { segment, file } = await createSegment({
       dir: o.dir,
       id,
       firstSequence: nextSequence,
       createdMs: clock.now(),
       previous,
+      spare,
     })
     newestId = id
-    current = { segment, file, allocated: segment.end }
+    const allocated = Math.max(segment.end, spare?.bytes ?? 0)
+    current = { segment, file, allocated, reusedMs: spare && clock.monotonicMs() }
     o.onSegment(segment)
     return current
   }
@@ -199,6 +219,7 @@ export function openWriter(o: WriterOptions): Writer {
     const isAhead =
       bytes <= aheadGroupBytesMax && from + bytes > allocated && from + bytes + aheadBytes <= o.segmentBytes
     if (isAhead) buffers.push(zeros)
+    else if (current.reusedMs !== undefined && from + bytes < allocated) buffers.push(groupEnd)
     try {
       const written = await writeAll(file.fd, buffers, from, bytes)
       free.bytes -= written
@@ -227,6 +248,17 @@ export function openWriter(o: WriterOptions): Writer {
     await retire()
   }
 
+  const cutNow = async (ageMs: number) => {
+    if (current?.reusedMs === undefined || clock.monotonicMs() - current.reusedMs < ageMs) return
+    const { file, segment } = current
+    await file.truncate(segment.end).then(
+      () => {
+        if (current) Object.assign(current, { allocated: segment.end, reusedMs: undefined })
+      },
+      error => log.warn({ err: error }, 'journal: what a released segment held could not be cut off'),
+    )
+  }
+
   const retire = async () => {
     if (!current) return
     const { file, segment } = current
@@ -237,6 +269,7 @@ export function openWriter(o: WriterOptions): Writer {
 
   const requireFreeSpace = async (bytes: number) => {
     const isTight = free.bytes - bytes < free.reserveBytes
+    if (isTight) await o.spares.drop()
     if (isTight || clock.monotonicMs() - free.readMs > freeSpaceAgeMsMax) {
       const { bavail, blocks, bsize } = await statfs(o.dir)
       free = { readMs: clock.monotonicMs(), bytes: bavail * bsize, reserveBytes: o.reserveBytes(blocks * bsize) }
@@ -262,6 +295,11 @@ export function openWriter(o: WriterOptions): Writer {
       queuedBytes += frameHeaderBytes + pending.payload.length
       queuedCount++
       pumping ??= pump()
+    },
+    cutOldContent(ageMs) {
+      cutAgeMs = ageMs
+      pumping ??= pump()
+      return pumping
     },
     async close() {
       await pumping
