@@ -170,20 +170,12 @@ async function insertParts(tx: Tx, facts: readonly Of<'samples'>[], mayOverlap: 
       body bytea
     ) on commit delete rows`
   await copyBinary(tx, { into: 'incoming_part', columns: partColumns, chunks: partRows(facts) })
-  // A series that is there and whose span does not grow is left alone: no dead rows for every second of a VM's life.
-  const grown = await tx<{ vmId: string; isNew: boolean }[]>`
-    insert into billaged.series as s (customer_id, vm_id, first_ns, last_ns)
-    select customer_id, vm_id, min(min_ns), max(max_ns) from incoming_part group by customer_id, vm_id
-    order by customer_id, vm_id
-    on conflict (customer_id, vm_id) do update
-    set first_ns = least(s.first_ns, excluded.first_ns), last_ns = greatest(s.last_ns, excluded.last_ns)
-    where excluded.first_ns < s.first_ns or excluded.last_ns > s.last_ns + ${seriesSpanStepNs}
-    returning vm_id as "vmId", xmax = 0 as "isNew"`
-  await forgetSharers(
-    tx,
-    grown.filter(({ isNew }) => isNew).map(({ vmId }) => vmId),
-  )
+  // First, so that what is set aside widens no span.
   const expired = await setExpiredAside(tx)
+  await spanSeries(
+    tx,
+    tx`select customer_id, vm_id, min(min_ns) as first_ns, max(max_ns) as last_ns from incoming_part group by 1, 2`,
+  )
   const conflicts = await countConflicts(tx, facts.filter(mayOverlap).slice(0, comparedPartsMax))
   const [row] = await tx<{ samples: bigint }[]>`
     with added as (
@@ -284,8 +276,30 @@ async function countConflicts(tx: Tx, facts: readonly Of<'samples'>[]): Promise<
   return conflicts
 }
 
-/** `last_ns` may lag this much behind the newest sample: it is shown, never billed. */
-const seriesSpanStepNs = 60_000_000_000n
+/** Makes series, or widens them: `first_ns` is the earliest of its samples and its own start marks, `last_ns` the end of
+ *  the minute that the latest lies in. Both depend on what there is alone, and not on the order it came in. Minutes, and no
+ *  dead row for every second of a VM's life; of each VM id other ones, so that not all series are written at once. */
+async function spanSeries(tx: Tx, spans: ReturnType<Tx>) {
+  const grown = await tx<{ vmId: string; isNew: boolean }[]>`
+    insert into billaged.series as s (customer_id, vm_id, first_ns, last_ns)
+    select customer_id, vm_id, first_ns, last_ns + ${spanStepNs} - mod(last_ns + phase, ${spanStepNs}) from (
+      -- 2^32 values of a hash over some 60 s; an operator may release a notice of the end of time.
+      select customer_id, vm_id, first_ns, least(last_ns, 9200000000000000000) as last_ns,
+        (hashtext(vm_id)::int8 + 2147483648) * 14 as phase
+      from (${spans}) f
+    ) t
+    order by customer_id, vm_id
+    on conflict (customer_id, vm_id) do update
+    set first_ns = least(s.first_ns, excluded.first_ns), last_ns = greatest(s.last_ns, excluded.last_ns)
+    where excluded.first_ns < s.first_ns or excluded.last_ns > s.last_ns
+    returning vm_id as "vmId", xmax = 0 as "isNew"`
+  await forgetSharers(
+    tx,
+    grown.filter(({ isNew }) => isNew).map(({ vmId }) => vmId),
+  )
+}
+
+const spanStepNs = 60_000_000_000n
 
 async function insertMarks(tx: Tx, facts: readonly Of<'mark'>[]) {
   if (facts.length === 0) return
@@ -301,17 +315,13 @@ async function insertMarks(tx: Tx, facts: readonly Of<'mark'>[]) {
   // A VM that is started and never read is alive all the same.
   const started = facts.filter(fact => fact.mark === 'start' && fact.customerId !== null)
   if (started.length === 0) return
-  const grown = await tx<{ vmId: string }[]>`
-    insert into billaged.series (customer_id, vm_id, first_ns, last_ns)
-    select customer_id, vm_id, min(at_ns), min(at_ns) from unnest(
+  await spanSeries(
+    tx,
+    tx`select customer_id, vm_id, min(at_ns) as first_ns, max(at_ns) as last_ns from unnest(
       ${arrayLiteral(started.map(fact => fact.customerId))}::text::text[],
       ${arrayLiteral(started.map(fact => fact.vmId))}::text::text[],
       ${arrayLiteral(started.map(fact => fact.atNs))}::text::int8[]
-    ) t (customer_id, vm_id, at_ns) group by customer_id, vm_id order by 1, 2
-    on conflict do nothing returning vm_id as "vmId"`
-  await forgetSharers(
-    tx,
-    grown.map(({ vmId }) => vmId),
+    ) m (customer_id, vm_id, at_ns) group by 1, 2`,
   )
 }
 

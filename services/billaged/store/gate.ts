@@ -1,6 +1,7 @@
 import type { Queryable, Sql } from '#platform/postgres'
 import { hourMs } from '../rating/periods.ts'
 import type { Hours } from '../rating/rate.ts'
+import { mayTouch } from './series.ts'
 
 // What a close asks the database before it finalises anything.
 
@@ -32,13 +33,12 @@ export async function isSubscribed(sql: Sql, customerId: string, period: Hours):
   return rows.length > 0
 }
 
-/** Whether there is anything in a period that could be usage: a reading, an event, or readings on both sides of it. */
+/** Whether there is anything in a period that could be usage: an event, or evidence of a VM in it or on both sides of it. */
 export async function touchesPeriod(sql: Sql, customerId: string, period: Hours): Promise<boolean> {
   const [fromNs, toNs] = [BigInt(period.from * hourMs) * 1_000_000n, BigInt(period.to * hourMs) * 1_000_000n]
   const [row] = await sql<{ touches: boolean }[]>`
     select exists (
-        select 1 from billaged.series s where s.customer_id = ${customerId} and s.first_ns < ${toNs}
-          and s.last_ns >= ${fromNs - 120_000_000_000n})
+        select 1 from billaged.series s where s.customer_id = ${customerId} and ${mayTouch(sql, fromNs, toNs)})
       or exists (
         select 1 from (select distinct event_type as type from billaged.meter) m, lateral (
           select 1 from billaged.usage_event e
@@ -47,7 +47,7 @@ export async function touchesPeriod(sql: Sql, customerId: string, period: Hours)
   return row?.touches ?? false
 }
 
-/** When the customer's first billable thing was: a reading, an event, a subscription. Null when there is none. */
+/** When the customer's first billable thing was: a VM's start or reading, an event, a subscription. Null when there is none. */
 export async function firstBillable(sql: Sql, customerId: string): Promise<number | null> {
   const [row] = await sql<{ first: bigint | null }[]>`
     select least(

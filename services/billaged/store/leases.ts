@@ -50,13 +50,21 @@ function least(a: bigint | null, b: bigint | null): bigint | null {
 /** Heartbeats name no customer. A VM id that several share is, once another's was read after this one's last reading,
  *  taken for the other's from there: a life must not be drawn out by somebody else's VM. */
 async function othersBegin(sql: Queryable, customerId: string, vmId: string): Promise<bigint | null> {
-  const [row] = await sql<{ cutNs: bigint | null }[]>`
-    select min(greatest(s.first_ns, mine.last_ns)) as "cutNs"
-    from billaged.series s, (
-      select last_ns from billaged.series where customer_id = ${customerId} and vm_id = ${vmId}
-    ) mine
-    where s.vm_id = ${vmId} and s.customer_id <> ${customerId} and s.last_ns > mine.last_ns`
-  return row?.cutNs ?? null
+  const rows = await sql<{ customerId: string; firstNs: bigint; lastNs: bigint }[]>`
+    select customer_id as "customerId", first_ns as "firstNs", coalesce(greatest(
+      (select max(at_ns) from billaged.vm_mark m
+       where m.vm_id = s.vm_id and m.customer_id = s.customer_id and m.kind = 'start'),
+      (select max(max_ns) from billaged.sample_part p where p.series_id = s.series_id and p.hour = (
+        select max(hour) from billaged.sample_part where series_id = s.series_id))
+    ), last_ns) as "lastNs"
+    from billaged.series s
+    where vm_id = ${vmId} and exists (select 1 from billaged.series where vm_id = ${vmId} and customer_id <> ${customerId})`
+  const mine = rows.find(row => row.customerId === customerId)
+  if (mine === undefined) return null
+  return rows
+    .filter(row => row.lastNs > mine.lastNs)
+    .map(row => larger(row.firstNs, mine.lastNs))
+    .reduce((a: bigint | null, b) => least(a, b), null)
 }
 
 /** Runs that are no more than a lease apart are one. */

@@ -409,7 +409,8 @@ async function goOn(
 }
 
 async function answerOf(reader: SampleReader, entry: Entry, toNs: bigint, rules: FoldRules): Promise<VmUsage[]> {
-  const isWithin = ({ endNs }: Kept) => endNs <= toNs
+  // A reading at its very end is no more of a span: what memory it saw is not.
+  const isWithin = ({ endNs, lastNs }: Kept) => endNs <= toNs && lastNs < toNs
   const others = entry.order.filter(vmId => {
     const kept = entry.kept.get(vmId)?.kept
     return kept === undefined || kept === null || !isWithin(kept)

@@ -15,7 +15,7 @@ export interface Series {
   hasListings?: boolean
 }
 
-/** With the instants between which all evidence of it lies; a minute or a lease may be too many, never too few. */
+/** With the instants between which all evidence of it lies; minutes or a lease may be too many, never too few. */
 export interface FoundSeries extends Series {
   firstNs: bigint
   lastNs: bigint
@@ -34,36 +34,35 @@ export async function findSeries(
   seriesMax: number,
   vmId: string | null = null,
 ): Promise<FoundSeries[]> {
-  // `last_ns` may lag by a minute, and one reading outside on either side still spans the edge.
   const rows = await sql<FoundSeries[]>`
-    select series_id as "seriesId", vm_id as "vmId", sealed_hour as "sealedHour",
+    select series_id as "seriesId", vm_id as "vmId", sealed_hour as "sealedHour", first_ns as "firstNs",
       exists (
         select 1 from billaged.series o where o.vm_id = s.vm_id and o.customer_id <> s.customer_id) as "isShared",
       exists (select 1 from billaged.vm_mark m where m.vm_id = s.vm_id) as "hasMarks",
       exists (select 1 from billaged.vm_lease l where l.vm_id = s.vm_id) as "hasListings",
-      least(first_ns, (
-        select min(at_ns) from billaged.vm_mark m
-        where m.vm_id = s.vm_id and (m.customer_id is null or m.customer_id = s.customer_id) and m.kind = 'start')) as "firstNs",
       greatest(
-        last_ns + 120000000000, (select max(at_ns) from billaged.vm_mark m where m.vm_id = s.vm_id),
+        last_ns + ${besideNs}, (select max(at_ns) from billaged.vm_mark m where m.vm_id = s.vm_id),
         (select max(upper(spans)) from billaged.vm_lease l where l.vm_id = s.vm_id and l.day = (
           select max(day) from billaged.vm_lease where vm_id = s.vm_id))) as "lastNs"
     from billaged.series s
-    where customer_id = ${customerId}
-      and (last_ns >= ${fromNs - 120_000_000_000n}
-        -- Silent, but heard of: a host went on listing it, or it was stopped later.
-        or exists (select 1 from billaged.vm_lease l where l.vm_id = s.vm_id and day >= ${Number(fromNs / 86_400_000_000_000n) - 1})
-        or exists (select 1 from billaged.vm_mark m where m.vm_id = s.vm_id and m.at_ns >= ${fromNs}))
-      and (${vmId}::text is null or vm_id = ${vmId})
-      and (first_ns < ${toNs} or exists (
-        select 1 from billaged.vm_mark m
-        where m.vm_id = s.vm_id and (m.customer_id is null or m.customer_id = s.customer_id) and m.kind = 'start'
-          and m.at_ns < ${toNs}
-      ))
+    where customer_id = ${customerId} and (${vmId}::text is null or vm_id = ${vmId}) and ${mayTouch(sql, fromNs, toNs)}
     order by vm_id limit ${seriesMax + 1}`
   if (rows.length > seriesMax) throw new TooManySeries(customerId, seriesMax)
   return rows
 }
+
+/** Of a series `s`: it may have used something in [fromNs, toNs). */
+export function mayTouch(sql: Queryable, fromNs: bigint, toNs: bigint) {
+  return sql`s.first_ns < ${toNs} and (
+    s.last_ns >= ${fromNs - besideNs}
+    -- Silent, but heard of: a host went on listing it, or it was stopped later.
+    or exists (select 1 from billaged.vm_lease l where l.vm_id = s.vm_id and l.day >= ${Number(fromNs / dayNs) - 1})
+    or exists (select 1 from billaged.vm_mark m where m.vm_id = s.vm_id and m.at_ns >= ${fromNs}))`
+}
+
+/** One reading outside a span still spans its edge. */
+const besideNs = 120_000_000_000n
+const dayNs = 86_400_000_000_000n
 
 /** Never an answer with a part of the VMs left out. */
 export class TooManySeries extends Error {
