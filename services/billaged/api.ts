@@ -506,7 +506,7 @@ export interface ReceiptKey {
 
 export interface QuarantineItem {
   id: string
-  what: 'sample' | 'event'
+  what: 'sample' | 'event' | 'mark'
   customerId: string | null
   vmId: string | null
   reason: string

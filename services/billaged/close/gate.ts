@@ -65,7 +65,7 @@ export async function customerBlockers(
   if (count > 0)
     blockers.push({
       code: 'open_quarantine',
-      detail: `${count} doubtful samples or events wait for a decision`,
+      detail: `${count} doubtful samples, notices or events wait for a decision`,
       fix: `billaged quarantine --customer ${customer.id}, then release or discard`,
     })
   return blockers

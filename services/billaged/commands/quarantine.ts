@@ -13,7 +13,7 @@ interface Items {
 }
 
 export const quarantine = command({
-  summary: 'list doubtful samples and events, release them into the set or discard them',
+  summary: 'list doubtful samples, notices and events, release them into the set or discard them',
   usage: 'quarantine [--customer ID] [release|discard ID…] [--json]',
   options: ['customer'],
   async run({ words, flags, client, print }) {

@@ -25,7 +25,7 @@ const listQuery = z.object({
   limit,
 })
 
-/** Doubtful samples and events: looked at by a person, then released into the set or discarded. */
+/** Doubtful samples, notices and events: looked at by a person, then released into the set or discarded. */
 export function quarantineRoutes(app: FastifyInstance, o: CloseContext & { intake: Intake }) {
   app.get('/v1/quarantine', async (request): Promise<QuarantineList> => {
     mustBeOperator(request)
@@ -111,6 +111,16 @@ const samplePayload = z.object({
   networkTxBytes: digits,
 })
 
+const markPayload = z.object({
+  mark: z.enum(['start', 'stop', 'gap']),
+  atNs: digits,
+  untilNs: z
+    .string()
+    .regex(/^\d{1,20}$/)
+    .transform(BigInt)
+    .nullable(),
+})
+
 function factOf(row: QuarantineRow, receivedNs: bigint): Fact {
   // A number that JavaScript would round stays as it was written.
   const payload: unknown = JSON.parse(row.payload, (_, value: unknown, context?: { source?: string }) =>
@@ -122,6 +132,7 @@ function factOf(row: QuarantineRow, receivedNs: bigint): Fact {
     const event = payload as Omit<UsageEvent, 'atNs'> & { atNs: string }
     return { kind: 'event', event: { ...event, atNs: BigInt(event.atNs) }, receivedNs }
   }
+  if (row.what === 'mark') return markOf(row, markPayload.parse(payload))
   const message = samplePayload.parse(payload)
   if (row.reason === 'expired')
     throw new Problem({
@@ -148,6 +159,19 @@ function factOf(row: QuarantineRow, receivedNs: bigint): Fact {
   ])
   if (part === undefined) throw new Error('BUG: one sample makes one part')
   return { kind: 'samples', customerId: row.customerId, vmId: row.vmId, part }
+}
+
+function markOf(
+  { id, customerId, vmId, reason }: QuarantineRow,
+  { mark, atNs, untilNs }: z.output<typeof markPayload>,
+): Fact {
+  if (vmId === null || reason === 'before_2000')
+    throw new Problem({
+      status: 409,
+      reason: 'NOT_RELEASABLE',
+      detail: `Item ${id} is a notice of a time before 2000, which no clock that was set can have said; discard it.`,
+    })
+  return { kind: 'mark', customerId, vmId, mark, atNs, untilNs }
 }
 
 function toView(row: QuarantineRow): QuarantineItem {

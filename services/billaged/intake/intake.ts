@@ -20,6 +20,8 @@ export interface Intake {
   /** Samples that were acknowledged, and set aside when they were folded. */
   countExpired(count: number): void
   countEvents(accepted: number, aside: ReadonlyMap<AsideReason, number>): void
+  /** What of notices was set aside. */
+  countAside(aside: ReadonlyMap<AsideReason, number>): void
   /** Whether anything can be acknowledged. Red from a refusal by the journal until an append works again. */
   health(): HealthCheck
   /** Since the start: for the regular summary. */
@@ -124,6 +126,9 @@ export function createIntake(o: IntakeOptions): Intake {
       tally(total, aside)
     },
     countExpired: count => metrics.aside.inc({ reason: 'expired' }, count),
+    countAside(aside) {
+      for (const [reason, n] of aside) metrics.aside.inc({ reason }, n)
+    },
     countEvents(accepted, aside) {
       const total = accepted + [...aside.values()].reduce((sum, n) => sum + n, 0)
       metrics.events.inc(total)
@@ -225,7 +230,7 @@ function createMetrics({ registry }: Base, isHighCardinality: boolean) {
     }),
     aside: new Counter({
       name: 'billaged_samples_set_aside_total',
-      help: 'Valid but doubtful samples and events, kept and not billed.',
+      help: 'Valid but doubtful samples, notices and events, kept and not billed.',
       labelNames: ['reason'],
       registers,
     }),

@@ -61,7 +61,7 @@ const fact: fc.Arbitrary<Fact> = fc.oneof(
   record<Fact & { kind: 'aside' }>({
     kind: fc.constant('aside'),
     aside: record({
-      what: fc.constantFrom('sample', 'event'),
+      what: fc.constantFrom('sample', 'event', 'mark'),
       customerId: maybe,
       vmId: maybe,
       reason: fc.constantFrom('no_timestamp', 'before_2000', 'too_far_ahead', 'too_old'),

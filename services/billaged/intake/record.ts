@@ -17,7 +17,7 @@ export type MarkKind = 'start' | 'stop' | 'gap'
 
 /** Valid but doubtful: kept for a person to decide about, never billed by itself. `payload` is JSON text. */
 export interface Aside {
-  what: 'sample' | 'event'
+  what: (typeof asideKinds)[number]
   customerId: string | null
   vmId: string | null
   reason: AsideReason
@@ -115,6 +115,7 @@ const version = 1
 /** The order is the wire: append only. */
 const kinds = ['samples', 'mark', 'heartbeat', 'event', 'aside', 'summarised'] as const
 const marks = ['start', 'stop', 'gap'] as const
+const asideKinds = ['sample', 'event', 'mark'] as const
 const reasons = ['no_timestamp', 'before_2000', 'too_far_ahead', 'too_old', 'expired'] as const
 
 interface Writer {
@@ -166,7 +167,7 @@ function writeFact(writer: Writer, fact: Fact) {
     }
     case 'aside': {
       const { aside } = fact
-      byte(writer, aside.what === 'sample' ? 0 : 1)
+      byte(writer, asideKinds.indexOf(aside.what))
       byte(writer, reasons.indexOf(aside.reason))
       optional(writer, aside.customerId)
       optional(writer, aside.vmId)
@@ -241,7 +242,7 @@ function readFact(kind: (typeof kinds)[number], reader: Reader): Fact {
       return { kind, event: { source, id, type, subject, atNs, hasTime, data }, receivedNs }
     }
     case 'aside': {
-      const what = readOne(reader, ['sample', 'event'] as const)
+      const what = readOne(reader, asideKinds)
       const reason = readOne(reader, reasons)
       const [customerId, vmId] = [readOptional(reader), readOptional(reader)]
       const receivedNs = readInteger(reader)

@@ -79,6 +79,16 @@ export function eventFacts(events: readonly UsageEvent[], window: Window): Accep
   return { facts, accepted, aside }
 }
 
+/** A notice outside the window waits for a person, as samples do: a VM that began in 1970 has half a million hours. */
+export function markFacts(mark: Omit<Extract<Fact, { kind: 'mark' }>, 'kind'>, window: Window): Accepted {
+  const { atNs, untilNs, customerId, vmId } = mark
+  const reason = doubt(atNs, window) ?? (untilNs === null ? null : doubt(untilNs, window))
+  if (reason === null) return { facts: [{ kind: 'mark', ...mark }], accepted: 1, aside: new Map() }
+  const payload = JSON.stringify({ mark: mark.mark, atNs: `${atNs}`, untilNs: untilNs === null ? null : `${untilNs}` })
+  const fact = asideFact({ what: 'mark', customerId, vmId, reason, receivedNs: window.nowNs, payload })
+  return { facts: [fact], accepted: 0, aside: new Map([[reason, 1]]) }
+}
+
 /** Reasons and counts as they ride in a response header: `3; reason=too_old, 1; reason=before_2000`. */
 export function describeAside(aside: ReadonlyMap<AsideReason, number>): string {
   return [...aside].map(([reason, count]) => `${count}; reason=${reason}`).join(', ')

@@ -15,6 +15,7 @@ import {
   describeAside,
   InvalidInput,
   type MetricsMessage,
+  markFacts,
   toUnixNs,
   type Window,
 } from '../intake/validate.ts'
@@ -105,6 +106,7 @@ export function billingService(o: BillingContext) {
     authorizeIngest(o.mode, o.recognise, { ...sender, isHeartbeat, customerId })
 
   const mark = async (
+    sender: Sender,
     customerId: string | null,
     vm: string,
     kind: MarkKind,
@@ -112,8 +114,13 @@ export function billingService(o: BillingContext) {
     untilNs: bigint | null = null,
   ) => {
     const vmId = checkId(vm, 'vm_id')
-    await o.intake.acknowledge([{ kind: 'mark', customerId, vmId, mark: kind, atNs, untilNs }])
-    o.activity.marked(vmId, kind)
+    const { facts, aside } = markFacts({ customerId, vmId, mark: kind, atNs, untilNs }, calls.window())
+    await o.intake.acknowledge(facts)
+    if (aside.size === 0) o.activity.marked(vmId, kind)
+    else {
+      o.intake.countAside(aside)
+      sender.reply('billaged-set-aside', describeAside(aside))
+    }
     return { success: true }
   }
 
@@ -170,11 +177,11 @@ export function billingService(o: BillingContext) {
     notifyVmStarted: (req: StartMessage, sender: Sender) =>
       named(async () => {
         const customerId = checkId(authorize(sender, req.customerId) ?? '', 'customer_id')
-        return mark(customerId, req.vmId, 'start', toUnixNs(req.startTime, 'start_time'))
+        return mark(sender, customerId, req.vmId, 'start', toUnixNs(req.startTime, 'start_time'))
       }),
 
     notifyVmStopped: (req: StopMessage, sender: Sender) =>
-      named(async () => mark(authorize(sender, null), req.vmId, 'stop', toUnixNs(req.stopTime, 'stop_time'))),
+      named(async () => mark(sender, authorize(sender, null), req.vmId, 'stop', toUnixNs(req.stopTime, 'stop_time'))),
 
     notifyPossibleGap: (req: GapMessage, sender: Sender) =>
       named(async () => {
@@ -182,7 +189,7 @@ export function billingService(o: BillingContext) {
         const untilNs = toUnixNs(req.resumeTime, 'resume_time')
         // A host that never sent anything has no last time; the gap is then a point, and changes nothing.
         const fromNs = req.lastSent === 0n ? untilNs : toUnixNs(req.lastSent, 'last_sent')
-        return mark(customerId, req.vmId, 'gap', fromNs, untilNs)
+        return mark(sender, customerId, req.vmId, 'gap', fromNs, untilNs)
       }),
   }
   return calls

@@ -31,13 +31,18 @@ export function createDirect(o: { calls: BillingCalls; intake: Intake }) {
       case 'SendMetricsBatch':
         return sendBatch(o, call, sender, headers)
       case 'SendHeartbeat':
-        return simple(call, SendHeartbeatRequestSchema, message => o.calls.sendHeartbeat(message, sender))
+        return simple(call, SendHeartbeatRequestSchema, message => o.calls.sendHeartbeat(message, sender), headers)
       case 'NotifyVmStarted':
-        return simple(call, NotifyVmStartedRequestSchema, message => o.calls.notifyVmStarted(message, sender))
+        return simple(call, NotifyVmStartedRequestSchema, message => o.calls.notifyVmStarted(message, sender), headers)
       case 'NotifyVmStopped':
-        return simple(call, NotifyVmStoppedRequestSchema, message => o.calls.notifyVmStopped(message, sender))
+        return simple(call, NotifyVmStoppedRequestSchema, message => o.calls.notifyVmStopped(message, sender), headers)
       case 'NotifyPossibleGap':
-        return simple(call, NotifyPossibleGapRequestSchema, message => o.calls.notifyPossibleGap(message, sender))
+        return simple(
+          call,
+          NotifyPossibleGapRequestSchema,
+          message => o.calls.notifyPossibleGap(message, sender),
+          headers,
+        )
       default:
         return null
     }
@@ -87,6 +92,7 @@ function simple<D extends DescMessage>(
   call: DirectCall,
   schema: D,
   answer: (message: MessageShape<D>) => Promise<{ success: boolean }>,
+  headers: string[],
 ): Promise<DirectReply> | null {
   let message: MessageShape<D>
   try {
@@ -96,7 +102,7 @@ function simple<D extends DescMessage>(
   } catch {
     return null
   }
-  return answer(message).then(() => ({ body: call.isBinary ? successProto : '{"success":true}', headers: [] }))
+  return answer(message).then(() => ({ body: call.isBinary ? successProto : '{"success":true}', headers }))
 }
 
 const successProto = Buffer.of(0x08, 0x01)

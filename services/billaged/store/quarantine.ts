@@ -2,7 +2,7 @@ import type { Queryable, Sql } from '#platform/postgres'
 
 export interface QuarantineRow {
   id: bigint
-  what: 'sample' | 'event'
+  what: 'sample' | 'event' | 'mark'
   customerId: string | null
   vmId: string | null
   reason: string

@@ -296,7 +296,7 @@ test('doubtful samples hold a close up until somebody decides; a released one co
   const blocked = (await close(billing, 1)).blocked[0]?.reasons[0]
   assert.deepEqual(
     [blocked?.code, blocked?.detail],
-    ['open_quarantine', '3 doubtful samples or events wait for a decision'],
+    ['open_quarantine', '3 doubtful samples, notices or events wait for a decision'],
   )
   const { items } = await ok<{ items: { id: string; reason: string }[] }>(
     billing.api('GET', '/v1/quarantine?customer=acme'),

@@ -78,3 +78,50 @@ test('G8: doubtful samples are answered as success, kept with their reason, bill
     ],
   )
 })
+
+test('a notice of a time outside the window is success and waits, as samples do: it moves no life until an operator releases it', async t => {
+  const { url: databaseUrl, sql } = await testDatabase(t)
+  const billing = await startBilling(t, { databaseUrl })
+  const at = minutesAgo(200)
+  const [vmId, customerId] = ['vm-1', 'acme']
+  const [old, ahead] = [minutesAgo(2_400 * 60 + 60), minutesAgo(-60)]
+  await billing.rpc('SendMetricsBatch', {
+    vmId,
+    customerId,
+    metrics: [1n, 2n, 3n].map(n => metric(at + n * minuteNs, n + 5n)),
+  })
+  const aside = async (method: string, message: object) => {
+    const reply = await billing.rpc(method, { vmId, ...message })
+    assert.deepEqual([reply.status, reply.body], [200, { success: true }], method)
+    return reply.headers.get('billaged-set-aside')
+  }
+  assert.equal(await aside('NotifyVmStarted', { customerId, startTime: '5' }), '1; reason=before_2000')
+  assert.equal(await aside('NotifyVmStarted', { customerId, startTime: `${old}` }), '1; reason=too_old')
+  assert.equal(await aside('NotifyVmStarted', { customerId, startTime: `${old}` }), '1; reason=too_old')
+  assert.equal(await aside('NotifyVmStopped', { stopTime: '9223372036854775807' }), '1; reason=too_far_ahead')
+  assert.equal(
+    await aside('NotifyPossibleGap', { lastSent: `${at}`, resumeTime: `${ahead}` }),
+    '1; reason=too_far_ahead',
+  )
+  assert.equal(await aside('NotifyPossibleGap', { lastSent: '7', resumeTime: `${at}` }), '1; reason=before_2000')
+  assert.equal(await aside('NotifyVmStarted', { customerId, startTime: `${at}` }), null)
+  const usage = await billing.usage(customerId, `&from=${iso(at - minuteNs)}`)
+  assert.equal(quantityOf(usage, 'vm_cpu'), 8n)
+  const [series] = await sql<{ firstNs: bigint }[]>`select first_ns as "firstNs" from billaged.series`
+  assert.equal(series?.firstNs, at)
+  const list = (await billing.api('GET', '/v1/quarantine')).body as {
+    items: (Item & { what: string; payload: string })[]
+  }
+  assert.deepEqual(
+    list.items.map(({ what, reason }) => [what, reason]),
+    ['before_2000', 'too_old', 'too_far_ahead', 'too_far_ahead', 'before_2000'].map(reason => ['mark', reason]),
+  )
+  assert.deepEqual(JSON.parse(list.items[4]?.payload ?? ''), { mark: 'gap', atNs: '7000000000', untilNs: `${at}` })
+  const release = async (i: number) => (await billing.api('POST', `/v1/quarantine/${list.items[i]?.id}/release`)).status
+  assert.equal(await release(0), 409, 'no clock that was set can have said it')
+  assert.equal(await release(2), 200, 'even the end of time is an instant')
+  assert.equal(await release(1), 200)
+  await billing.usage(customerId)
+  const [released] = await sql<{ firstNs: bigint }[]>`select first_ns as "firstNs" from billaged.series`
+  assert.equal(released?.firstNs, old)
+})
