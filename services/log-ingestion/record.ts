@@ -277,6 +277,18 @@ export function readRecord(payload: Buffer): LogRecord {
   }
 }
 
+/** The bytes before the rows, for some of them: record-parts.ts. */
+export function recordHead(
+  { payload, rowsAt }: LogRecord,
+  o: { rowsBefore: bigint; rows: number; accountedBytes: number },
+): Buffer {
+  const head = Buffer.from(payload.subarray(0, rowsAt))
+  head.writeBigUInt64LE(o.rowsBefore, 2)
+  head.writeUInt32LE(o.rows, 21)
+  head.writeUInt32LE(o.accountedBytes, 25)
+  return head
+}
+
 /** Walks the rows of a record; the fields describe the row that `next()` moved to. */
 export class RowWalk {
   readonly payload: Buffer

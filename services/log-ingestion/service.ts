@@ -179,7 +179,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
   const settlement = createSettlement({
     clock,
     isStored: async place =>
-      database.parts !== undefined && (await findRange(database.parts.reads, place.segment, place.from)).isStored,
+      database.parts !== undefined && (await findRange(database.parts.reads, place)).isStored,
   })
   const backlog = createBacklog(journal.end)
   const shares = createJournalShares({

@@ -331,8 +331,7 @@ async function takeIn(
     free()
     reservation.release()
     const isStored =
-      first.isStored ||
-      (ack.isStored && first.isElsewhere && (await context.settlement.reachedElsewhere(first, ack.timeoutMs)))
+      ack.isStored && first.isElsewhere && (await context.settlement.reachedElsewhere(first, ack.timeoutMs))
     const wanted = first.isElsewhere ? { isStored, timeoutMs: 0 } : ack
     const headers = await acknowledged(context, first, tenant, wanted, isStored)
     return { ...answer, headers: { ...headers, 'X-Duplicate': 'true', ...answer.headers } }

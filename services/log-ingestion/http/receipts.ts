@@ -15,16 +15,16 @@ export function addReceipts(app: FastifyInstance, context: QueryContext): void {
     const { id } = request.params as { id: string }
     const receipt = context.receipts.read(id, tenant)
     if (!receipt) throw notFound('There is no such receipt.')
-    const found = await withSql(context, sql => findRange(sql, receipt.segment, receipt.from))
-    const { isStored, quarantined, duplicates } = found
+    const found = await withSql(context, sql => findRange(sql, receipt))
+    const { isStored, rowsSettled, quarantined, duplicates } = found
     const isWhole = quarantined + duplicates === 0
     const isDamaged = !isStored && found.isPassedOver
     return {
       id,
       received_at: formatMicros(receipt.receivedUs),
       accepted: receipt.rows,
-      pending: isStored || isDamaged ? 0 : receipt.rows,
-      stored: isStored ? receipt.rows - quarantined - duplicates : 0,
+      pending: isDamaged ? 0 : receipt.rows - rowsSettled,
+      stored: rowsSettled - quarantined - duplicates,
       quarantined,
       duplicates,
       state: isDamaged ? 'damaged' : !isStored ? 'pending' : isWhole ? 'stored' : 'settled',

@@ -45,9 +45,7 @@ export interface Entrance {
 }
 
 export interface FirstRequest extends RememberedRequest {
-  /** It is in the database. */
-  isStored: boolean
-  /** In the journal of another replica, whose commits are not followed here. */
+  /** In the journal of another replica, or of another life of this one: its commits are not followed here. */
   isElsewhere: boolean
 }
 
@@ -103,10 +101,11 @@ export async function openAdmission(o: AdmissionOptions): Promise<Admission> {
     const id = idOf(['mark', tenant, key, mark])
     const body = (await sha256(arrival.body)).subarray(0, 16)
     const turn = await takeTurn(id, () => marked.find(id, clock.monotonicMs()))
-    let first = turn.known && { ...turn.known, isStored: false, isElsewhere: false }
+    let first = turn.known && { ...turn.known, isElsewhere: false }
     if (!first) {
       const owner = await ask({ tenant, key, idempotencyKey: mark }).catch(() => undefined)
-      first = owner && { ...owner, isStored: true, isElsewhere: false }
+      // Claimed with its first rows: those of a large request come in several commits.
+      first = owner && { ...owner, isElsewhere: true }
     }
     if (first && !isSame(first.body, body)) {
       turn.leave()
@@ -191,8 +190,8 @@ export async function openAdmission(o: AdmissionOptions): Promise<Admission> {
 }
 
 function firstOf(known: RememberedRequest | undefined, told: AcceptedPlace | undefined): FirstRequest | undefined {
-  if (known) return { ...known, isStored: false, isElsewhere: false }
-  return told && { ...told, body: noDedupe, isStored: false, isElsewhere: true }
+  if (known) return { ...known, isElsewhere: false }
+  return told && { ...told, body: noDedupe, isElsewhere: true }
 }
 
 const stranger: Entrance = {

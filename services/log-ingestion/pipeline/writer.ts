@@ -8,26 +8,30 @@
 //
 // Two batches are in work at once: the second copies its rows while the first commits, and waits for it before it locks
 // anything they share. So commits happen in the order of acceptance, ids ascend with it, and the stored ranges of a
-// segment have no holes but damaged ones. Memory holds two batches and one read ahead, whatever the backlog.
+// segment have no holes but damaged ones. A record that is larger than a batch goes in parts, one commit each. Memory holds
+// two batches and one read ahead, whatever the backlog.
 
-import type { Journal, JournalPosition } from '#platform/journal'
+import type { Journal, JournalBatch, JournalPosition } from '#platform/journal'
 import { isDataError, isUnavailable, type Sql } from '#platform/postgres'
 import type { Logger } from '#platform/telemetry'
 import { type Clock, rfc3339, sleep } from '#platform/time'
 import type { BufferPool } from '../buffer-pool.ts'
 import { readRecord } from '../record.ts'
+import { cutRecord, type RecordParts } from '../record-parts.ts'
 import { type Batch, type CommitOutcome, commitBatch } from '../store/commit.ts'
 import {
   drawIds,
   loadAccountedRows,
   loadCommitted,
   mergeCommitted,
+  rowsBetween,
   type StoredRange,
   storedRange,
+  storedUpTo,
 } from '../store/commits.ts'
 import { grantFor } from '../store/missing-right.ts'
 import { type JournalBegin, noteRewound, rowsBeyond } from '../store/rewound.ts'
-import type { PendingRecord, Sink } from '../store/sink.ts'
+import { boundaryBehind, type PendingRecord, type Sink } from '../store/sink.ts'
 import type { IntakeMetrics } from './metrics.ts'
 
 export const journalReader = 'writer'
@@ -90,7 +94,8 @@ export interface WriterStatus {
   quarantinedAt: number | undefined
 }
 
-/** Bounds of a batch beside BATCH_SIZE: a COPY gains nothing beyond, and this is what memory holds twice. */
+/** Bounds of a batch beside BATCH_SIZE: a COPY gains nothing beyond, and this is what memory holds twice. A row that is
+ *  larger goes alone. */
 const batchRowsMin = 10_000
 export const batchBytesMax = 8 * 1024 * 1024
 export const readBytes = 1024 * 1024
@@ -120,6 +125,8 @@ interface Queued extends PendingRecord {
   /** Monotonic ms: a step of the wall clock must not delay a flush. */
   seenMs: number
   piece: Piece
+  /** What is still to be stored of a record that goes in parts. */
+  parts?: RecordParts
 }
 
 /** Of the journal, as it was read; its buffer is given back when the last of its records is settled. */
@@ -177,11 +184,9 @@ export async function openWriter(o: WriterOptions): Promise<Writer> {
         return
       }
       for (const batch of batches) {
-        const range = storedRange(stored.get(batch.segment), batch.from)
-        if (range !== undefined) {
-          const until = range.to
-          rowsBehind = range.from === batch.from ? readRecord(batch.payload).rowsBefore + BigInt(range.rows) : undefined
-          isAtStart = false
+        const until = storedUpTo(stored.get(batch.segment), batch.from, batch.to)
+        if (until >= batch.to) {
+          noteStored(batch)
           position = { segment: batch.segment, offset: until }
           // Releasing means "and all before": not while something before is still to be stored.
           if (queue.length === 0 && inWork.length === 0) release(position)
@@ -190,12 +195,14 @@ export async function openWriter(o: WriterOptions): Promise<Writer> {
           continue
         }
         const record = readRecord(batch.payload)
-        noteGap(record.rowsBefore, record.rows)
+        noteGap(record.rowsBefore, record.rows, batch)
         const seenMs = clock.monotonicMs()
-        queue.push({ record, segment: batch.segment, from: batch.from, to: batch.to, seenMs, piece })
+        const entry: Queued = { record, segment: batch.segment, from: batch.from, to: batch.to, seenMs, piece }
+        if (until > batch.from) entry.parts = cutRecord(record, until - batch.from)
+        queue.push(entry)
         piece.records++
-        queueRows += record.rows
-        queueBytes += batch.payload.length
+        queueRows += entry.parts?.rowsLeft ?? record.rows
+        queueBytes += entry.parts?.bytesLeft ?? record.payload.length
         position = { segment: batch.segment, offset: batch.to }
         pendingTimes.push(record.receivedUs)
       }
@@ -207,15 +214,35 @@ export async function openWriter(o: WriterOptions): Promise<Writer> {
   /** Records carry the exact running total of rows before them, so a hole tells how many rows were in it. Before the first
    *  record of all, a hole without damage is a database that lost more than the journal keeps: an imbalance. */
   let isAtStart = true
-  const noteGap = (before: bigint, rows: number) => {
+  /** Behind what `rowsBehind` counts. */
+  let placeBehind: JournalPosition | undefined
+  const noteGap = (
+    before: bigint,
+    rows: number,
+    { segment, from, to }: { segment: string; from: number; to: number },
+  ) => {
     if (isAtStart && journal.damaged.length > 0) rowsBehind = rowsAccounted
     isAtStart = false
-    const gap = rowsBehind === undefined ? 0n : before - rowsBehind
-    if (gap > 0n) {
-      damagedRows += Number(gap)
-      log.error({ rows: Number(gap) }, 'rows were lost to damage in the journal; they are counted in the ledger')
+    let gap = rowsBehind === undefined ? 0 : Number(before - rowsBehind)
+    // What was damaged after it was stored, or after a part of it was, is not lost.
+    if (gap > 0 && placeBehind) gap -= rowsBetween(stored, placeBehind, { segment, offset: from })
+    if (gap > 0) {
+      damagedRows += gap
+      log.error({ rows: gap }, 'rows were lost to damage in the journal; they are counted in the ledger')
     }
     rowsBehind = before + BigInt(rows)
+    placeBehind = { segment, offset: to }
+  }
+
+  /** Of a record that is stored, with others behind it or by itself. */
+  const noteStored = ({ segment, from, to, payload }: JournalBatch) => {
+    isAtStart = false
+    const range = storedRange(stored.get(segment), from)
+    const isFirst = range?.from === from
+    rowsBehind = isFirst
+      ? readRecord(payload).rowsBefore + BigInt(range.to < to ? readRecord(payload).rows : range.rows)
+      : undefined
+    placeBehind = isFirst ? { segment, offset: Math.max(range.to, to) } : undefined
   }
 
   let isRecheckWanted = false
@@ -225,27 +252,58 @@ export async function openWriter(o: WriterOptions): Promise<Writer> {
     rowsAccounted = await loadAccountedRows(sql, replica)
     position = null
     rowsBehind = undefined
+    placeBehind = undefined
     isAtStart = true
     log.warn('the database lost ranges of this journal; what is kept of them is stored again')
   }
 
   const release = (at: JournalPosition) => journal.release(journalReader, at)
 
+  /** As much as goes into one commit; of a record that is larger, a part by itself. */
   const takeBatch = (): Queued[] => {
+    const taken: Queued[] = []
     let rows = 0
     let bytes = 0
     let count = 0
-    for (const { record } of queue) {
-      if (count > 0 && (rows + record.rows > rowsMax() || bytes + record.payload.length > batchBytesMax)) break
-      rows += record.rows
-      bytes += record.payload.length
+    for (const entry of queue) {
+      const [rowsLeft, bytesLeft] = [
+        entry.parts?.rowsLeft ?? entry.record.rows,
+        entry.parts?.bytesLeft ?? entry.record.payload.length,
+      ]
+      const fits = rows + rowsLeft <= rowsMax() && bytes + bytesLeft <= batchBytesMax
+      if (!fits && count > 0) break
+      if (fits && !entry.parts) taken.push(entry)
+      else taken.push(takePart(entry))
+      rows += rowsLeft - (entry.parts?.rowsLeft ?? 0)
+      bytes += bytesLeft - (entry.parts?.bytesLeft ?? 0)
+      if (entry.parts && entry.parts.rowsLeft > 0) break
       count++
+      if (!fits) break
     }
-    const taken = queue.slice(0, count)
     queue = queue.slice(count)
     queueRows -= rows
     queueBytes -= bytes
     return taken
+  }
+
+  const takePart = (entry: Queued): Queued => {
+    const { segment, from, to, seenMs, record: all, piece } = entry
+    entry.parts ??= cutRecord(all, 0)
+    const { record, rowsBefore } = entry.parts.next(rowsMax(), batchBytesMax)
+    const isLast = entry.parts.rowsLeft === 0
+    // A part is a copy.
+    if (isLast && --piece.records === 0 && piece.buffer) o.pool.give(piece.buffer)
+    // One time for each part.
+    if (!isLast) pendingTimes.splice(pendingTimes.length - queue.length, 0, record.receivedUs)
+    return {
+      record,
+      segment,
+      from: from + rowsBefore,
+      to: isLast ? to : from + rowsBefore + record.rows,
+      whole: { from, to, rows: all.rows, rowsBefore },
+      seenMs,
+      piece: { buffer: undefined, records: 1 },
+    }
   }
 
   const fail = (problem: string) => {
@@ -272,7 +330,8 @@ export async function openWriter(o: WriterOptions): Promise<Writer> {
   const settle = (records: readonly Queued[], batch: Batch, outcome: CommitOutcome) => {
     const last = records.at(-1)
     if (!last) return
-    release({ segment: last.segment, offset: last.to })
+    const behind = boundaryBehind(last)
+    release(behind)
     pendingTimes.splice(0, records.length)
     status.oldestPendingUs = pendingTimes[0]
     status.stored += outcome.stored
@@ -285,13 +344,13 @@ export async function openWriter(o: WriterOptions): Promise<Writer> {
       rows,
       rowsBehind: last.record.rowsBefore + BigInt(last.record.rows),
       receivedUs: last.record.receivedUs,
-      position: { segment: last.segment, offset: last.to },
+      position: behind,
       records,
     })
     for (const { piece } of records) if (--piece.records === 0 && piece.buffer) o.pool.give(piece.buffer)
     if (++sinceMerge < mergeEvery) return
     sinceMerge = 0
-    mergeCommitted(sql, replica, { segment: last.segment, offset: last.to }).catch(error =>
+    mergeCommitted(sql, replica, behind).catch(error =>
       log.warn({ err: error }, 'stored ranges were not merged; they will be next time'),
     )
   }

@@ -3,6 +3,7 @@
 import { arrayLiteral, type Sql, type Tx } from '#platform/postgres'
 import { RowWalk } from '../record.ts'
 import type { Batch } from './commit.ts'
+import { boundaryBehind } from './sink.ts'
 
 /** Behind the row with this running total, of a replica. Later segments have greater ids. */
 export interface RowPlace {
@@ -57,7 +58,9 @@ function piecesOf({ replica, records, ids }: Batch): StoredBatch[] {
     } else pieces.push({ replica, segment, firstRow, rows: BigInt(rows), toOffset, firstId, minUs, maxUs })
   }
   let index = 0
-  for (const { record, segment, to } of records) {
+  for (const pending of records) {
+    const { record, segment } = pending
+    const to = boundaryBehind(pending).offset
     const firstId = ids[index] as bigint
     const lastId = ids[index + record.rows - 1] as bigint
     const isRun = record.rows > 0 && lastId - firstId === BigInt(record.rows - 1)

@@ -101,13 +101,17 @@ interface Range {
 
 function rangesOf(records: readonly PendingRecord[]): Range[] {
   const ranges: Range[] = []
-  for (const { segment, from, to, record } of records) {
+  let wasPart = false
+  for (const { segment, from, to, record, whole } of records) {
     const last = ranges.at(-1)
-    // A hole between two records is a damaged one: it was not stored, and its receipt must not say so.
-    if (last?.segment === segment && last.to === from) {
+    const isPart = whole !== undefined
+    // A hole between two records is a damaged one: it was not stored, and its receipt must not say so. Parts of a record
+    // stay by themselves: a range that begins at a record ends at one, or inside of it, and never inside of another.
+    if (last?.segment === segment && last.to === from && !isPart && !wasPart) {
       last.to = to
       last.rows += record.rows
     } else ranges.push({ segment, from, to, rows: record.rows })
+    wasPart = isPart
   }
   return ranges
 }
@@ -196,7 +200,7 @@ async function insertQuarantine(tx: Tx, batch: Batch, refused: readonly Refused[
       tenant: record.tenant,
       key_id: record.key,
       replica: batch.replica,
-      position: `${pending.segment}:${pending.from}:${rowInRecord}`,
+      position: positionOf(pending, rowInRecord),
       received_at: microsText(record.receivedUs),
       protocol: record.protocol,
       reason: item.reason,
@@ -205,6 +209,11 @@ async function insertQuarantine(tx: Tx, batch: Batch, refused: readonly Refused[
     })
   })
   for (const row of rows) await tx`insert into purser_logs.quarantine ${tx(row)}`
+}
+
+/** Of a row, for ever: the place of the request and the row's number in it. */
+function positionOf({ segment, from, whole }: PendingRecord, row: number): string {
+  return whole ? `${segment}:${whole.from}:${whole.rowsBefore + row}` : `${segment}:${from}:${row}`
 }
 
 /** The entry as it would be sent again; metadata keeps its text. */

@@ -1,6 +1,7 @@
 // Which stretches of this replica's journal are stored: read once at start, merged now and then.
 
 import { endianness } from 'node:os'
+import { comparePositions, type JournalPosition } from '#platform/journal'
 import type { Sql } from '#platform/postgres'
 
 export interface StoredRange {
@@ -30,6 +31,33 @@ export async function loadCommitted(sql: Sql, replica: string): Promise<Map<stri
 /** The stored range that begins at or covers `offset`, or undefined. */
 export function storedRange(ranges: readonly StoredRange[] | undefined, offset: number): StoredRange | undefined {
   return ranges?.findLast(range => range.from <= offset && offset < range.to)
+}
+
+/** Behind what is stored without a hole of the record at `from`…`to`, and perhaps of others behind it; `from` when nothing is.
+ *  Between the two it is a part of the record: see record-parts.ts. */
+export function storedUpTo(ranges: readonly StoredRange[] | undefined, from: number, to: number): number {
+  let at = from
+  while (at < to) {
+    const range = storedRange(ranges, at)
+    if (!range) break
+    at = range.to
+  }
+  return at
+}
+
+/** Rows that are stored of what lies between two places. */
+export function rowsBetween(
+  stored: ReadonlyMap<string, readonly StoredRange[]>,
+  after: JournalPosition,
+  before: JournalPosition,
+): number {
+  let rows = 0
+  for (const [segment, ranges] of stored)
+    for (const { from, rows: count } of ranges) {
+      const place = { segment, offset: from }
+      if (comparePositions(place, after) >= 0 && comparePositions(place, before) < 0) rows += count
+    }
+  return rows
 }
 
 /** Replaces runs of neighbouring ranges by one range each. Only ranges that end at or before `before` are touched: an
@@ -102,21 +130,23 @@ const lowHalf = endianness() === 'LE' ? 0 : 1
 /** What became of the request at this place of any replica's journal. */
 export async function findRange(
   sql: Sql,
-  segment: string,
-  from: number,
-): Promise<{ isStored: boolean; isPassedOver: boolean; quarantined: number; duplicates: number }> {
-  const [row] = await sql<
-    { isStored: boolean; isPassedOver: boolean; quarantined: bigint | null; duplicates: bigint | null }[]
-  >`
-    select exists(select from purser_logs.commits
-                  where segment = ${segment}::uuid and from_off <= ${BigInt(from)} and to_off > ${BigInt(from)}) as "isStored",
+  { segment, from, to, rows }: { segment: string; from: number; to: number; rows: number },
+): Promise<{ isStored: boolean; rowsSettled: number; isPassedOver: boolean; quarantined: number; duplicates: number }> {
+  const [row] = await sql<{ reached: bigint | null; isPassedOver: boolean; quarantined: bigint; duplicates: bigint }[]>`
+    select (select max(to_off) from purser_logs.commits
+            where segment = ${segment}::uuid and from_off < ${BigInt(to)} and to_off > ${BigInt(from)}) as reached,
            -- Commits go in the order of the journal: what lies before a stored range and is not stored was not readable.
            exists(select from purser_logs.commits
-                  where segment = ${segment}::uuid and from_off > ${BigInt(from)}) as "isPassedOver",
-           (select quarantined from purser_logs.outcomes where segment = ${segment}::uuid and from_off = ${BigInt(from)}),
-           (select duplicates from purser_logs.outcomes where segment = ${segment}::uuid and from_off = ${BigInt(from)})`
+                  where segment = ${segment}::uuid and from_off >= ${BigInt(to)}) as "isPassedOver",
+           coalesce(sum(quarantined), 0)::int8 as quarantined, coalesce(sum(duplicates), 0)::int8 as duplicates
+    from purser_logs.outcomes
+    where segment = ${segment}::uuid and from_off >= ${BigInt(from)} and from_off < ${BigInt(to)}`
+  const reached = Number(row?.reached ?? from)
+  const isStored = reached >= to
   return {
-    isStored: row?.isStored ?? false,
+    isStored,
+    // A part's end is a number of rows: record-parts.ts.
+    rowsSettled: isStored ? rows : reached - from,
     isPassedOver: row?.isPassedOver ?? false,
     quarantined: Number(row?.quarantined ?? 0n),
     duplicates: Number(row?.duplicates ?? 0n),

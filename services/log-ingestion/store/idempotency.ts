@@ -65,7 +65,8 @@ async function claimKeys(
   for (const pending of marked) {
     const owner = owners.get(idOf(pending))
     if (!owner) throw new Error('BUG: an Idempotency-Key that was just claimed is gone')
-    if (owner.segment === pending.segment && owner.from === pending.from) continue
+    // The first part of a request speaks for the others.
+    if (owner.segment === pending.segment && owner.from === (pending.whole ?? pending).from) continue
     if (hex(owner.body) === hex(pending.record.dedupeHash)) duplicates.add(pending)
     else conflicts.add(pending)
   }
@@ -116,8 +117,9 @@ function idOf({ record }: PendingRecord): string {
   return idOfMark(record)
 }
 
-function placeText({ segment, from, to, record }: PendingRecord): string {
-  return [segment, from, to, record.rows, record.receivedUs].join(':')
+function placeText({ segment, from, to, record, whole }: PendingRecord): string {
+  const place = whole ?? { from, to, rows: record.rows }
+  return [segment, place.from, place.to, place.rows, record.receivedUs].join(':')
 }
 
 function placeOf(text: string): AcceptedPlace {

@@ -1,6 +1,7 @@
 // What one sink does in a commit. The transaction, its range and its counts are commit.ts's; which sink runs is nothing it
 // has to know.
 
+import type { JournalPosition } from '#platform/journal'
 import type { Tx } from '#platform/postgres'
 import { levelAt } from '../level.ts'
 import { type LogRecord, RowWalk } from '../record.ts'
@@ -11,6 +12,22 @@ export interface PendingRecord {
   segment: string
   from: number
   to: number
+  /** It is a part of this one. */
+  whole?: WholeRecord
+}
+
+/** A record that is stored in parts: its place, its rows, and how many of them are before the part. */
+export interface WholeRecord {
+  from: number
+  to: number
+  rows: number
+  rowsBefore: number
+}
+
+/** Where the journal is read from to go on behind it: a part's record has to be read again. */
+export function boundaryBehind({ segment, to, record, whole }: PendingRecord): JournalPosition {
+  const isLast = whole === undefined || whole.rowsBefore + record.rows === whole.rows
+  return { segment, offset: isLast ? to : whole.from }
 }
 
 /** The rows of some records, in order. */

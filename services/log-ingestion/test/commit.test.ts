@@ -6,6 +6,7 @@ import type { Sql } from '#platform/postgres'
 import { testBase } from '../../../test/kit/base.ts'
 import { testDatabase } from '../../../test/kit/database.ts'
 import { pollUntil } from '../../../test/kit/poll.ts'
+import type { ReceiptAnswer } from '../api.ts'
 import { shiftedClock } from './shifted-clock.ts'
 import { batch, entry, startService, type TestService } from './start.ts'
 import { tcpProxy } from './tcp-proxy.ts'
@@ -13,6 +14,9 @@ import { tcpProxy } from './tcp-proxy.ts'
 const sinks = ['rows', 'columnar'] as const
 type SinkName = (typeof sinks)[number]
 const tableOf = { rows: 'public.logs', columnar: 'purser_logs.blocks' } as const
+
+/** Replicas have keys in common by it. */
+const shared = { PURSER_SECRET: 'one secret for all replicas of a test' }
 
 const entries = (count: number, name: string) =>
   Array.from({ length: count }, (_, i) => entry({ message: `${name} ${String(i).padStart(5, '0')}` }))
@@ -114,6 +118,81 @@ describe('G2: batches by size or age, on two connections, each one transaction; 
       counts.reduce((sum, count) => sum + count, 0n),
       24_000n,
     )
+  })
+
+  for (const sink of sinks)
+    test(`${sink}: a request that is larger goes in several commits: in order, once, and no receipt is ahead of them`, async t => {
+      const env = { LOG_INGESTION_BATCH_SIZE: '100', LOG_INGESTION_DEDUPE_WINDOW: '0s' }
+      const { s, sql } = await startWith(t, sink, { env })
+      await send(s, batch(...entries(3, 'before')))
+      await s.settled()
+      // One part is stored; the next one is refused until this life is over.
+      await sql`create function refuse() returns trigger language plpgsql as $$ begin
+        if (select max(to_off) <> new.from_off or sum(rows) > 10000 from purser_logs.commits) then
+          raise insufficient_privilege; end if; return new; end $$`
+      await sql`create trigger refuse before insert on purser_logs.commits for each row execute function refuse()`
+      const mark = { 'idempotency-key': 'large' }
+      const body = batch(...entries(25_000, 'large'))
+      const receipt = (await send(s, body, mark)).headers.get('x-receipt')
+      await send(s, batch(...entries(5, 'behind')), { 'idempotency-key': 'small' })
+      const told = async () => (await (await s.get(`/api/v1/receipts/${receipt}`)).json()) as ReceiptAnswer
+      await pollUntil(async () => (await (await fetch(`${s.url}/health`)).text()).includes('degraded'), {
+        what: 'the second part to fail',
+      })
+      await pollUntil(async () => (await told()).stored > 0, { what: 'the first part to be stored' })
+      const half = await told()
+      assert.deepEqual([half.stored, half.pending, half.state], [10_000, 15_000, 'pending'])
+      await s.stop()
+      await sql`drop trigger refuse on purser_logs.commits`
+      // Another BATCH_SIZE cuts elsewhere.
+      await s.restart({ LOG_INGESTION_BATCH_SIZE: '12000' })
+      await s.settled()
+      const whole = await told()
+      assert.deepEqual([whole.stored, whole.pending, whole.state], [25_000, 0, 'stored'])
+      const again = await send(s, body, { ...mark, 'x-ack': 'stored' })
+      assert.deepEqual([again.headers.get('x-duplicate'), again.headers.get('x-ack')], ['true', 'stored'])
+      await s.restart()
+      await s.settled()
+      await assertExact(s, sql, 25_008)
+      assert.deepEqual(
+        (await readAll(s)).map(({ message }) => message),
+        [...entries(3, 'before'), ...entries(25_000, 'large'), ...entries(5, 'behind')].map(({ message }) => message),
+      )
+      const sizes = await sql<{ rows: bigint }[]>`select rows from purser_logs.commits order by from_off`
+      assert.equal(sizes.length, 5, 'parts are ranges of their own until they are merged')
+      assert.ok(sizes.every(({ rows }) => rows <= 12_000n))
+      assert.deepEqual(await told(), whole)
+    })
+
+  test('refused entries of a part are quarantined by their place in the request; another replica that lost has no part stored', async t => {
+    const { s, sql } = await startWith(t, 'rows', { env: shared })
+    await s.settled()
+    await sql`alter table logs add constraint no_poison check (message <> 'poison')`
+    const poisoned = entries(12_000, 'large').map((one, i) =>
+      i % 11_000 === 10_500 ? { ...one, message: 'poison' } : one,
+    )
+    const answer = await send(s, batch(...poisoned))
+    await s.settled()
+    const told = (await (await s.get(`/api/v1/receipts/${answer.headers.get('x-receipt')}`)).json()) as ReceiptAnswer
+    assert.deepEqual([told.stored, told.quarantined, told.pending], [11_999, 1, 0])
+    const [found] = await sql<{ position: string; from: bigint }[]>`
+      select position, (select min(from_off) from purser_logs.commits where rows = 10000) as from from purser_logs.quarantine`
+    assert.match(found?.position ?? '', new RegExp(`:${found?.from}:10500$`))
+
+    const other = await startService(t, { databaseUrl: s.databaseUrl, env: shared })
+    const mark = { 'idempotency-key': 'both' }
+    const body = batch(...entries(11_000, 'both'))
+    // Neither knows of the other before its commit: the tables are locked until both have it in their journals.
+    await sql.begin(async tx => {
+      await tx`lock table purser_logs.idempotency in access exclusive mode`
+      await Promise.all([send(s, body, mark), send(other, body, mark)])
+    })
+    await Promise.all([s.settled(), other.settled()])
+    await sql`alter table logs drop constraint no_poison`
+    const [sums] = await sql<{ present: number; duplicates: number }[]>`
+      select (select count(*)::int from logs where message like 'both%') as present,
+             (select sum(duplicates)::int from purser_logs.ledger) as duplicates`
+    assert.deepEqual({ ...sums }, { present: 11_000, duplicates: 11_000 })
   })
 
   test('a second batch copies its rows while the first commits; a third waits', async t => {

@@ -20,6 +20,7 @@ export const adminKey = 'test-admin-key'
 export interface TestService {
   url: string
   dir: string
+  databaseUrl: string
   sql: Sql
   base: Base
   /** Where syslog listens, when it does. */
@@ -76,6 +77,7 @@ export async function startService(
       return running?.syslog ?? { tcp: undefined, udp: undefined }
     },
     dir,
+    databaseUrl: o.databaseUrl ?? database.url,
     sql: database.sql,
     base,
     post: (path, body, headers) =>
