@@ -52,6 +52,13 @@ export interface FolderOptions {
   base: Base
 }
 
+/** Of the journal, as it was read. */
+interface Piece {
+  batches: readonly JournalBatch[]
+  next: JournalPosition
+  facts: readonly Fact[]
+}
+
 interface FoldedCounts {
   samples: number
   duplicateSamples: number
@@ -76,6 +83,7 @@ export function startFolder(o: FolderOptions): Folder {
   let position = o.from
   let failure: { error: unknown; sinceMs: number } | null = null
   let lastSequence: bigint | null = null
+  let ahead: { from: JournalPosition; piece: Promise<Piece> } | null = null
   let isDraining = false
 
   const isFolded = (to: JournalPosition) => position !== null && comparePositions(position, to) >= 0
@@ -94,7 +102,7 @@ export function startFolder(o: FolderOptions): Folder {
   }
 
   async function foldNext(): Promise<void> {
-    const { batches, next } = await journal.read(position, { bytesMax: foldBytesMax })
+    const { batches, next, facts } = await take()
     if (batches.length === 0) {
       committed(next)
       await journal.waitForMore(next, stopping.signal)
@@ -102,8 +110,8 @@ export function startFolder(o: FolderOptions): Folder {
       return
     }
     const stop = metrics.seconds.startTimer()
+    readAhead(batches, next)
     try {
-      const facts = await factsOf(batches)
       noteCounts(await o.write(facts, next, recent.mayOverlap), facts)
       recent.remember(facts)
       committed(next)
@@ -115,6 +123,28 @@ export function startFolder(o: FolderOptions): Folder {
     } finally {
       stop()
     }
+  }
+
+  async function take(): Promise<Piece> {
+    // After a failure the same is folded again, not what follows it.
+    const piece = ahead?.from === position ? await ahead.piece : undefined
+    ahead = null
+    // What was read ahead may have been nothing yet.
+    return piece !== undefined && piece.batches.length > 0 ? piece : read(position)
+  }
+
+  async function read(from: JournalPosition | null): Promise<Piece> {
+    const { batches, next } = await journal.read(from, { bytesMax: foldBytesMax })
+    return { batches, next, facts: await factsOf(batches) }
+  }
+
+  /** With a backlog, the next piece is read and decoded while the database has this one. */
+  function readAhead(batches: readonly JournalBatch[], from: JournalPosition) {
+    const bytes = batches.reduce((sum, { payload }) => sum + payload.length, 0)
+    if (bytes < foldBytesMax / 2) return
+    ahead = { from, piece: read(from) }
+    // Whoever takes it hears of it.
+    ahead.piece.catch(() => {})
   }
 
   async function foldEach(batches: readonly JournalBatch[]) {
