@@ -174,7 +174,7 @@ async function table(t: TestContext) {
     ['SendMetricsBatch', batch('globex'), strict.key, 200],
     ['SendHeartbeat', { instanceId: 'h', activeVms: [] }, keys.ingest, 403],
     ['SendHeartbeat', { instanceId: 'h', activeVms: [] }, strict.key, 200],
-    ['NotifyVmStopped', { vmId: 'v', stopTime: '5' }, keys.ingest, 200],
+    ['NotifyVmStopped', { vmId: 'v', stopTime: `${minutesAgo(3)}` }, keys.ingest, 200],
   ]
   for (const [method, message, key, status] of cases)
     assert.equal((await send(method, message, key)).status, status, `${method} ${JSON.stringify(message)} ${status}`)

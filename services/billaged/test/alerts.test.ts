@@ -9,7 +9,7 @@ import { reachedPercents } from '../alerts/thresholds.ts'
 import type { Spend } from '../api.ts'
 import { webhooksChannel } from '../store/webhooks.ts'
 import { giveUpAfterMs, retryDelayMs } from '../webhooks/backoff.ts'
-import { type Billing, metric, minutesAgo, startBilling } from './kit.ts'
+import { type Billing, metric, midPeriod, minutesAgo, startBilling } from './kit.ts'
 import { receiveWebhooks } from './webhook-receiver.ts'
 
 const quick = { BILLAGED_AGGREGATION_INTERVAL: '100ms' }
@@ -49,8 +49,10 @@ test('G43: thresholds fire once a customer, period and percent, through restarts
   const hook = await receiveWebhooks(t)
   const billing = await startBilling(t, { env: quick })
   const other = await startBilling(t, { env: quick, databaseUrl: billing.databaseUrl })
-  await subscribe(billing, 'acme')
-  await subscribe(billing, 'globex')
+  for (const customerId of ['acme', 'globex']) {
+    await midPeriod(billing, customerId)
+    await subscribe(billing, customerId)
+  }
   const endpoint = await made<WebhookEndpoint>(
     billing.api('POST', '/v1/webhooks', { url: `${hook.url}/hook`, types: ['spend.threshold_reached'] }),
   )
@@ -152,6 +154,7 @@ test('a webhook that fails is tried again later under the same id, given up afte
   let isWell = false
   const hook = await receiveWebhooks(t, () => (isWell ? 200 : 503))
   const billing = await startBilling(t, { env: quick, clock })
+  await midPeriod(billing, 'acme')
   await subscribe(billing, 'acme')
   // Only these: usage without a price is told as well, whenever the look at it happens to come.
   const { id, secret } = await made<WebhookEndpoint>(

@@ -137,6 +137,14 @@ export function recent(query = ''): string {
   return `${query}&from=${today.subtract({ days: 2 }).toInstant()}`
 }
 
+/** A customer whose billing period began ten days ago or a little more, and runs for two weeks yet: what a test sends for
+ *  the last minutes, or for the next days, is of one period on the first of a month, too. */
+export async function midPeriod(billing: Billing, customerId: string): Promise<void> {
+  const { day } = Temporal.Now.plainDateISO('UTC').subtract({ days: 10 })
+  const reply = await billing.api('PUT', `/v1/customers/${customerId}`, { anchorDay: Math.min(day, 28) })
+  assert.equal(reply.status, 200, JSON.stringify(reply.body))
+}
+
 /** Quantity of a meter, summed over the rows. */
 export function quantityOf(usage: Usage, meter: string): bigint {
   return usage.rows.filter(row => row.meter === meter).reduce((sum, row) => sum + BigInt(row.quantity), 0n)

@@ -117,10 +117,11 @@ test('samples go RETENTION_SAMPLES after the close of what they touch and not be
   assert.deepEqual(await usageOf(billing), before)
   assert.match(await billing.base.registry.metrics(), /^billaged_samples_set_aside_total\{reason="expired"\} 1$/m)
   assert.equal((await billing.api('POST', `/v1/quarantine/${items[0]?.id}/release`, {})).status, 409)
-  // The VM runs on: this month is folded with what was kept beside the edge.
-  const last = BigInt(Math.floor(Date.now() / 60_000) - 30) * minuteNs
+  // The VM runs on: this month is folded with what was kept beside the edge. It may be a minute old.
+  const last = thisMonth.toInstant().epochNanoseconds + minuteNs
   await send('vm-1', [metric(last, 9_000_000n * minuteNs), metric(last + minuteNs, 9_000_000n * minuteNs + 77n)])
-  const running = await billing.usage('acme', `&from=${thisMonth.toInstant()}`)
+  const span = `&from=${thisMonth.toInstant()}&to=${thisMonth.add({ hours: 1 }).toInstant()}`
+  const running = await billing.usage('acme', span)
   assert.equal(running.rows.find(row => row.meter === 'vm_cpu')?.quantity, '77')
   const list = (await billing.api('GET', '/v1/invoices')).body as { invoices: InvoiceSummary[] }
   assert.equal(list.invoices.filter(({ state }) => state === 'finalised').length, 2)

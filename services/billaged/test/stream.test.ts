@@ -4,7 +4,7 @@ import test, { type TestContext } from 'node:test'
 import { pollUntil } from '../../../test/kit/poll.ts'
 import type { CostGap, CostSnapshot, SpendAlert } from '../alerts/api.ts'
 import type { Spend } from '../api.ts'
-import { type Billing, metric, minutesAgo, startBilling } from './kit.ts'
+import { type Billing, metric, midPeriod, minutesAgo, startBilling } from './kit.ts'
 
 interface Event {
   id: string
@@ -60,6 +60,7 @@ async function made(reply: ReturnType<Billing['api']>) {
 
 test('the cost stream tells the running period as spend has it, alerts and gaps as they come, and ends with the server', async t => {
   const billing = await startBilling(t, { env: { BILLAGED_AGGREGATION_INTERVAL: '200ms' } })
+  await midPeriod(billing, 'acme')
   // A reading of nothing but zeros is none.
   const send = (vmId: string, minute: number, cpu: bigint) =>
     billing.rpc('SendMetricsBatch', { vmId, customerId: 'acme', metrics: [metric(minutesAgo(minute), cpu + 1n)] })
