@@ -88,9 +88,12 @@ async function drain(dir: string, env: CommandContext['env'], isJson: boolean): 
   if (databaseUrl === undefined)
     throw new CommandFailed('say which database: LOG_INGESTION_DATABASE_URL or PURSER_DATABASE_URL')
   const log = createLog({ service: 'drain', level: 'silent', format: 'json' })
-  const drained = await drainJournal({ dir, databaseUrl, patienceMs, clock: systemClock, log }).catch(error => {
-    throw new CommandFailed(error instanceof Error ? error.message : String(error))
-  })
+  const { dedupeWindowMs } = loaded.config
+  const drained = await drainJournal({ dir, databaseUrl, dedupeWindowMs, patienceMs, clock: systemClock, log }).catch(
+    error => {
+      throw new CommandFailed(error instanceof Error ? error.message : String(error))
+    },
+  )
   const { stored, quarantined, duplicates, bytesLeft, problem } = drained
   if (isJson) process.stdout.write(`${JSON.stringify(drained, null, 2)}\n`)
   else

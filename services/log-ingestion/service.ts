@@ -178,8 +178,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
   }
   const settlement = createSettlement({
     clock,
-    isStored: async place =>
-      database.parts !== undefined && (await findRange(database.parts.reads, place)).isStored,
+    isStored: async place => database.parts !== undefined && (await findRange(database.parts.reads, place)).isStored,
   })
   const backlog = createBacklog(journal.end)
   const shares = createJournalShares({
@@ -207,6 +206,10 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
   progress.begin(acceptance.rows, acceptance.committedRowsHint)
   const begin = { position: journal.end, rows: acceptance.rows }
 
+  const sharedResends =
+    redis && config.dedupeWindowMs > 0
+      ? createSharedResends({ redis, replica, windowMs: config.dedupeWindowMs, begin: begin.position, sleep })
+      : undefined
   const visibility = createVisibility(() => clock.now())
   const people = createPeople({
     jwtSecret: config.jwtSecret,
@@ -256,6 +259,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
       progress.committed(outcome)
       backlog.committed(outcome.records)
       settlement.committed(outcome.position)
+      sharedResends?.committed(outcome.records)
       metrics.settled(outcome.stored, outcome.quarantined, outcome.duplicates)
     },
     onCaughtUp(rows, position) {
@@ -263,6 +267,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
       settlement.committed(position)
     },
     acceptedRows: () => progress.acceptedRows,
+    resends: sharedResends && { isInDoubt: sharedResends.isInDoubt, windowMs: config.dedupeWindowMs },
     onDrained: ({ reads }) => rules.drained({ reads }),
     async onReady({ tenancy, writer, reads, store }) {
       await rules.connect({ reads, store })
@@ -288,7 +293,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     findOwners: marks =>
       database.parts && database.health().status === 'ok' ? findOwners(database.parts.reads, marks) : undefined,
     onEvicted: (kind, count) => metrics.forgotten(kind, count),
-    shared: redis && createSharedResends({ redis, replica, windowMs: config.dedupeWindowMs, sleep }),
+    shared: sharedResends,
   })
   const upkeep = startUpkeep({
     database,

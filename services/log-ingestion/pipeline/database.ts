@@ -61,6 +61,7 @@ export interface DatabaseOptions {
   onCommitted: WriterOptions['onCommitted']
   onCaughtUp: WriterOptions['onCaughtUp']
   acceptedRows: WriterOptions['acceptedRows']
+  resends: WriterOptions['resends']
   /** Each time all of it is up: once, as things are. */
   onReady: (parts: ReadyDatabase) => void | Promise<void>
   /** Once, while stopping: nothing more is stored. */
@@ -191,6 +192,7 @@ export function openDatabase(o: DatabaseOptions): Database {
       onCommitted: o.onCommitted,
       onCaughtUp: o.onCaughtUp,
       acceptedRows: o.acceptedRows,
+      resends: o.resends,
       cutSilent() {
         if (!silence.writes.hasLasted(o.statementTimeoutMs + silenceGraceMs)) return
         const count = silence.writes.cut() + silence.reads.cut()

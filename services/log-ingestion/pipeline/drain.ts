@@ -32,6 +32,8 @@ const pollMs = 50
 export async function drainJournal(o: {
   dir: string
   databaseUrl: string
+  /** DEDUPE_WINDOW of the replicas: what it left may have been sent again to another one. */
+  dedupeWindowMs: number
   /** Longest without any progress. */
   patienceMs: number
   clock: Clock
@@ -88,6 +90,7 @@ export async function drainJournal(o: {
         isCaughtUp = true
       },
       acceptedRows: () => 0n,
+      resends: o.dedupeWindowMs > 0 ? { isInDoubt: () => true, windowMs: o.dedupeWindowMs } : undefined,
     })
     while (!isCaughtUp && clock.monotonicMs() - progressedMs < o.patienceMs) await sleep(pollMs)
     drained.problem = isCaughtUp ? undefined : (writer.status().problem ?? 'no progress')

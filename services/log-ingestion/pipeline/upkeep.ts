@@ -8,6 +8,7 @@ import { mergeBatches } from '../store/batches.ts'
 import { loadAccountedRows } from '../store/commits.ts'
 import { sweepKeys } from '../store/idempotency.ts'
 import { exportOldest } from '../store/quarantine.ts'
+import { sweepResends } from '../store/resends.ts'
 import { dayOf } from '../store/rows/partitions.ts'
 import { countQuarantined } from '../store/totals.ts'
 import { reportHours } from '../store/usage.ts'
@@ -66,6 +67,7 @@ export function startUpkeep(o: {
     await parts.partitions.ensure(Array.from({ length: daysAhead + 1 }, (_, i) => today + i))
     await compare(parts)
     await sweepKeys(parts.reads, clock.now() - o.idempotencyTtlMs)
+    await sweepResends(parts.reads, clock.now())
     await exportQuarantine(parts)
     progress.quarantinedRows = await countQuarantined(parts.reads)
     await reportUsage(parts)

@@ -30,6 +30,7 @@ import {
   storedUpTo,
 } from '../store/commits.ts'
 import { grantFor } from '../store/missing-right.ts'
+import type { DoubtfulResends } from '../store/resends.ts'
 import { type JournalBegin, noteRewound, rowsBeyond } from '../store/rewound.ts'
 import { boundaryBehind, type PendingRecord, type Sink } from '../store/sink.ts'
 import type { IntakeMetrics } from './metrics.ts'
@@ -53,6 +54,8 @@ export interface WriterOptions {
   metrics: IntakeMetrics
   /** Undefined: nobody compares totals. */
   begin?: JournalBegin
+  /** Which unmarked requests other replicas may have accepted too. Undefined: none. */
+  resends?: DoubtfulResends | undefined
   /** Rows whose acceptance was told to their senders. */
   acceptedRows: () => bigint
   /** All of that many rows are committed, and all before the position; told when nothing is left to do. */
@@ -379,6 +382,7 @@ export async function openWriter(o: WriterOptions): Promise<Writer> {
         const batch: Batch = { replica, records, rows, ids, damagedRows: lost }
         const outcome = await commitBatch(sql, o.sink, batch, {
           quarantines,
+          resends: o.resends,
           myTurn: async () => {
             if (attempt === 0 && before && !(await before.firstAttempt)) throw new OutOfTurn()
           },

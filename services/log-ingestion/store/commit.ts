@@ -9,6 +9,7 @@ import type { LogRecord, RowWalk } from '../record.ts'
 import { formatMoment } from '../rfc3339.ts'
 import { insertPlaces } from './batches.ts'
 import { claimMarked, type Losers, settleLosers, withoutLosers } from './idempotency.ts'
+import type { DoubtfulResends } from './resends.ts'
 import { eachRow, type PendingRecord, type PreparedRows, type Sink, type TotalRows, totalsOf } from './sink.ts'
 
 export interface Batch {
@@ -35,6 +36,8 @@ export interface CommitOptions {
   myTurn: () => Promise<void>
   /** Find the entries that the database refuses and quarantine them. */
   quarantines: boolean
+  /** Undefined: no other replica can have accepted the same. */
+  resends?: DoubtfulResends | undefined
 }
 
 export async function commitBatch(sql: Sql, sink: Sink, batch: Batch, o: CommitOptions): Promise<CommitOutcome> {
@@ -43,7 +46,7 @@ export async function commitBatch(sql: Sql, sink: Sink, batch: Batch, o: CommitO
   return await sql.begin(async tx => {
     await tx`select set_config('synchronous_commit', 'on', true), pg_advisory_xact_lock_shared(hashtextextended(${`purser.replica:${batch.replica}`}, 0))`
     if (!(await insertRanges(tx, batch))) return { stored: 0, quarantined: 0, duplicates: 0, wasPresent: true }
-    const losers = await claimMarked(tx, batch, o.myTurn)
+    const losers = await claimMarked(tx, batch, o)
     const kept = withoutLosers(batch, losers)
     let refused: Refused[] = []
     let written: readonly PreparedRows[] = []

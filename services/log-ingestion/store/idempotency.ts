@@ -7,6 +7,7 @@
 import { arrayLiteral, type Queryable, type Sql, type Tx } from '#platform/postgres'
 import type { AcceptedPlace, RememberedRequest } from '../pipeline/remembered.ts'
 import type { Batch } from './commit.ts'
+import { claimResends, type DoubtfulResends } from './resends.ts'
 import type { PendingRecord } from './sink.ts'
 
 export interface Losers {
@@ -18,12 +19,21 @@ export interface Losers {
 
 /** Null when no request of the batch is marked, or all of them are first. Marked requests wait for the batch before this
  *  one: which of two is first must not depend on which transaction is quicker. */
-export async function claimMarked(tx: Tx, batch: Batch, myTurn: () => Promise<void>): Promise<Losers | null> {
+export async function claimMarked(
+  tx: Tx,
+  batch: Batch,
+  { myTurn, resends }: { myTurn: () => Promise<void>; resends?: DoubtfulResends | undefined },
+): Promise<Losers | null> {
   const setAside = batch.records.filter(({ record }) => record.isSetAside)
   const marked = batch.records.filter(({ record }) => record.idempotencyKey !== '')
-  if (marked.length + setAside.length === 0) return null
-  if (marked.length > 0) await myTurn()
+  const doubtful = resends ? batch.records.filter(pending => isUnmarked(pending) && resends.isInDoubt(pending)) : []
+  if (marked.length + setAside.length + doubtful.length === 0) return null
+  if (marked.length + doubtful.length > 0) await myTurn()
   const duplicates = new Set<PendingRecord>()
+  if (resends && doubtful.length > 0) {
+    const { replica } = batch
+    await claimResends(tx, { replica, windowMs: resends.windowMs }, doubtful, duplicates)
+  }
   const conflicts = new Set<PendingRecord>(setAside)
   await claimKeys(
     tx,
@@ -84,6 +94,11 @@ async function claimReplay(tx: Tx, { record, segment, from }: PendingRecord): Pr
   const [known] = await tx`select 1 from purser_logs.quarantine where position = ${record.idempotencyKey}`
   // The entry left with an export or an older database came back: what was acknowledged is stored.
   return known === undefined
+}
+
+/** And recognisable: every entry has a time of its own. */
+function isUnmarked({ record }: PendingRecord): boolean {
+  return record.idempotencyKey === '' && record.dedupeHash.some(byte => byte !== 0)
 }
 
 export interface Mark {

@@ -272,7 +272,7 @@ describe('G33: one owner per journal; what it holds is stored once, whoever stor
     await database.sql`create function refuse() returns trigger language plpgsql as $$ begin raise insufficient_privilege; end $$`
     await database.sql`create trigger refuse before insert on logs for each row execute function refuse()`
     await sendThrees(s, 5, 'left')
-    const o = { databaseUrl: database.url, patienceMs: 20_000, clock: systemClock, log }
+    const o = { databaseUrl: database.url, dedupeWindowMs: 60_000, patienceMs: 20_000, clock: systemClock, log }
     await assert.rejects(drainJournal({ ...o, dir: s.dir }), /already running|has a writer already/)
     await s.stop()
     await database.sql`drop trigger refuse on logs`

@@ -3,6 +3,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
+import { connect, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { TestContext } from 'node:test'
@@ -27,6 +28,54 @@ export interface RedisServer {
   pause(): void
   resume(): void
   start(): Promise<void>
+}
+
+export interface ForgetfulRedis {
+  url: string
+  /** Clients that were told something that Redis never heard. */
+  readonly forgotten: number
+}
+
+/** Between a client and Redis: what the client says that matches is swallowed, and so is all that it says afterwards. */
+export async function forgetfulRedis(
+  t: TestContext,
+  redis: RedisServer,
+  what: (said: string) => boolean,
+): Promise<ForgetfulRedis> {
+  let forgotten = 0
+  const server = createServer(outer => {
+    const inner = connect(Number(new URL(redis.ownUrl).port), '127.0.0.1')
+    let isMuted = false
+    outer.on('data', chunk => {
+      if (!isMuted && what(chunk.toString('latin1'))) {
+        isMuted = true
+        forgotten++
+      }
+      if (!isMuted) inner.write(chunk)
+    })
+    inner.on('data', chunk => outer.write(chunk))
+    for (const [one, other] of [
+      [inner, outer],
+      [outer, inner],
+    ] as const) {
+      one.on('error', () => other.destroy())
+      one.on('close', () => other.destroy())
+    }
+    t.after(() => {
+      inner.destroy()
+      outer.destroy()
+    })
+  })
+  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
+  t.after(() => server.close())
+  const address = server.address()
+  const port = typeof address === 'object' && address !== null ? address.port : 0
+  return {
+    url: `redis://127.0.0.1:${port}?commandTimeout=60000&socketTimeout=60000`,
+    get forgotten() {
+      return forgotten
+    },
+  }
 }
 
 export async function redisServer(t: TestContext): Promise<RedisServer> {

@@ -15,7 +15,7 @@ import { ackLevelOf } from '../http/ack-level.ts'
 import { dedupeMax } from '../pipeline/admission.ts'
 import { createRemembered } from '../pipeline/remembered.ts'
 import { startProcess } from './process.ts'
-import { redisServer, whyNoRedis } from './redis-server.ts'
+import { forgetfulRedis, redisServer, whyNoRedis } from './redis-server.ts'
 import { shiftedClock } from './shifted-clock.ts'
 import { batch, entry, startService, type TestService, writeKey } from './start.ts'
 import { tcpProxy } from './tcp-proxy.ts'
@@ -311,6 +311,65 @@ describe('G10: an unmarked resend within DEDUPE_WINDOW is answered like the firs
     for (const s of both) await s.settled()
     assert.deepEqual((await messages(database)).sort(), ['alone', 'alone', 'once', 'race'])
   })
+
+  for (const order of ['the other stores it first', 'the dead one comes back first', 'both live'] as const)
+    test(`a replica that has it on its disk and did not tell Redis: sent again to another one it is stored once; ${order}`, {
+      skip: whyNoRedis,
+    }, async t => {
+      const redis = await redisServer(t)
+      const forgetful = await forgetfulRedis(t, redis, said => /resend:/.test(said) && !said.includes('claimed '))
+      const database = await testDatabase(t)
+      const proxies = [await tcpProxy(t, database.url), await tcpProxy(t, database.url)] as const
+      const dir = await mkdtemp(join(tmpdir(), 'purser-resend-'))
+      t.after(() => rm(dir, { recursive: true, force: true }))
+      const env = {
+        ...shared,
+        LOG_INGESTION_SERVER_HOST: '127.0.0.1',
+        LOG_INGESTION_SERVER_PORT: '0',
+        LOG_INGESTION_DATA_DIR: dir,
+        LOG_INGESTION_DATABASE_URL: proxies[0].url,
+        LOG_INGESTION_API_KEYS: writeKey,
+        LOG_INGESTION_SELF_LOGS: 'false',
+        LOG_INGESTION_BATCH_FLUSH_INTERVAL: '20ms',
+        REDIS_URL: forgetful.url,
+      }
+      const first = startProcess(t, { env })
+      const url = await first.url
+      const other = await startService(t, { databaseUrl: proxies[1].url, env: { ...shared, REDIS_URL: redis.url } })
+      for (const one of [url, other.url])
+        await pollUntil(async () => (await (await fetch(`${one}/health`)).text()).includes('"healthy"'), {
+          what: 'Redis to be up',
+        })
+      const body = batch(entry({ message: 'once' }), entry({ message: 'and once' }))
+      const headers = { 'x-api-key': writeKey, 'user-agent': 'sender' }
+      const send = (to: string) => fetch(`${to}/api/v1/logs/batch`, { method: 'POST', body, headers })
+      if (order !== 'both live') for (const proxy of proxies) proxy.down()
+      await send(url)
+      assert.equal(forgetful.forgotten, 1, 'on its disk, and Redis has not heard of it')
+      if (order !== 'both live') {
+        first.process.kill('SIGKILL')
+        await first.exited
+      }
+      assert.equal((await send(other.url)).status, 202)
+      const countOf = async (what: 'stored' | 'duplicates') => {
+        const [row] = await database.sql<{ count: bigint }[]>`
+          select coalesce(sum(${database.sql(what)}), 0)::int8 as count from purser_logs.ledger`
+        return row?.count
+      }
+      const isStored = () => countOf('stored').then(count => count === 2n)
+      if (order === 'the other stores it first') {
+        proxies[1].up()
+        await pollUntil(isStored, { what: 'the resend to be stored' })
+      }
+      proxies[0].up()
+      if (order !== 'both live') await startProcess(t, { env: { ...env, REDIS_URL: redis.url } }).url
+      await pollUntil(isStored, { what: 'the first to be stored' })
+      proxies[1].up()
+      await pollUntil(() => countOf('duplicates').then(count => count === 2n), { what: 'the second to be a duplicate' })
+      assert.deepEqual((await messages(database)).sort(), ['and once', 'once'])
+      // Accepted by one replica twice, out of the window, it is two requests.
+      assert.equal(await countOf('stored'), 2n)
+    })
 })
 
 describe('G8: a sender chooses what is true when it hears, and its receipt tells the rest', () => {
