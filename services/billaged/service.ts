@@ -16,6 +16,7 @@ import type { CloseContext } from './close/context.ts'
 import { startRetention } from './close/retention.ts'
 import { startSweep } from './close/sweep.ts'
 import type { Config } from './config.ts'
+import { openMeterList } from './events/meter-list.ts'
 import { authorizeRoutes, mustBeAllowed } from './http/authorize.ts'
 import { budgetRoutes } from './http/budgets.ts'
 import { closeRoutes } from './http/close.ts'
@@ -123,7 +124,8 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
   await adoptRules(sql, rulesOf(config))
   await seedMeters(sql)
   await seedPlans(sql)
-  const meters = await loadMeters(sql)
+  const meterList = await openMeterList(() => loadMeters(sql))
+  const { meters } = meterList
 
   const replica = await loadReplicaId(dataDir)
   const damage = await openDamage(await prepareCorruptFolder(dataDir), base)
@@ -246,12 +248,8 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     customersOf: subjects => customersOfSubjects(sql, subjects),
   })
   const reader: PartReader = { sql, onCorruptPart: damage.part, running }
-  const reloadMeters = async () => {
-    // In place: everybody who meters holds this one list.
-    meters.splice(0, meters.length, ...(await loadMeters(sql)))
-  }
   const listening = await subscribe(sql, metersChannel, () => {
-    reloadMeters().catch(error => log.warn({ err: error }, 'meters could not be read again; the old ones are used'))
+    meterList.reload().catch(error => log.warn({ err: error }, 'meters could not be read again; the old ones are used'))
   })
   parts.onClose('meter changes', () => listening.close())
   const reads = {
@@ -354,7 +352,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     customerRoutes(scope, reads)
     spendRoutes(scope, reads)
     planRoutes(scope, reads)
-    meterRoutes(scope, { ...reads, reloadMeters })
+    meterRoutes(scope, { ...reads, reloadMeters: meterList.reload })
     meterQueryRoutes(scope, reads)
     subjectRoutes(scope, reads)
     debugRoutes(scope, reads)
