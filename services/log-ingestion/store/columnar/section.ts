@@ -74,7 +74,8 @@ export class Section {
     const length = this.#bytes.readUInt32LE(at + 1)
     const bytes = zstdDecompressSync(packed, {
       maxOutputLength: Math.max(1, length),
-      chunkSize: Math.max(1_024, length),
+      // A little more than all of it: a buffer that is filled to the brim makes zlib ask for another one.
+      chunkSize: length + 1_024,
     })
     if (bytes.length !== length) throw new BlockError(`column ${index} unpacks to another length than it had`)
     return bytes
