@@ -160,6 +160,35 @@ test('segments go when every reader has passed them, and the newest released one
   assert.equal((await readAll(again)).length, 6)
 })
 
+test('what is to be forgotten goes with its segments as soon as it is released and something came behind it', async t => {
+  const dir = await tempDir(t)
+  const clock = drivenClock()
+  const o = { clock, segmentBytes: 16 * 1024, keepBytes: 1_000_000 }
+  const journal = await openTest(t, dir, o)
+  for (let i = 0; i < 9; i++) await journal.append(Buffer.alloc(4_000, `old ${i} `))
+  // Ids of the same millisecond are a little ahead of it.
+  const oldMs = clock.now() + 1_000
+  clock.advance(5_000)
+  assert.equal(await journal.forget(oldMs), false, 'a reader needs it')
+  assert.equal(texts(await readAll(journal)).length, 9)
+  journal.release('r', journal.end)
+  assert.equal(await journal.forget(oldMs), false, 'the newest one is left')
+  assert.equal((await segmentFiles(dir)).length, 1)
+  const { segment, from } = await journal.append(Buffer.from('new'))
+  assert.equal(await journal.forget(oldMs), true)
+  assert.deepEqual(await segmentFiles(dir), [`${segment}.journal`])
+  assert.equal(await journal.forget(oldMs), true)
+  assert.deepEqual(texts(await readAll(journal, { segment, offset: from })), ['new'])
+  await journal.close()
+  assert.deepEqual(
+    (await readdir(dir)).filter(name => name.includes('spare')),
+    [],
+  )
+  const again = await openTest(t, dir, o)
+  assert.deepEqual(texts(await readAll(again)), ['new'])
+  assert.equal((await again.append(Buffer.from('newer'))).sequence, 11n)
+})
+
 test('a reader waits for more, in any number, and stops when told', async t => {
   const journal = await openTest(t, await tempDir(t))
   const start = journal.end

@@ -27,7 +27,7 @@ import { type DamagedRange, openDamageBook } from './journal/damage.ts'
 import { diskError, JournalClosed, JournalFull, JournalLocked } from './journal/errors.ts'
 import { frameHeaderBytes, framesFrom, payloadBytesMax, readFrameHeader } from './journal/frame.ts'
 import { journalMetrics } from './journal/metrics.ts'
-import { comparePositions, type JournalPosition, nextSegmentId } from './journal/position.ts'
+import { comparePositions, type JournalPosition, nextSegmentId, segmentBegunMs } from './journal/position.ts'
 import { recover } from './journal/recover.ts'
 import { readFrames, readRange, type Segment, syncDirectory } from './journal/segment.ts'
 import { openSpares } from './journal/spares.ts'
@@ -73,6 +73,11 @@ export interface Journal {
   waitForMore(after: JournalPosition, signal?: AbortSignal): Promise<void>
   /** `reader` never again needs anything before `position`. Going back has no effect. */
   release(reader: string, position: JournalPosition): void
+  /**
+   * Takes away what was written before that time and is released, whatever `keepBytes` says. The newest segment is closed,
+   * and goes when the next append has begun another: false says that something is left.
+   */
+  forget(writtenBeforeMs: number): Promise<boolean>
   /** Where the next batch will begin, as far as is known: the end of what is durable. */
   readonly end: JournalPosition
   /** Unreleased bytes, frames included. */
@@ -243,6 +248,20 @@ async function startJournal(options: JournalOptions, lock: Lock): Promise<Journa
     removing = removing.then(() => spares.offer(gone.toReversed()))
   }
 
+  const forget = async (writtenBeforeMs: number): Promise<boolean> => {
+    const from = floor()
+    const isOld = (segment: Segment) => segmentBegunMs(segment.id) <= writtenBeforeMs
+    const newest = segments.at(-1)
+    if (newest && isOld(newest)) await writer.rotate()
+    const kept = segments.findIndex(
+      segment => !isOld(segment) || neededBytes(segment, from) > 0 || segment === segments.at(-1),
+    )
+    const gone = segments.splice(0, Math.max(0, kept))
+    if (gone.length > 0) removing = removing.then(() => spares.offer(gone))
+    await removing
+    return !segments.some(isOld)
+  }
+
   /** Age is read from the frame at the floor, so it costs nothing while nobody asks for precision but a release. */
   const refreshOldest = async () => {
     while (isRefreshWanted) {
@@ -398,6 +417,11 @@ async function startJournal(options: JournalOptions, lock: Lock): Promise<Journa
       pendingBytes = segments.reduce((sum, segment) => sum + neededBytes(segment, from), 0)
       removeReleased()
       wantRefresh()
+    },
+
+    forget(writtenBeforeMs) {
+      requireOpen()
+      return forget(writtenBeforeMs)
     },
 
     get end() {

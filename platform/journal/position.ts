@@ -30,6 +30,11 @@ export function nextSegmentId(nowMs: number, after: string | undefined): string 
   return segmentIdFrom(bytes)
 }
 
+/** When it was begun; after a step of the clock a little later than that. */
+export function segmentBegunMs(id: string): number {
+  return Number.parseInt(id.slice(0, 8) + id.slice(9, 13), 16)
+}
+
 export function segmentIdFrom(bytes: Buffer): string {
   const hex = bytes.toString('hex')
   return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-${hex.slice(12, 16)}-${hex.slice(16, 20)}-${hex.slice(20)}`

@@ -43,6 +43,8 @@ export interface Writer {
   push(pending: Pending): void
   /** Cuts off what a segment's file held before it was written again, once the segment is so old. */
   cutOldContent(ageMs: number): Promise<void>
+  /** The next append begins a new segment. */
+  rotate(): Promise<void>
   /** Waits for what was pushed, then closes the file. */
   close(): Promise<void>
 }
@@ -102,6 +104,7 @@ export function openWriter(o: WriterOptions): Writer {
   let previous = o.previous
   let current: Current | undefined
   let cutAgeMs: number | undefined
+  let isRotateWanted = false
   let pumping: Promise<void> | undefined
   let staging = Buffer.allocUnsafeSlow(64 * 1024)
   let free = { readMs: Number.NEGATIVE_INFINITY, bytes: 0, reserveBytes: 0 }
@@ -109,9 +112,11 @@ export function openWriter(o: WriterOptions): Writer {
   const pump = async () => {
     // Appends made in the same run of the event loop share the first group, as later ones share theirs.
     await null
-    while (queue.length > 0 || cutAgeMs !== undefined) {
+    while (queue.length > 0 || cutAgeMs !== undefined || isRotateWanted) {
       if (cutAgeMs !== undefined) await cutNow(cutAgeMs)
       cutAgeMs = undefined
+      if (isRotateWanted) await finish()
+      isRotateWanted = false
       if (queue.length === 0) break
       const group = takeGroup(queue)
       const bytes = group.reduce((sum, { payload }) => sum + frameHeaderBytes + payload.length, 0)
@@ -165,11 +170,7 @@ export function openWriter(o: WriterOptions): Writer {
 
   /** The current segment, or a new one when the group does not fit. A group larger than a segment gets one alone. */
   const segmentFor = async (bytes: number) => {
-    if (current && current.segment.end + bytes > o.segmentBytes && current.segment.end > framesFrom) {
-      const { segment, file, allocated } = current
-      if (allocated > segment.end) await file.truncate(segment.end).catch(() => {})
-      await retire()
-    }
+    if (current && current.segment.end + bytes > o.segmentBytes && current.segment.end > framesFrom) await finish()
     if (current) return current
     const id = newestId === undefined ? o.firstId : nextSegmentId(clock.now(), newestId)
     const spare = o.spares.take()
@@ -259,6 +260,12 @@ export function openWriter(o: WriterOptions): Writer {
     )
   }
 
+  const finish = async () => {
+    if (current && current.allocated > current.segment.end)
+      await current.file.truncate(current.segment.end).catch(() => {})
+    await retire()
+  }
+
   const retire = async () => {
     if (!current) return
     const { file, segment } = current
@@ -301,12 +308,14 @@ export function openWriter(o: WriterOptions): Writer {
       pumping ??= pump()
       return pumping
     },
+    rotate() {
+      isRotateWanted = true
+      pumping ??= pump()
+      return pumping
+    },
     async close() {
       await pumping
-      if (current && current.allocated > current.segment.end) {
-        await current.file.truncate(current.segment.end).catch(() => {})
-      }
-      await retire()
+      await finish()
     },
   }
 }
