@@ -21,11 +21,12 @@
 // A position is the owner's to keep, in the same transaction as the data it made of the batches. After a start the owner
 // reads from its stored position and calls release() with it; a segment goes when all readers have released it.
 
-import { type FileHandle, mkdir, open as openFile } from 'node:fs/promises'
+import { type FileHandle, mkdir } from 'node:fs/promises'
 import path from 'node:path'
 import { type DamagedRange, openDamageBook } from './journal/damage.ts'
 import { diskError, JournalClosed, JournalFull, JournalLocked } from './journal/errors.ts'
-import { frameHeaderBytes, framesFrom, payloadBytesMax, readFrameHeader } from './journal/frame.ts'
+import { type FrameKey, frameHeaderBytes, framesFrom, payloadBytesMax, readFrameHeader } from './journal/frame.ts'
+import { openHandles } from './journal/handles.ts'
 import { journalMetrics } from './journal/metrics.ts'
 import { comparePositions, type JournalPosition, nextSegmentId, segmentBegunMs } from './journal/position.ts'
 import { recover } from './journal/recover.ts'
@@ -176,6 +177,7 @@ async function startJournal(options: JournalOptions, lock: Lock): Promise<Journa
   let isClosed = false
   const segmentBytes = options.segmentBytes ?? segmentBytesDefault
   const spares = openSpares({ dir, segmentBytes, clock, log })
+  const handles = openHandles()
 
   const metrics = journalMetrics(
     registry,
@@ -231,6 +233,12 @@ async function startJournal(options: JournalOptions, lock: Lock): Promise<Journa
     return Math.max(0, segment.end - start)
   }
 
+  /** Files of segments that are no longer listed: nobody begins to read them. */
+  const letGo = async (gone: readonly Segment[]) => {
+    await handles.forget(gone)
+    await spares.offer(gone)
+  }
+
   /** Deletes what no reader needs, oldest first, but for the newest segment (it carries the sequence and the order of ids
    *  over a restart) and `keepBytes` of the rest. */
   const removeReleased = () => {
@@ -245,7 +253,7 @@ async function startJournal(options: JournalOptions, lock: Lock): Promise<Journa
     if (gone.length === 0) return
     segments.splice(0, gone.length)
     // Oldest first, so that a crash in between leaves no hole.
-    removing = removing.then(() => spares.offer(gone.toReversed()))
+    removing = removing.then(() => letGo(gone.toReversed()))
   }
 
   const forget = async (writtenBeforeMs: number): Promise<boolean> => {
@@ -257,7 +265,7 @@ async function startJournal(options: JournalOptions, lock: Lock): Promise<Journa
       segment => !isOld(segment) || neededBytes(segment, from) > 0 || segment === segments.at(-1),
     )
     const gone = segments.splice(0, Math.max(0, kept))
-    if (gone.length > 0) removing = removing.then(() => spares.offer(gone))
+    if (gone.length > 0) removing = removing.then(() => letGo(gone))
     await removing
     return !segments.some(isOld)
   }
@@ -269,7 +277,8 @@ async function startJournal(options: JournalOptions, lock: Lock): Promise<Journa
       const from = floor()
       const segment = segments.find(candidate => neededBytes(candidate, from) > 0)
       const offset = segment && from?.segment === segment.id ? from.offset : framesFrom
-      const readMs = segment && (await writtenAt(segment, offset).catch(() => undefined))
+      const readMs =
+        segment && (await handles.use(segment, file => writtenAt(file, segment.key, offset)).catch(() => undefined))
       // Unreadable: what was known before is older, which is the right side to err on.
       oldestMs = pendingBytes === 0 ? undefined : (readMs ?? oldestMs ?? clock.now())
     }
@@ -355,37 +364,26 @@ async function startJournal(options: JournalOptions, lock: Lock): Promise<Journa
         if (!place) return { batches: [], next: position ?? end() }
         const { segment, offset } = place
         const limit = segment.end
-        segment.reads++
-        try {
-          const file = await openForRead(segment)
-          if (!file) {
-            // Released while we were about to open it: its reader has no need of it.
-            if (segments.includes(segment))
-              throw new Error(`journal segment ${segment.path} is gone: someone removed it`)
-            position = { segment: segment.id, offset: limit }
-            continue
-          }
-          try {
-            const bytesMax = Math.max(o?.bytesMax ?? readBytesDefault, frameHeaderBytes)
-            const scan = await readFrames(file, segment.key, { from: offset, limit, bytesMax, allocate: o?.allocate })
-            for (const damage of scan.damage) await book.setAside(segment, file, damage)
-            position = { segment: segment.id, offset: scan.next }
-            if (scan.frames.length === 0) continue
-            const batches = scan.frames.map(frame => ({
-              segment: segment.id,
-              from: frame.from,
-              to: frame.to,
-              sequence: BigInt(frame.sequence),
-              writtenMs: frame.writtenMs,
-              payload: frame.payload,
-            }))
-            return { batches, next: position }
-          } finally {
-            await file.close()
-          }
-        } finally {
-          segment.reads--
-        }
+        const bytesMax = Math.max(o?.bytesMax ?? readBytesDefault, frameHeaderBytes)
+        const scan = await handles.use(segment, async file => {
+          const found = await readFrames(file, segment.key, { from: offset, limit, bytesMax, allocate: o?.allocate })
+          for (const damage of found.damage) await book.setAside(segment, file, damage)
+          return found
+        })
+        // Released while we were about to open it: its reader has no need of it.
+        if (!scan && segments.includes(segment))
+          throw new Error(`journal segment ${segment.path} is gone: someone removed it`)
+        position = { segment: segment.id, offset: scan?.next ?? limit }
+        if (!scan || scan.frames.length === 0) continue
+        const batches = scan.frames.map(frame => ({
+          segment: segment.id,
+          from: frame.from,
+          to: frame.to,
+          sequence: BigInt(frame.sequence),
+          writtenMs: frame.writtenMs,
+          payload: frame.payload,
+        }))
+        return { batches, next: position }
       }
     },
 
@@ -448,6 +446,7 @@ async function startJournal(options: JournalOptions, lock: Lock): Promise<Journa
       clearInterval(dropping)
       await removing
       await spares.drop()
+      await handles.forget(segments)
       metrics.close()
       lock.release()
     },
@@ -465,20 +464,6 @@ function requireKnown(from: JournalPosition | null, end: JournalPosition, firstI
   )
 }
 
-async function openForRead(segment: Segment): Promise<FileHandle | undefined> {
-  try {
-    return await openFile(segment.path, 'r')
-  } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined
-    throw diskError(`journal segment ${segment.path}`, error)
-  }
-}
-
-async function writtenAt(segment: Segment, offset: number): Promise<number | undefined> {
-  const file = await openFile(segment.path, 'r')
-  try {
-    return readFrameHeader(await readRange(file, offset, Buffer.alloc(frameHeaderBytes)), 0, segment.key)?.writtenMs
-  } finally {
-    await file.close()
-  }
+async function writtenAt(file: FileHandle, key: FrameKey, offset: number): Promise<number | undefined> {
+  return readFrameHeader(await readRange(file, offset, Buffer.alloc(frameHeaderBytes)), 0, key)?.writtenMs
 }

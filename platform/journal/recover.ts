@@ -83,7 +83,6 @@ export async function recover({ dir, book, log }: { dir: string; book: DamageBoo
           key: { marker, seed },
           firstSequence,
           end: framesFrom,
-          reads: 0,
         }
         found.push({ segment, header, file, bytes, knownEnd: undefined })
       } else if (bytes <= framesFrom) {

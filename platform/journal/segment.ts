@@ -23,8 +23,6 @@ export interface Segment {
   readonly firstSequence: number
   /** The end of what is durable. Readers never look further. */
   end: number
-  /** Reads under way. */
-  reads: number
 }
 
 const suffix = '.journal'
@@ -88,7 +86,7 @@ export async function createSegment(o: {
   }
   const { marker, seed, firstSequence } = header
   return {
-    segment: { id: o.id, path: filePath, key: { marker, seed }, firstSequence, end: framesFrom, reads: 0 },
+    segment: { id: o.id, path: filePath, key: { marker, seed }, firstSequence, end: framesFrom },
     file,
   }
 }

@@ -19,7 +19,8 @@ export interface Spare {
 
 export interface Spares {
   readonly bytes: number
-  /** Takes the files of released segments, oldest first, and deletes those that it has no use for. */
+  /** Takes the files of released segments that nobody reads any more, oldest first, and deletes those that it has no use
+   *  for. */
   offer(released: readonly Segment[]): Promise<void>
   /** The file belongs to the caller from now on. */
   take(): Spare | undefined
@@ -44,9 +45,8 @@ export function openSpares(o: { dir: string; segmentBytes: number; clock: Clock;
     async offer(released) {
       try {
         const taken: typeof kept = []
-        for (const { path, end: bytes, reads } of released) {
-          // Whoever reads it still would find another segment's frames.
-          const isOfUse = reads === 0 && bytes >= o.segmentBytes / 2 && kept.length + taken.length < sparesMax
+        for (const { path, end: bytes } of released) {
+          const isOfUse = bytes >= o.segmentBytes / 2 && kept.length + taken.length < sparesMax
           if (!isOfUse) {
             await unlink(path)
             continue
