@@ -94,8 +94,7 @@ export function customerRoutes(app: FastifyInstance, o: ReadContext) {
     const id = paramId(request)
     mustActFor(request, id)
     const query = parseInput(usageQuery, request.query)
-    // Whether all is in is asked before anything is read.
-    const isComplete = await o.isComplete(query.wait)
+    const waited = query.wait > 0 ? await o.isComplete(query.wait) : null
     const customer = await mustLoad(o, id)
     const nowMs = o.clock.now()
     const period = periodAt(customer, nowMs)
@@ -103,7 +102,12 @@ export function customerRoutes(app: FastifyInstance, o: ReadContext) {
     const toMs = query.to ?? Math.max(nowMs, fromMs + 1)
     if (toMs <= fromMs)
       throw badRequest('INVALID_SPAN', `to (${rfc3339(toMs)}) must be after from (${rfc3339(fromMs)}).`)
-    const [policies, expired] = await Promise.all([loadPolicies(o.reader, id, [fromMs, toMs]), expiryOf(o, id, fromMs)])
+    // Whether all is in is asked before anything is read. What does not wait for another's answer is asked together.
+    const [policies, expired, isComplete] = await Promise.all([
+      loadPolicies(o.reader, id, [fromMs, toMs]),
+      expiryOf(o, id, fromMs),
+      waited ?? o.isComplete(0),
+    ])
     const edgesMs = edgesFor(query.by, fromMs, toMs, policies)
     const edges = edgesMs.map(ms => BigInt(ms) * 1_000_000n)
     const policyOf = (span: number) => policyAt(policies, edgesMs[span] ?? fromMs)
