@@ -48,6 +48,7 @@ import { openAdmission } from './pipeline/admission.ts'
 import { createBacklog } from './pipeline/backlog.ts'
 import { openDatabase } from './pipeline/database.ts'
 import { followDayUsage } from './pipeline/day-usage.ts'
+import { forgetDeleted } from './pipeline/forget-deleted.ts'
 import { createJournalShares } from './pipeline/journal-shares.ts'
 import { createMetrics } from './pipeline/metrics.ts'
 import { createPeople } from './pipeline/people.ts'
@@ -225,6 +226,10 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     replica,
     watermarkUs: () => progress.watermarkUs(),
     pendingRows: () => progress.pendingRows(),
+    onOlderDatabase() {
+      progress.doubt()
+      database.parts?.writer.recheck()
+    },
     clock,
     log,
     registry,
@@ -303,6 +308,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     idempotencyTtlMs: config.idempotencyTtlMs,
     secret,
     billagedUrl: config.billagedUrl,
+    forgetDeleted: () => forgetDeleted({ journal, acceptance, deletions: rules.deletions, clock }),
     clock,
     log,
     registry,

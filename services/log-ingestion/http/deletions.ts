@@ -6,9 +6,9 @@ import { rfc3339 } from '#platform/time'
 import type { DeletionAnswer, DeletionCountAnswer } from '../api.ts'
 import { badParameter, notFound } from '../errors.ts'
 import { formatNanos } from '../rfc3339.ts'
-import { emptyHash } from '../rules/tombstone.ts'
 import {
   type DeletionJob,
+  emptyHash,
   findDeletion,
   insertDeletion,
   listDeletions,

@@ -10,6 +10,8 @@ export interface Progress {
   committed(o: { rows: number; rowsBehind: bigint; receivedUs: bigint; quarantined: number }): void
   /** Nothing of the first `rows` rows is pending. */
   caughtUp(rows: bigint): void
+  /** The database may have lost what it had: nothing is known until the journal has been compared with it. */
+  doubt(): void
   follow(writer: Writer): void
   readonly acceptedRows: bigint
   readonly committedRows: bigint | undefined
@@ -70,6 +72,11 @@ export function createProgress({ clock }: { clock: Clock }): Progress {
       if (isHint || committedRows === undefined || rows > committedRows) committedRows = rows
       isHint = false
     },
+    doubt() {
+      isHint = true
+      lastCommittedUs = undefined
+      firstPendingUs = undefined
+    },
     get acceptedRows() {
       return acceptedRows
     },
@@ -81,8 +88,11 @@ export function createProgress({ clock }: { clock: Clock }): Progress {
     },
     pendingRows: pending,
     watermarkUs() {
-      if (pending() === 0) return BigInt(clock.now()) * 1_000n
-      return writer?.status().oldestPendingUs ?? lastCommittedUs ?? firstPendingUs ?? 0n
+      // Of a journal that is read again some is pending that was committed once.
+      const oldestUs = writer?.status().oldestPendingUs
+      if (oldestUs !== undefined) return oldestUs
+      if (pending() === 0 && !isHint) return BigInt(clock.now()) * 1_000n
+      return lastCommittedUs ?? firstPendingUs ?? 0n
     },
     drainRetryS() {
       forgetOld()

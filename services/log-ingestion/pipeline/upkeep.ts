@@ -48,6 +48,7 @@ export function startUpkeep(o: {
   idempotencyTtlMs: number
   secret: Buffer
   billagedUrl: string | undefined
+  forgetDeleted: () => Promise<void>
   clock: Clock
   log: Logger
   registry: Registry
@@ -68,6 +69,7 @@ export function startUpkeep(o: {
     await compare(parts)
     await sweepKeys(parts.reads, clock.now() - o.idempotencyTtlMs)
     await sweepResends(parts.reads, clock.now())
+    await o.forgetDeleted()
     await exportQuarantine(parts)
     progress.quarantinedRows = await countQuarantined(parts.reads)
     await reportUsage(parts)

@@ -183,7 +183,7 @@ export async function openWriter(o: WriterOptions): Promise<Writer> {
       })
       if (batches.length === 0) {
         position = next
-        if (queue.length === 0 && inWork.length === 0) o.onCaughtUp(accepted, next)
+        if (queue.length === 0 && inWork.length === 0 && !isRecheckWanted) o.onCaughtUp(accepted, next)
         return
       }
       for (const batch of batches) {

@@ -16,6 +16,7 @@ import {
   addToLedger,
   type DeletionJob,
   finishDeletion,
+  isToldFor,
   loadRunningDeletions,
   lockDeletion,
   noteProblem,
@@ -40,6 +41,8 @@ export interface EraserOptions {
 const hourMs = 3_600_000
 /** A request may have its time already and not yet be in the journal. */
 const inFlightUs = 10_000_000n
+/** In which each replica sees that the database is an older one, and says that it has something to store again. */
+const noticedWithinMs = 10_000
 
 /** Works on every job that is open, oldest first. */
 export async function runDeletions(o: EraserOptions, lease: Lease, signal: AbortSignal): Promise<void> {
@@ -79,6 +82,7 @@ async function runDeletion(o: EraserOptions, job: DeletionJob, lease: Lease, sig
   )
   // Entries accepted before the job may still be on their way; they are hidden, and erased by a later pass.
   if (watermarkUs === undefined || watermarkUs < job.acceptedBeforeUs + inFlightUs) return
+  if (!(await isToldFor(sql, job.id, noticedWithinMs))) return
   const finishedAt = rfc3339(clock.now())
   const done = await sql.begin(async tx => {
     await mustHoldLease(tx, lease)

@@ -10,11 +10,12 @@ import type { Sql } from '#platform/postgres'
 import type { Logger } from '#platform/telemetry'
 import type { Clock } from '#platform/time'
 import { parseQuery } from '../query/parse.ts'
-import { loadRunningDeletions } from '../store/rules/deletions.ts'
+import { loadDeletionsSince, loadRunningDeletions } from '../store/rules/deletions.ts'
 import { type ChangeKind, loadRevisions, loadRules, type StoredRule } from '../store/rules/rules.ts'
 import type { Store } from '../store/store.ts'
 import type { Deletion, RetentionRule } from '../store/visibility.ts'
 import { redactionDefinition } from './definitions.ts'
+import type { DeletionMemory } from './deletion-memory.ts'
 import { type Limits, limitsOf, noLimits } from './limits.ts'
 import { compileRedaction, type RedactionRule, type RowRedaction, settingsRules } from './redaction.ts'
 import { longestKeepMs, retentionRules } from './retention.ts'
@@ -44,11 +45,16 @@ export interface RuleBookOptions {
   settings: () => { redactKeys: readonly string[]; redactPatterns: readonly string[] }
   /** Where redaction rules are kept for a start without the database. */
   file: string
+  deletions: DeletionMemory
+  /** It did not know of something that it knew. */
+  onOlderDatabase: () => void
   clock: Clock
   log: Logger
 }
 
 const lookEveryMs = 2_000
+/** A replica that was away for longer hears of deletions that are done by then from nobody, and has nothing to add. */
+const heardWithinMs = 7 * 86_400_000
 const kinds: readonly ChangeKind[] = ['limits', 'retention_rules', 'redaction_rules', 'deletions']
 
 export async function openRuleBook(o: RuleBookOptions): Promise<RuleBook> {
@@ -88,7 +94,10 @@ export async function openRuleBook(o: RuleBookOptions): Promise<RuleBook> {
         )
         return
       case 'deletions':
+        if ((await o.deletions.restore(sql)) > 0) o.onOlderDatabase()
         hideAsStored(store, await loadRunningDeletions(sql))
+        // One may have begun and ended between two looks.
+        await o.deletions.note(await loadDeletionsSince(sql, clock.now() - heardWithinMs))
         return
       case 'searches':
       case 'alert_rules':

@@ -24,6 +24,7 @@ import { forgetReplica, noteWatermark } from '../store/rules/leases.ts'
 import type { Store } from '../store/store.ts'
 import { createEvaluator, type Evaluator } from './alerts.ts'
 import { parseSpan } from './definitions.ts'
+import { type DeletionMemory, openDeletionMemory } from './deletion-memory.ts'
 import { runDeletions, runExpiry } from './deletions.ts'
 import { type LeaseLoop, startLeaseLoop } from './lease-loop.ts'
 import { openRuleBook, type RuleBook } from './rule-book.ts'
@@ -31,6 +32,7 @@ import { createWebhookSender } from './webhook.ts'
 
 export interface Rules {
   readonly book: RuleBook
+  readonly deletions: DeletionMemory
   /** Whether reads may be answered: before, nobody knows what is hidden and what has expired. */
   readonly isReady: boolean
   connect(parts: { reads: Sql; store: Store }): Promise<void>
@@ -63,6 +65,8 @@ export interface RulesOptions {
   replica: string
   watermarkUs: () => bigint
   pendingRows: () => number
+  /** The database came back from a backup. */
+  onOlderDatabase: () => void
   clock: Clock
   log: Logger
   registry: Registry
@@ -79,15 +83,23 @@ export async function startRules(o: RulesOptions): Promise<Rules> {
   const { clock, log, registry } = o
   let settings = o.config
   let isOwnDatabase = false
+  /** What was noted for this replica was said before it knew how old the database is. */
+  let mayGoBack = false
   const defaultKeepMs = () => {
     const { retention } = settings
     if (retention === undefined) return isOwnDatabase ? ownDatabaseKeepMs : null
     return retention === 'forever' ? null : parseSpan(retention)
   }
+  const deletions = await openDeletionMemory({ file: join(o.dir, 'deletions.json'), clock, log })
   const book = await openRuleBook({
     defaultKeepMs,
     settings: () => settings,
     file: join(o.dir, 'redaction-rules.json'),
+    deletions,
+    onOlderDatabase() {
+      mayGoBack = true
+      o.onOlderDatabase()
+    },
     clock,
     log,
   })
@@ -146,7 +158,11 @@ export async function startRules(o: RulesOptions): Promise<Rules> {
   const attach = async (parts: { reads: Sql; store: Store }) => {
     isOwnDatabase = await isBelow(parts.reads, o.installationDir)
     await book.connect({ sql: parts.reads, store: parts.store })
-    const note = () => noteWatermark(parts.reads, o.replica, o.watermarkUs())
+    const note = async () => {
+      const goesBack = mayGoBack
+      await noteWatermark(parts.reads, o.replica, o.watermarkUs(), goesBack)
+      if (goesBack) mayGoBack = false
+    }
     await note()
     isReady = true
     if (noting) return
@@ -167,6 +183,7 @@ export async function startRules(o: RulesOptions): Promise<Rules> {
 
   return {
     book,
+    deletions,
     get isReady() {
       return isReady
     },

@@ -6,9 +6,6 @@ import type { EvidenceKey } from '../evidence-key.ts'
 import type { DeletionJob, Tombstone } from '../store/rules/deletions.ts'
 import type { ErasedChunk, StoredEntry } from '../store/store.ts'
 
-/** Of nothing: where both chains begin. */
-export const emptyHash = '0'.repeat(64)
-
 /**
  * The chains behind a chunk. `before` goes over what was there: entries of the table, or the hashes of the blocks that
  * held them; `after` over what took their place: nothing for an entry, the new block's hash for a block.

@@ -239,6 +239,8 @@ async function addToLedger(tx: Tx, batch: Batch, refused: readonly Refused[]): P
   >()
   batch.records.forEach(pending => {
     const { record } = pending
+    // It only marks where a segment ends.
+    if (record.rows === 0) return
     const hour = (record.receivedUs / hourUs) * hourUs
     const id = `${record.key}\0${record.tenant}\0${hour}`
     const sum = sums.get(id) ?? {
@@ -326,7 +328,7 @@ async function addToUsage(tx: Tx, batch: Batch, refused: readonly Refused[]): Pr
     sum.bytes += BigInt(bytes)
     sums.set(id, sum)
   }
-  for (const { record } of batch.records) add(record, record.rows, record.accountedBytes)
+  for (const { record } of batch.records) if (record.rows > 0) add(record, record.rows, record.accountedBytes)
   if (refused.length > 0) {
     const wanted = new Set(refused.map(({ index }) => index))
     eachRow(batch, (walk, _, { record }, __, index) => {

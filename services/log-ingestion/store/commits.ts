@@ -104,6 +104,7 @@ export async function loadAccountedRows(sql: Sql, replica: string): Promise<bigi
 
 /** The next `count` ids of the table's own sequence, ascending; other replicas may draw in between. */
 export async function drawIds(sql: Sql, sequence: string, count: number): Promise<BigInt64Array> {
+  if (count === 0) return new BigInt64Array(0)
   const [row] = await sql<{ first: bigint; all: bigint[] | null }[]>`
     select min(id) as first, case when max(id) - min(id) + 1 = count(*) then null else array_agg(id order by id) end as all
     from (select nextval(${sequence}::regclass) as id from generate_series(1, ${count})) as drawn`

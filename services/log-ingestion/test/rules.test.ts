@@ -14,6 +14,7 @@ import { testDatabase } from '../../../test/kit/database.ts'
 import { pollUntil } from '../../../test/kit/poll.ts'
 import { spec } from '../config.ts'
 import { newTally } from '../json/metadata.ts'
+import { openDeletionMemory } from '../rules/deletion-memory.ts'
 import { openRuleBook } from '../rules/rule-book.ts'
 import { start } from '../service.ts'
 import { shiftedClock } from './shifted-clock.ts'
@@ -157,6 +158,8 @@ test('G43: keys at any depth and patterns, built in and own, reach neither journ
     defaultKeepMs: () => null,
     settings: () => ({ redactKeys: [], redactPatterns: [] }),
     file: join(service.dir, 'redaction-rules.json'),
+    deletions: await openDeletionMemory({ file: join(service.dir, 'deletions.json'), ...service.base }),
+    onOlderDatabase: () => {},
     clock: service.base.clock,
     log: service.base.log,
   })

@@ -3,6 +3,9 @@
 import type { Queryable, Sql, Tx } from '#platform/postgres'
 import { noteChange } from './rules.ts'
 
+/** Of nothing: where the chains of a tombstone begin. */
+export const emptyHash = '0'.repeat(64)
+
 export interface DeletionJob {
   id: string
   tenant: string
@@ -31,20 +34,13 @@ export interface Tombstone {
   publicKey: string
 }
 
-type NewJob = Pick<
+/** What somebody asked for. */
+export type DeletionRequest = Pick<
   DeletionJob,
-  | 'id'
-  | 'tenant'
-  | 'q'
-  | 'fromNs'
-  | 'toNs'
-  | 'reason'
-  | 'requestedBy'
-  | 'requestedAt'
-  | 'acceptedBeforeUs'
-  | 'hashBefore'
-  | 'hashAfter'
+  'id' | 'tenant' | 'q' | 'fromNs' | 'toNs' | 'reason' | 'requestedBy' | 'requestedAt' | 'acceptedBeforeUs'
 >
+
+type NewJob = DeletionRequest & Pick<DeletionJob, 'hashBefore' | 'hashAfter'>
 
 export async function insertDeletion(tx: Tx, job: NewJob): Promise<void> {
   await noteChange(tx, 'deletions')
@@ -53,6 +49,43 @@ export async function insertDeletion(tx: Tx, job: NewJob): Promise<void> {
     values (${job.id}, ${job.tenant}, ${job.q}, ${job.fromNs}, ${job.toNs}, ${job.reason}, ${job.requestedBy},
             ${job.requestedAt}::timestamptz, to_timestamp(0) + ${String(job.acceptedBeforeUs)}::int8 * interval '1 microsecond',
             ${job.hashBefore}, ${job.hashAfter})`
+}
+
+/** Those that the database does not know: it came back from a backup. They run again, from their beginning. */
+export async function insertLostDeletions(sql: Sql, jobs: readonly DeletionRequest[]): Promise<number> {
+  if (jobs.length === 0) return 0
+  const rows = await sql<{ id: string }[]>`
+    select id::text as id from purser_logs.deletions where id = any(${jobs.map(job => job.id)}::uuid[])`
+  const present = new Set(rows.map(({ id }) => id))
+  const lost = jobs.filter(job => !present.has(job.id))
+  let inserted = 0
+  for (const job of lost)
+    inserted += await sql.begin(async tx => {
+      const [taken] = await tx`
+        select from purser_logs.deletions where id = ${job.id}::uuid
+        union all select where not pg_try_advisory_xact_lock(hashtextextended(${`purser.deletion:${job.id}`}, 0))`
+      // Another replica tells it just now.
+      if (taken) return 0
+      await insertDeletion(tx, { ...job, hashBefore: emptyHash, hashAfter: emptyHash })
+      await tx`update purser_logs.deletions set told_again_at = now() where id = ${job.id}::uuid`
+      return 1
+    })
+  return inserted
+}
+
+/** Whether a deletion that was told again was so long ago, in milliseconds; true of all others. */
+export async function isToldFor(sql: Sql, id: string, ms: number): Promise<boolean> {
+  const [row] = await sql<{ isTold: boolean }[]>`
+    select coalesce(told_again_at < now() - ${ms}::float8 * interval '1 millisecond', true) as "isTold"
+    from purser_logs.deletions where id = ${id}::uuid`
+  return row?.isTold ?? true
+}
+
+/** Those that are not done, and all since a time. */
+export async function loadDeletionsSince(sql: Queryable, sinceMs: number): Promise<DeletionJob[]> {
+  return await sql<DeletionJob[]>`
+    select ${columns(sql)} from purser_logs.deletions
+    where state = 'running' or requested_at > to_timestamp(${sinceMs / 1_000}::float8) order by requested_at, id`
 }
 
 export async function loadRunningDeletions(sql: Queryable): Promise<DeletionJob[]> {

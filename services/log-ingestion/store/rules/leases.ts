@@ -44,11 +44,12 @@ export async function giveUpLease(sql: Sql, lease: Lease): Promise<void> {
 // How far each replica is.
 
 /** Everything accepted before `watermarkUs` is stored. Never goes back. */
-export async function noteWatermark(sql: Sql, replica: string, watermarkUs: bigint): Promise<void> {
+export async function noteWatermark(sql: Sql, replica: string, watermarkUs: bigint, mayGoBack = false): Promise<void> {
   await sql`
     insert into purser_logs.replicas as r (replica, watermark, seen_at)
     values (${replica}::uuid, to_timestamp(0) + ${String(watermarkUs)}::int8 * interval '1 microsecond', clock_timestamp())
-    on conflict (replica) do update set watermark = greatest(r.watermark, excluded.watermark), seen_at = excluded.seen_at`
+    on conflict (replica) do update set seen_at = excluded.seen_at,
+      watermark = case when ${mayGoBack} then excluded.watermark else greatest(r.watermark, excluded.watermark) end`
 }
 
 /** Forgets a replica that has stored everything and stops. */
