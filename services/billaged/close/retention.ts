@@ -2,7 +2,7 @@ import { sleep } from '#platform/time'
 import { hourMs, periodAt } from '../rating/periods.ts'
 import { type CustomerRow, listCustomers } from '../store/customers.ts'
 import { finalisedOf, hasReceipts, type InvoiceRow } from '../store/invoices.ts'
-import { expireUnclaimed, expireUsage, sealBefore } from '../store/retention.ts'
+import { expireUnclaimed, expireUsage, forgetEnded, sealBefore } from '../store/retention.ts'
 import type { CloseContext } from './context.ts'
 import { openPeriodsBefore } from './gate.ts'
 import { adjustableMs } from './prepare.ts'
@@ -59,8 +59,10 @@ async function expireCustomer(o: CloseContext, customer: CustomerRow, retention:
   const usageMs = Math.min(nowMs - retention.usageMs, (await nextInvoice(o, customer)) - adjustableMs)
   const levels = o.meters.filter(({ aggregation }) => aggregation === 'WEIGHTED_SUM').map(({ eventType }) => eventType)
   // Whole periods: one that is gone in part could not be rated again.
-  const rows = await expireUsage(o.sql, customer.id, Math.min(closed, periodAt(customer, usageMs).from), levels)
-  if (parts > 0 || rows > 0) o.log.info({ customerId: customer.id, parts, rows }, 'samples and usage expired')
+  const until = Math.min(closed, periodAt(customer, usageMs).from)
+  const rows = await expireUsage(o.sql, customer.id, until, levels)
+  const vms = await forgetEnded(o.sql, customer.id, until, signal)
+  if (parts + rows + vms > 0) o.log.info({ customerId: customer.id, parts, rows, vms }, 'samples and usage expired')
 }
 
 /** Where the earliest period begins that an invoice is still to be written for: it may correct what lies before it. */

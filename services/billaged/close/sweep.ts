@@ -30,6 +30,8 @@ export function startSweep(
   { graceMs, everyMs, registry }: { graceMs: number; everyMs: number; registry: Registry },
 ): () => Promise<void> {
   const gauges = createGauges(registry)
+  // Nobody asks for these periods again soon: kept in memory they would only push out those that somebody looks at.
+  const { running: _, ...reader } = o.reader
   const dueMs = new Map<string, number>()
   const unrated = new Map<string, Map<string, number>>()
   const stopping = new AbortController()
@@ -74,7 +76,7 @@ export function startSweep(
       await announceBlocked(o.sql, { customerId: customer.id, invoiceId, reasons, atMs: o.clock.now() })
       break
     }
-    const priced = await pricePeriod(o.reader, o.meters, o.rules, customer.id, running, null)
+    const priced = await pricePeriod(reader, o.meters, o.rules, customer.id, running, null)
     const meters = new Map<string, number>()
     for (const { meter, quantityE9 } of priced.unrated)
       meters.set(meter, (meters.get(meter) ?? 0) + Number(quantityE9) / 1e9)

@@ -220,9 +220,13 @@ async function insertParts(tx: Tx, facts: readonly Of<'samples'>[], mayOverlap: 
  *  is there already, to the byte, is no news. */
 async function setExpiredAside(tx: Tx): Promise<number> {
   const rows = await tx<{ customerId: string; vmId: string; body: Buffer }[]>`
-    delete from incoming_part i using billaged.series s
-    where s.customer_id = i.customer_id and s.vm_id = i.vm_id and i.hour < s.sealed_hour and not exists (
-      select 1 from billaged.sample_part p where p.series_id = s.series_id and p.hour = i.hour and p.digest = i.digest)
+    delete from incoming_part i using (
+      select p.ctid as at from incoming_part p join billaged.customer c on c.id = p.customer_id
+        left join billaged.series s using (customer_id, vm_id)
+      -- Of a VM that ended long ago nothing may be left but its customer.
+      where p.hour < greatest(s.sealed_hour, c.usage_expired_hour) and not exists (
+        select 1 from billaged.sample_part t where t.series_id = s.series_id and t.hour = p.hour and t.digest = p.digest)
+    ) old where i.ctid = old.at
     returning i.customer_id as "customerId", i.vm_id as "vmId", i.body`
   if (rows.length === 0) return 0
   const [now] = await tx<{ ns: bigint }[]>`select (extract(epoch from now()) * 1000000000)::int8 as ns`

@@ -91,14 +91,16 @@ export async function expireUsage(
   levelTypes: readonly string[],
 ): Promise<number> {
   const untilNs = BigInt(until) * hourNs
-  const hours = await sql.begin(async tx => {
+  const { hours, isNews } = await sql.begin(async tx => {
     // Said before it is done: an answer never passes for whole while its usage goes.
-    await tx`
+    const moved = await tx`
       update billaged.customer set usage_expired_hour = ${until} where id = ${customerId} and usage_expired_hour < ${until}`
-    return tx`
+    const gone = await tx`
       delete from billaged.usage_hour u using billaged.series s
       where s.customer_id = ${customerId} and u.series_id = s.series_id and u.hour < least(${until}, s.sealed_hour)`
+    return { hours: gone.count, isNews: moved.count > 0 }
   })
+  const listings = isNews ? await forgetListings(sql, customerId, until) : 0
   const events = await deleteEvents(
     sql,
     sql`e.customer_id = ${customerId} and e.at_ns < ${untilNs} and e.type <> all (${arrayLiteral(levelTypes)}::text::text[])
@@ -106,7 +108,75 @@ export async function expireUsage(
         select 1 from billaged.usage_event o where o.source = e.source and o.id = e.id
           and (o.at_ns >= ${untilNs} or o.customer_id is distinct from e.customer_id))`,
   )
-  return hours.count + events
+  return hours + events + listings
+}
+
+/** Forgets the VMs of a customer that were stopped before an hour and of which nothing else is left: name, notices,
+ *  listings and last readings. One that fell silent without a stop notice stays, since its last counter is what a start
+ *  notice to come is measured against. Returns how many went. */
+export async function forgetEnded(sql: Sql, customerId: string, until: number, signal: AbortSignal): Promise<number> {
+  for (let forgotten = 0; ; ) {
+    const rows = await sql<{ seriesId: bigint }[]>`
+      select series_id as "seriesId" from billaged.series s
+      where customer_id = ${customerId} and ${isEnded(sql, until)} order by series_id limit ${vmsPerPage}`
+    if (rows.length === 0 || signal.aborted) return forgotten
+    const ids = arrayLiteral(rows.map(({ seriesId }) => seriesId))
+    const gone = await sql.begin(async tx => {
+      await tx`select 1 from billaged.series where series_id = any(${ids}::text::int8[]) order by series_id for update`
+      // Once more, now that nothing can be added to them.
+      const ended = await tx<{ seriesId: bigint; vmId: string }[]>`
+        select series_id as "seriesId", vm_id as "vmId" from billaged.series s
+        where series_id = any(${ids}::text::int8[]) and ${isEnded(tx, until)}`
+      const series = tx`${arrayLiteral(ended.map(({ seriesId }) => seriesId))}::text::int8[]`
+      const vms = tx`${arrayLiteral(ended.map(({ vmId }) => vmId))}::text::text[]`
+      await tx`delete from billaged.fold_queue where series_id = any(${series})`
+      await tx`delete from billaged.sample_part where series_id = any(${series})`
+      await tx`
+        delete from billaged.vm_mark where vm_id = any(${vms}) and (customer_id is null or customer_id = ${customerId})`
+      await tx`delete from billaged.vm_lease where vm_id = any(${vms})`
+      await tx`delete from billaged.series where series_id = any(${series})`
+      return ended.length
+    })
+    forgotten += gone
+    if (gone === 0) return forgotten
+  }
+}
+
+/** Of a series `s`: all of it is sealed and its usage gone, nobody else has a VM of that id, and it was stopped. */
+function isEnded(sql: Queryable, until: number) {
+  const untilNs = BigInt(until) * hourNs
+  const isOwn = sql`m.vm_id = s.vm_id and (m.customer_id is null or m.customer_id = s.customer_id)`
+  return sql`
+    s.last_ns < ${untilNs} and s.last_ns < s.sealed_hour::int8 * ${hourNs}
+    and not exists (select 1 from billaged.usage_hour u where u.series_id = s.series_id)
+    and not exists (
+      select 1 from billaged.vm_mark m where m.vm_id = s.vm_id and greatest(m.at_ns, m.until_ns) >= ${untilNs})
+    and not exists (select 1 from billaged.vm_lease l where l.vm_id = s.vm_id and l.day >= ${Math.floor(until / 24) - 1})
+    and not exists (select 1 from billaged.series o where o.vm_id = s.vm_id and o.customer_id <> s.customer_id)
+    and exists (
+      select 1 from billaged.vm_mark m where ${isOwn} and m.kind = 'stop'
+        and m.at_ns >= coalesce((
+          select max(max_ns) from billaged.sample_part p where p.series_id = s.series_id and p.hour = (
+            select max(hour) from billaged.sample_part where series_id = s.series_id)), 0)
+        and m.at_ns > coalesce((select max(at_ns) from billaged.vm_mark m where ${isOwn} and m.kind = 'start'), 0))`
+}
+
+/** Listings of a customer's VMs that no hour to be folded looks at any more; the first ones stay, since from them on a host
+ *  is known. Returns how many rows went. */
+async function forgetListings(sql: Sql, customerId: string, until: number): Promise<number> {
+  const dayNs = 24n * hourNs
+  const gone = await sql`
+    delete from billaged.vm_lease l using billaged.series s, lateral (
+      -- Hours are folded with the readings kept beside them, and with what hosts said of those.
+      select coalesce(min(min_ns), ${BigInt(until) * hourNs}) / ${dayNs} - 2 as day from billaged.sample_part p
+      where p.series_id = s.series_id and p.hour = (
+        select min(hour) from billaged.sample_part where series_id = s.series_id)
+    ) kept
+    where s.customer_id = ${customerId} and s.sealed_hour >= ${until} and l.vm_id = s.vm_id
+      and l.day < least(${Math.floor(until / 24) - 2}, kept.day)
+      and l.day > (select min(day) from billaged.vm_lease where vm_id = l.vm_id)
+      and not exists (select 1 from billaged.series o where o.vm_id = s.vm_id and o.customer_id <> s.customer_id)`
+  return gone.count
 }
 
 /** Events that are nobody's: no invoice waits for them. */

@@ -16,7 +16,8 @@ const sampleEveryMs = 5_000
 /** Resident memory may be this much above what it was when the churn had lasted a third of its time. */
 const growthMax = 0.15
 
-const spawned = await spawnBillaged('bin/billaged', process.env)
+// Whatever is done every minute comes several times within each third.
+const spawned = await spawnBillaged('bin/billaged', { ...process.env, BILLAGED_AGGREGATION_INTERVAL: '5s' })
 const url = `http://${spawned.server}`
 const headers = { 'content-type': 'application/json' }
 const truth = Array.from({ length: customers }, () => 0n)
@@ -87,6 +88,15 @@ const problems: string[] = []
 try {
   console.log('| s | VMs so far | RSS MiB | heap MiB | active VMs | resident series | queue | journal MiB |')
   console.log('|---:|---:|---:|---:|---:|---:|---:|---:|')
+  // Every running period is held against a budget.
+  for (let n = 0; n < customers; n++) {
+    const reply = await fetch(`${url}/v1/customers/soak-${n}`, {
+      method: 'PUT',
+      headers: { ...headers, authorization: `Bearer ${spawned.key}` },
+      body: JSON.stringify({ budgetNano: '1000000000000' }),
+    })
+    if (!reply.ok) throw new Error(`budget of soak-${n}: ${reply.status} ${await reply.text()}`)
+  }
   const beganMs = performance.now()
   const elapsed = () => performance.now() - beganMs
   let nextLook = 0
