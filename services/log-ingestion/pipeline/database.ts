@@ -124,13 +124,17 @@ export function openDatabase(o: DatabaseOptions): Database {
   let replicaStore: typeof store
 
   const connect = async (): Promise<ReadyDatabase> => {
+    // Between its steps: what a stop finds half open is not opened further.
+    const goOn = () => closing.signal.throwIfAborted()
     if (!server) {
       const opened = await resolveDatabase({ url: o.url, dir: o.dir, log })
       server = opened
       closers.push(() => opened.close())
+      goOn()
     }
     if (!pools) {
       const url = o.url === undefined ? server.url : await throughPooler(server.url, log)
+      goOn()
       const common = { url, statementTimeoutMs: o.statementTimeoutMs, log }
       const writes = openSql({
         ...common,
@@ -161,6 +165,7 @@ export function openDatabase(o: DatabaseOptions): Database {
       tenancy = opened
       closers.push(() => opened.close())
     }
+    goOn()
     for (const slug of o.tenants) await tenancy.tenants.ensure(slug, { kind: 'system', name: 'configuration' })
     const isColumnar = o.storage === 'columnar'
     const partitions = isColumnar
@@ -170,6 +175,7 @@ export function openDatabase(o: DatabaseOptions): Database {
     const sink = isColumnar
       ? columnarSink({ encoder, partitions })
       : rowsSink({ sql: writes, partitions, isChained: o.isChained })
+    goOn()
     // One writer, whatever else of this has to be tried again.
     writer ??= await openWriter({
       journal: o.journal,
@@ -291,6 +297,9 @@ export function openDatabase(o: DatabaseOptions): Database {
     replicaHealth: () => replica?.health(),
     async close(drainMs) {
       closing.abort()
+      // Whatever it waits for there ends with its connections; a writer that exists has its own time.
+      if (!parts && !writer && pools)
+        await Promise.all([pools.writes.end({ timeout: 0 }), pools.reads.end({ timeout: 0 })])
       await connecting
       await writer?.close(drainMs)
       // A database that is away must not keep us from stopping.

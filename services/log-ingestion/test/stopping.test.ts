@@ -9,7 +9,7 @@ import { type TestContext, test } from 'node:test'
 import { testDatabase } from '../../../test/kit/database.ts'
 import { pollUntil } from '../../../test/kit/poll.ts'
 import { type Child, startProcess } from './process.ts'
-import { entry, writeKey } from './start.ts'
+import { entry, startService, writeKey } from './start.ts'
 
 async function folder(t: TestContext): Promise<string> {
   const dir = await mkdtemp(join(tmpdir(), 'purser-stopping-'))
@@ -140,4 +140,32 @@ test('G31: TERM finishes what is in work, refuses what comes late with 429 and c
       await pollUntil(async () => (await count()) >= messages.length, { what: 'the next start to store them' })
       assert.equal(await count(), messages.length, 'once')
     })
+})
+
+test('a stop while the database is being opened ends that too: nothing of it goes on in this process', async t => {
+  const { sql, url } = await testDatabase(t)
+  const held = Promise.withResolvers<void>()
+  t.after(() => held.resolve())
+  const locked = Promise.withResolvers<void>()
+  const holding = sql.begin(async tx => {
+    await tx`select pg_advisory_xact_lock(hashtextextended('purser.migrate:purser_logs', 0))`
+    locked.resolve()
+    await held.promise
+  })
+  await locked.promise
+  const s = await startService(t, { databaseUrl: url })
+  const connections = async () => {
+    const [row] = await sql<{ count: number }[]>`
+      select count(*)::int as count from pg_stat_activity
+      where datname = current_database() and application_name like 'log-ingestion%'`
+    return row?.count ?? 0
+  }
+  assert.ok((await connections()) > 0, 'it waits for its turn')
+  await s.stop()
+  held.resolve()
+  await holding
+  // A server notices that its client is gone when it has something to say.
+  await pollUntil(async () => (await connections()) === 0, { what: 'its connections to go' })
+  const [found] = await sql<{ table: string | null }[]>`select to_regclass('purser_logs.commits')::text as table`
+  assert.equal(found?.table, null)
 })
