@@ -454,6 +454,7 @@ export interface PlanView {
 
 export interface PlanVersionList {
   versions: PlanVersionView[]
+  nextCursor: string | null
 }
 
 export interface PlanVersionView {
@@ -522,6 +523,7 @@ export interface QuarantineList {
 }
 
 export interface ReplicaList {
+  nextCursor: string | null
   replicas: {
     id: string
     /** The one that answers. */
@@ -545,6 +547,7 @@ export interface StripeCustomer {
 
 export interface StripePushList {
   isOn: boolean
+  nextCursor: string | null
   pushes: {
     customerId: string
     periodFrom: string

@@ -7,7 +7,8 @@ import { type Verification, verifyAll } from '../close/verify.ts'
 import { notFound } from '../errors.ts'
 import { listReplicas, retireReplica } from '../store/gate.ts'
 import { callerOf, mustBeOperator } from './authorize.ts'
-import { paramId, parseInput } from './query.ts'
+import { cursorTo, pageOf } from './cursor.ts'
+import { limitOfShort, paramId, parseInput } from './query.ts'
 
 export const month = z.string().regex(/^\d{4}-(0[1-9]|1[0-2])$/, 'is not a month such as 2026-10')
 const reason = z.string().min(1).max(500)
@@ -15,6 +16,11 @@ export const closeBody = z.strictObject({
   customers: z.array(z.string().min(1).max(255)).min(1).max(10_000).optional(),
   dryRun: z.boolean().default(false),
   force: z.strictObject({ reason }).optional(),
+})
+
+const replicaQuery = z.object({
+  cursor: cursorTo(z.strictObject({ firstSeen: z.iso.datetime(), id: z.uuid() })),
+  limit: limitOfShort,
 })
 
 /** The month-close gate, and what is needed around it: replicas to retire, and the proof that all that is stored holds. */
@@ -43,9 +49,12 @@ export function closeRoutes(app: FastifyInstance, o: CloseContext) {
 
   app.get('/v1/replicas', async (request): Promise<ReplicaList> => {
     mustBeOperator(request)
-    const replicas = await listReplicas(o.sql)
+    const { cursor, limit } = parseInput(replicaQuery, request.query)
+    const rows = await listReplicas(o.sql, { after: cursor, limit: limit + 1 })
+    const { page, nextCursor } = pageOf(rows, limit, ({ firstSeen, id }) => ({ firstSeen, id }))
     return {
-      replicas: replicas.map(row => ({
+      nextCursor,
+      replicas: page.map(row => ({
         id: row.id,
         isThisOne: row.id === o.replica,
         lastSeen: row.lastSeen.toISOString(),

@@ -13,6 +13,7 @@ import {
 } from '../store/conflicts.ts'
 import { mustBeOperator } from './authorize.ts'
 import type { ReadContext } from './context.ts'
+import { cursorTo, encodeCursor } from './cursor.ts'
 import { mustLoad } from './customers.ts'
 import { timeOf } from './meters.ts'
 import { instant, limit, parseInput, wait } from './query.ts'
@@ -22,23 +23,11 @@ const place = z.union([
   z.strictObject({ atNs: z.string().regex(/^-?\d{1,19}$/), source: z.string(), id: z.string() }),
   z.strictObject({ customerId: z.string(), vmId: z.string() }),
 ])
-const cursor = z
-  .string()
-  .max(8_000)
-  .transform((text, context): z.output<typeof place> | null => {
-    if (text === '') return null
-    try {
-      return place.parse(JSON.parse(Buffer.from(text, 'base64url').toString('utf8')))
-    } catch {
-      context.addIssue({ code: 'custom', message: 'is not one that a list gave' })
-      return z.NEVER
-    }
-  })
 const conflictQuery = z.object({
   customer: z.string().min(1).max(255).optional(),
   from: instant.optional(),
   to: instant.optional(),
-  cursor: cursor.default(null),
+  cursor: cursorTo(place),
   limit,
   wait,
 })
@@ -83,10 +72,10 @@ export function conflictRoutes(app: FastifyInstance, o: ReadContext) {
       vms: vms.conflicts,
       nextCursor:
         last !== undefined
-          ? encode({ atNs: `${last.atNs}`, source: last.source, id: last.id })
+          ? encodeCursor({ atNs: `${last.atNs}`, source: last.source, id: last.id })
           : vms.next === null
             ? null
-            : encode(vms.next),
+            : encodeCursor(vms.next),
     }
   })
 
@@ -117,10 +106,6 @@ export function conflictRoutes(app: FastifyInstance, o: ReadContext) {
 
 function toView({ atNs, receivedAt, isVoid, ...event }: EventConflict): Conflicts['events'][number] {
   return { ...event, at: timeOf(atNs) ?? '', receivedAt: receivedAt.toISOString(), voided: isVoid }
-}
-
-function encode(place: object): string {
-  return Buffer.from(JSON.stringify(place)).toString('base64url')
 }
 
 function ns(ms: number): bigint {

@@ -5,12 +5,21 @@ import type { IngestedEvent, VoidedEvent } from '../events/api.ts'
 import { listEvents, voidEvent } from '../store/events.ts'
 import { callerOf, mustBeOperator } from './authorize.ts'
 import type { ReadContext } from './context.ts'
+import { cursorTo, linkNext, pageOf } from './cursor.ts'
 import { timeOf } from './meters.ts'
 import { instant, limit, parseInput } from './query.ts'
 
 const listQuery = z.object({
   from: instant.optional(),
   to: instant.optional(),
+  cursor: cursorTo(
+    z.strictObject({
+      atNs: z.string().regex(/^-?\d{1,19}$/),
+      source: z.string(),
+      id: z.string(),
+      digest: z.string().regex(/^[0-9a-f]{64}$/),
+    }),
+  ),
   limit,
   subject: z.string().max(1024).optional(),
   id: z.string().max(1024).optional(),
@@ -26,7 +35,7 @@ const listedMs = 32 * 86_400_000
 
 /** What was sent, with what is wrong with it; and voids, the way to correct it. */
 export function eventListRoutes(app: FastifyInstance, o: ReadContext) {
-  app.get('/api/v1/events', async (request): Promise<IngestedEvent[]> => {
+  app.get('/api/v1/events', async (request, reply): Promise<IngestedEvent[]> => {
     const query = parseInput(listQuery, request.query)
     const nowMs = o.clock.now()
     const events = await listEvents(o.sql, {
@@ -36,9 +45,14 @@ export function eventListRoutes(app: FastifyInstance, o: ReadContext) {
       id: query.id ?? null,
       hasError: query.hasError === undefined ? null : query.hasError === 'true',
       only: callerOf(request).tenant,
-      limit: query.limit,
+      after: query.cursor === null ? null : { ...query.cursor, atNs: BigInt(query.cursor.atNs) },
+      limit: query.limit + 1,
     })
-    return events.map(event => ({
+    const { page, nextCursor } = pageOf(events, query.limit, ({ atNs, source, id, digest }) => {
+      return { atNs: `${atNs}`, source, id, digest }
+    })
+    linkNext(request, reply, nextCursor)
+    return page.map(event => ({
       event: {
         specversion: '1.0',
         id: event.id,

@@ -17,7 +17,8 @@ import {
 import { vmMeters } from '../usage/quantity.ts'
 import { callerOf, mustBeOperator } from './authorize.ts'
 import type { ReadContext } from './context.ts'
-import { paramId, parseInput } from './query.ts'
+import { cursorTo, linkNext, pageOf } from './cursor.ts'
+import { limitOfShort, paramId, parseInput } from './query.ts'
 
 // The meters of the OpenMeter API: made, listed, changed and deleted as its SDK does it.
 
@@ -52,14 +53,35 @@ export const meterBody = z.object({
 })
 export const patchBody = meterBody.pick({ name: true, description: true, groupBy: true, metadata: true })
 
+const listQuery = z.object({
+  cursor: cursorTo(z.strictObject({ createdAt: z.string(), slug: z.string() })),
+  limit: limitOfShort,
+})
+
+type Place = NonNullable<z.output<typeof listQuery>['cursor']>
+
+/** Those that were made, in that order, and then those of VMs. */
+function placeOf({ createdAt = 'later', slug }: MeterView): Place {
+  return { createdAt, slug }
+}
+
+function comparePlaces(a: Place, b: Place): number {
+  const [x, y] = a.createdAt === b.createdAt ? [a.slug, b.slug] : [a.createdAt, b.createdAt]
+  return x < y ? -1 : x > y ? 1 : 0
+}
+
 export function meterRoutes(app: FastifyInstance, o: MeterContext) {
-  app.get(
-    '/api/v1/meters',
-    async (): Promise<MeterView[]> => [
+  app.get('/api/v1/meters', async (request, reply): Promise<MeterView[]> => {
+    const { cursor, limit } = parseInput(listQuery, request.query)
+    const all = [
       ...(await listMeterRecords(o.sql)).map(toMeter),
       ...Object.entries(vmMeters).map(([slug, { unit }]) => vmMeter(slug, unit)),
-    ],
-  )
+    ].sort((a, b) => comparePlaces(placeOf(a), placeOf(b)))
+    const later = all.filter(meter => cursor === null || comparePlaces(placeOf(meter), cursor) > 0)
+    const { page, nextCursor } = pageOf(later, limit, placeOf)
+    linkNext(request, reply, nextCursor)
+    return page
+  })
 
   app.post('/api/v1/meters', async (request, reply): Promise<MeterView> => {
     mustBeOperator(request)

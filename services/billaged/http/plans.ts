@@ -24,7 +24,8 @@ import {
 } from '../store/plans.ts'
 import { callerOf, mustActFor, mustBeOperator } from './authorize.ts'
 import type { ReadContext } from './context.ts'
-import { limit, paramId, parseInput, wholeHour } from './query.ts'
+import { cursorTo, pageOf } from './cursor.ts'
+import { limit, limitOfShort, paramId, parseInput, wholeHour } from './query.ts'
 
 export const subscriptionBody = z.strictObject({
   customerId: z.string().min(1).max(255),
@@ -46,6 +47,7 @@ const subscriptionQuery = z.object({
   cursor: subscriptionCursor.nullable().default(null),
   limit,
 })
+const versionQuery = z.object({ cursor: cursorTo(z.strictObject({ version: z.int() })), limit: limitOfShort })
 export const endBody = z.strictObject({ at: wholeHour })
 
 /** Plans, their versions, and who is on which. */
@@ -69,7 +71,10 @@ export function planRoutes(app: FastifyInstance, o: ReadContext) {
   app.get('/v1/plans/:id/versions', async (request): Promise<PlanVersionList> => {
     const plan = await loadPlan(o.sql, paramId(request))
     if (plan === null) throw notFound(`plan ${paramId(request)}`)
-    return { versions: plan.versions.map(({ version, ...body }) => ({ version, ...versionJson(body) })) }
+    const { cursor, limit } = parseInput(versionQuery, request.query)
+    const later = plan.versions.filter(({ version }) => version > (cursor?.version ?? 0))
+    const { page, nextCursor } = pageOf(later, limit, ({ version }) => ({ version }))
+    return { versions: page.map(({ version, ...body }) => ({ version, ...versionJson(body) })), nextCursor }
   })
 
   app.post('/v1/plans/:id/versions', async (request, reply): Promise<PlanVersionView> => {

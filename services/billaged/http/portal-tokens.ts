@@ -10,6 +10,7 @@ import { insertPortalToken, listPortalTokens, type PortalToken, revokePortalToke
 import { customersOfSubjects } from '../store/subjects.ts'
 import { callerOf, mustActFor } from './authorize.ts'
 import type { ReadContext } from './context.ts'
+import { cursorTo, linkNext, pageOf } from './cursor.ts'
 import { mustLoad } from './customers.ts'
 import { limit, parseInput, timeAndId } from './query.ts'
 
@@ -46,6 +47,8 @@ const tokenQuery = z.object({
   cursor: timeAndId,
   limit,
 })
+
+const openMeterQuery = z.object({ cursor: cursorTo(z.strictObject({ at: z.iso.datetime(), id: z.string() })), limit })
 
 /** Tokens for the read-only portal, in our own words and in OpenMeter's. */
 export function portalTokenRoutes(app: FastifyInstance, o: ReadContext) {
@@ -84,9 +87,13 @@ export function portalTokenRoutes(app: FastifyInstance, o: ReadContext) {
     async (request): Promise<Invalidated> => ({ invalidated: await invalidate(request) }),
   )
 
-  app.get('/api/v1/portal/tokens', async (request): Promise<PortalTokenView[]> => {
-    const query = parseInput(z.object({ limit }), request.query)
-    return (await listPortalTokens(o.sql, { only: callerOf(request).tenant, limit: query.limit })).map(row => view(row))
+  app.get('/api/v1/portal/tokens', async (request, reply): Promise<PortalTokenView[]> => {
+    const { cursor, limit: most } = parseInput(openMeterQuery, request.query)
+    const before = cursor === null ? null : { at: new Date(cursor.at), id: cursor.id }
+    const rows = await listPortalTokens(o.sql, { only: callerOf(request).tenant, before, limit: most + 1 })
+    const { page, nextCursor } = pageOf(rows, most, ({ createdAt, id }) => ({ at: createdAt, id }))
+    linkNext(request, reply, nextCursor)
+    return page.map(row => view(row))
   })
 
   app.post('/api/v1/portal/tokens', async (request): Promise<PortalTokenView> => {

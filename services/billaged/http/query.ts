@@ -35,11 +35,17 @@ export const wait = z
     }
   })
 
-export const limit = z
-  .string()
-  .regex(/^[1-9]\d{0,2}$|^1000$/, 'is not a whole number from 1 to 1000')
-  .default('100')
-  .transform(text => Number.parseInt(text, 10))
+export const limit = limitOf('100')
+/** Of short lists, which their readers expect whole. */
+export const limitOfShort = limitOf('1000')
+
+function limitOf(unless: string) {
+  return z
+    .string()
+    .regex(/^[1-9]\d{0,2}$|^1000$/, 'is not a whole number from 1 to 1000')
+    .default(unless)
+    .transform(text => Number.parseInt(text, 10))
+}
 
 /** The cursor of lists in the order of time; null at the beginning. */
 export const timeAndId = z

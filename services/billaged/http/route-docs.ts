@@ -69,11 +69,11 @@ export const routeDocs: Readonly<Record<string, RouteDoc>> = {
   },
   'GET /api/v1/events': {
     summary: 'Events, newest first, with what is wrong with them.',
-    query: 'from to limit subject id hasError',
+    query: `from to ${page} subject id hasError`,
     answer: 'IngestedEvent[]',
   },
   'POST /v1/events/void': { summary: 'An event that must not count.', body: voidEventBody, answer: 'VoidedEvent' },
-  'GET /api/v1/meters': { summary: 'All meters.', answer: 'MeterView[]' },
+  'GET /api/v1/meters': { summary: 'All meters.', query: page, answer: 'MeterView[]' },
   'POST /api/v1/meters': {
     summary: 'A new meter; events that came before it count.',
     body: meterBody,
@@ -101,7 +101,11 @@ export const routeDocs: Readonly<Record<string, RouteDoc>> = {
   },
   'GET /api/v1/meters/:id/subjects': { summary: 'Subjects of a meter’s events.', answer: 'Text[]' },
   'GET /api/v1/meters/:id/group-by/:key/values': { summary: 'Values of one group of a meter.', answer: 'Text[]' },
-  'GET /api/v1/subjects': { summary: 'Customers, and other names that are mapped to them.', answer: 'SubjectView[]' },
+  'GET /api/v1/subjects': {
+    summary: 'Customers, and other names that are mapped to them.',
+    query: page,
+    answer: 'SubjectView[]',
+  },
   'GET /api/v1/subjects/:id': { summary: 'One subject.', answer: 'SubjectView' },
   'POST /api/v1/subjects': {
     summary: 'Names customers, or maps subjects to them with customerId; their events move along.',
@@ -115,7 +119,7 @@ export const routeDocs: Readonly<Record<string, RouteDoc>> = {
   },
   'GET /api/v1/portal/tokens': {
     summary: 'Portal tokens, in OpenMeter’s shape.',
-    query: 'limit',
+    query: page,
     answer: 'PortalTokenView[]',
   },
   'POST /api/v1/portal/tokens': {
@@ -176,7 +180,7 @@ export const routeDocs: Readonly<Record<string, RouteDoc>> = {
   },
   'GET /v1/plans': { summary: 'Plans.', query: page, answer: 'PlanList' },
   'POST /v1/plans': { summary: 'A new plan.', body: planSchema, answer: 'PlanView', status: 201 },
-  'GET /v1/plans/:id/versions': { summary: 'A plan’s versions.', answer: 'PlanVersionList' },
+  'GET /v1/plans/:id/versions': { summary: 'A plan’s versions.', query: page, answer: 'PlanVersionList' },
   'POST /v1/plans/:id/versions': {
     summary: 'A version that follows all there are.',
     body: versionSchema,
@@ -342,12 +346,12 @@ export const routeDocs: Readonly<Record<string, RouteDoc>> = {
   },
   'POST /v1/quarantine/:id/release': { summary: 'Takes one into the set.', body: decision, answer: 'QuarantineItem' },
   'POST /v1/quarantine/:id/discard': { summary: 'Leaves one out for good.', body: decision, answer: 'QuarantineItem' },
-  'GET /v1/replicas': { summary: 'Replicas and how far they have folded.', answer: 'ReplicaList' },
+  'GET /v1/replicas': { summary: 'Replicas and how far they have folded.', query: page, answer: 'ReplicaList' },
   'POST /v1/replicas/:id/retire': { summary: 'Nobody waits for it any more.', answer: 'Retired' },
   'POST /v1/verify': { summary: 'Recomputes what is stored and tells the differences.', answer: 'Verification' },
   'GET /v1/stripe/pushes': {
     summary: 'What was brought to Stripe.',
-    query: 'customer limit',
+    query: `customer ${page}`,
     answer: 'StripePushList',
   },
   'POST /v1/stripe/webhook': { summary: 'Stripe’s notices, signed.', status: 204 },
@@ -373,7 +377,10 @@ export const parameters: Readonly<
   },
   asOf: { description: 'What was known then, RFC 3339; `now` beside it.', schema: time },
   band: { schema: { type: 'string', enum: ['true', 'false'], default: 'false' } },
-  cursor: { description: '`nextCursor` of the page before.', schema: text },
+  cursor: {
+    description: '`nextCursor` of the page before; of an answer that is an array, `cursor` of its Link header.',
+    schema: text,
+  },
   limit: { schema: { type: 'integer', minimum: 1, maximum: 1000 } },
   customer: { schema: text },
   customerId: { schema: text },

@@ -8,6 +8,7 @@ import type { StripeAdapter } from '../stripe/adapter.ts'
 import { mirror } from '../stripe/follow.ts'
 import { callerOf, mustBeOperator } from './authorize.ts'
 import type { ReadContext } from './context.ts'
+import { cursorTo, pageOf } from './cursor.ts'
 import { mustLoad } from './customers.ts'
 import { limit, paramId, parseInput } from './query.ts'
 
@@ -21,6 +22,19 @@ export const customerBody = z.strictObject({
 })
 
 /** Who is who at Stripe, what was brought there, and its notices. */
+const pushQuery = z.object({
+  customer: z.string().min(1).max(255).optional(),
+  cursor: cursorTo(
+    z.strictObject({
+      updatedAt: z.iso.datetime(),
+      customerId: z.string(),
+      object: z.string(),
+      periodFrom: z.iso.datetime(),
+    }),
+  ),
+  limit,
+})
+
 export function stripeRoutes(
   app: FastifyInstance,
   o: ReadContext & { stripe: StripeAdapter | null; webhookSecret: string | undefined },
@@ -38,8 +52,13 @@ export function stripeRoutes(
 
   app.get('/v1/stripe/pushes', async (request): Promise<StripePushList> => {
     mustBeOperator(request)
-    const query = parseInput(z.object({ customer: z.string().min(1).max(255).optional(), limit }), request.query)
-    return { isOn: o.stripe !== null, pushes: await listPushes(o.sql, query.customer ?? null, query.limit) }
+    const query = parseInput(pushQuery, request.query)
+    const { customer = null, cursor, limit } = query
+    const rows = await listPushes(o.sql, { customerId: customer, after: cursor, limit: limit + 1 })
+    const { page, nextCursor } = pageOf(rows, limit, ({ updatedAt, customerId, object, periodFrom }) => {
+      return { updatedAt, customerId, object, periodFrom }
+    })
+    return { isOn: o.stripe !== null, pushes: page, nextCursor }
   })
 
   app.register(async scope => {

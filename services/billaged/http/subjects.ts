@@ -6,7 +6,8 @@ import type { SubjectView } from '../events/api.ts'
 import { listSubjects, mapSubject, type SubjectRow, unmapSubject } from '../store/subjects.ts'
 import { callerOf, mustBeOperator } from './authorize.ts'
 import type { ReadContext } from './context.ts'
-import { paramId, parseInput } from './query.ts'
+import { cursorTo, linkNext, pageOf } from './cursor.ts'
+import { limitOfShort, paramId, parseInput } from './query.ts'
 
 const subjectsMax = 1_000
 
@@ -19,11 +20,17 @@ const subject = z.object({
 })
 export const subjectsBody = z.array(subject).min(1).max(subjectsMax)
 
+const listQuery = z.object({ cursor: cursorTo(z.strictObject({ key: z.string() })), limit: limitOfShort })
+
 /** The subjects of the OpenMeter API: customers, and other names under which a customer's events are sent. */
 export function subjectRoutes(app: FastifyInstance, o: ReadContext) {
-  app.get('/api/v1/subjects', async (request): Promise<SubjectView[]> => {
+  app.get('/api/v1/subjects', async (request, reply): Promise<SubjectView[]> => {
+    const { cursor, limit } = parseInput(listQuery, request.query)
     const only = callerOf(request).tenant
-    return (await listSubjects(o.sql, { only, key: null, limit: subjectsMax })).map(toSubject)
+    const rows = await listSubjects(o.sql, { only, key: null, after: cursor?.key ?? '', limit: limit + 1 })
+    const { page, nextCursor } = pageOf(rows, limit, ({ key }) => ({ key }))
+    linkNext(request, reply, nextCursor)
+    return page.map(toSubject)
   })
 
   app.get('/api/v1/subjects/:id', async (request): Promise<SubjectView> => {

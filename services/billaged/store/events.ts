@@ -3,6 +3,8 @@ import type { Sql } from '#platform/postgres'
 export interface EventRecord {
   source: string
   id: string
+  /** Hex. */
+  digest: string
   type: string
   subject: string | null
   customerId: string | null
@@ -21,13 +23,16 @@ export interface EventFilter {
   hasError: boolean | null
   /** A tenant's own only. */
   only: string | null
+  /** The last one of the page before. */
+  after: Pick<EventRecord, 'atNs' | 'source' | 'id' | 'digest'> | null
   limit: number
 }
 
 /** Newest first, every variant of a conflict. */
 export async function listEvents(sql: Sql, filter: EventFilter): Promise<EventRecord[]> {
+  const { after } = filter
   return sql<EventRecord[]>`
-    select e.source, e.id, e.type, e.subject, e.customer_id as "customerId", e.at_ns as "atNs", e.data,
+    select e.source, e.id, encode(e.digest, 'hex') as digest, e.type, e.subject, e.customer_id as "customerId", e.at_ns as "atNs", e.data,
       e.received_at as "receivedAt", e.validation_error as "validationError", v.reason as "voidReason"
     from billaged.usage_event e left join billaged.usage_void v using (source, id)
     where e.at_ns >= ${filter.fromNs} and e.at_ns < ${filter.toNs}
@@ -35,6 +40,7 @@ export async function listEvents(sql: Sql, filter: EventFilter): Promise<EventRe
       and (${filter.subject}::text is null or e.subject = ${filter.subject} or e.customer_id = ${filter.subject})
       and (${filter.id}::text is null or e.id like '%' || ${filter.id} || '%')
       and (${filter.hasError}::bool is null or (e.validation_error is not null) = ${filter.hasError})
+      ${after === null ? sql`` : sql`and (e.at_ns < ${after.atNs} or (e.at_ns = ${after.atNs} and (e.source, e.id, e.digest) > (${after.source}, ${after.id}, decode(${after.digest}, 'hex'))))`}
     order by e.at_ns desc, e.source, e.id, e.digest limit ${filter.limit}`
 }
 

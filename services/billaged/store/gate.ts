@@ -11,11 +11,23 @@ export async function retireReplica(sql: Queryable, id: string): Promise<boolean
   return rows.count > 0
 }
 
-export async function listReplicas(sql: Sql) {
-  return sql<{ id: string; lastSeen: Date; foldedUntil: Date | null; backlogBytes: bigint; retiredAt: Date | null }[]>`
-    select id::text, last_seen as "lastSeen", folded_until as "foldedUntil", backlog_bytes as "backlogBytes",
+/** Oldest first. `after`: the last one of the page before. */
+export async function listReplicas(sql: Sql, o: { after: { firstSeen: string; id: string } | null; limit: number }) {
+  return sql<
+    {
+      id: string
+      firstSeen: Date
+      lastSeen: Date
+      foldedUntil: Date | null
+      backlogBytes: bigint
+      retiredAt: Date | null
+    }[]
+  >`
+    select id, at as "firstSeen", last_seen as "lastSeen", folded_until as "foldedUntil", backlog_bytes as "backlogBytes",
       retired_at as "retiredAt"
-    from billaged.replica order by first_seen, id`
+    from (select *, date_trunc('milliseconds', first_seen) as at from billaged.replica) r
+    ${o.after === null ? sql`` : sql`where (at, id) > (${o.after.firstSeen}::timestamptz, ${o.after.id}::uuid)`}
+    order by at, id limit ${o.limit}`
 }
 
 /** Doubtful items that could belong to a period: those whose own time is in it or not to be trusted. */

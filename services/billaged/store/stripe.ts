@@ -127,7 +127,15 @@ export async function notePosted(
 }
 
 /** Newest first. */
-export async function listPushes(sql: Sql, customerId: string | null, limit: number) {
+/** Latest first. `after`: the last one of the page before. */
+export async function listPushes(
+  sql: Sql,
+  o: {
+    customerId: string | null
+    after: { updatedAt: string; customerId: string; object: string; periodFrom: string } | null
+    limit: number
+  },
+) {
   const rows = await sql<
     {
       customerId: string
@@ -143,8 +151,10 @@ export async function listPushes(sql: Sql, customerId: string | null, limit: num
   >`
     select customer_id as "customerId", period_from as "periodFrom", kind, object, stripe_id as "stripeId", status,
       value::text, problem, updated_at as "updatedAt"
-    from billaged.stripe_push where ${customerId}::text is null or customer_id = ${customerId}
-    order by updated_at desc, customer_id, object limit ${limit}`
+    from (select *, date_trunc('milliseconds', updated_at) as at from billaged.stripe_push) p
+    where (${o.customerId}::text is null or customer_id = ${o.customerId})
+      ${o.after === null ? sql`` : sql`and (at < ${o.after.updatedAt}::timestamptz or (at = ${o.after.updatedAt}::timestamptz and (customer_id, object, period_from) > (${o.after.customerId}, ${o.after.object}, ${o.after.periodFrom}::timestamptz)))`}
+    order by at desc, customer_id, object, period_from limit ${o.limit}`
   return rows.map(row => ({
     ...row,
     periodFrom: row.periodFrom.toISOString(),

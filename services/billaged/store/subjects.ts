@@ -102,7 +102,7 @@ async function forgetUnclaimed(tx: Tx, id: string) {
 /** Customers and mapped subjects, by key. `only`: one customer's. */
 export async function listSubjects(
   sql: Sql,
-  o: { only: string | null; key: string | null; limit: number },
+  o: { only: string | null; key: string | null; after?: string; limit: number },
 ): Promise<SubjectRow[]> {
   return sql<SubjectRow[]>`
     select key, customer_id as "customerId", display_name as "displayName", metadata, created_at as "createdAt",
@@ -113,5 +113,6 @@ export async function listSubjects(
       select id, id, name, '{}'::jsonb, first_seen, first_seen from billaged.customer
     ) s
     where (${o.only}::text is null or customer_id = ${o.only}) and (${o.key}::text is null or key = ${o.key})
+      and key > ${o.after ?? ''}
     order by key limit ${o.limit}`
 }
