@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { readFileSync, writeFileSync } from 'node:fs'
+import { readFileSync, realpathSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test, { type TestContext } from 'node:test'
 import { fileURLToPath } from 'node:url'
@@ -16,6 +16,16 @@ import { metric, minutesAgo, startBilling, temporaryFolder } from './kit.ts'
 const root = fileURLToPath(new URL('../../../', import.meta.url))
 const read = (path: string) => readFileSync(join(root, path), 'utf8')
 const guide = 'deploy/guides/billaged'
+
+test('the paths that the guide names lead, from its root, to the one file that is shipped', () => {
+  for (const [path, file] of Object.entries({
+    'contrib/systemd/billaged.service': 'deploy/systemd/billaged.service',
+    'contrib/systemd/billaged.env.example': 'deploy/systemd/billaged.env.example',
+    Dockerfile: 'deploy/docker/billaged/Dockerfile',
+    'billaged-deployment.yaml': 'deploy/kubernetes/billaged.yaml',
+  }))
+    assert.equal(realpathSync(join(root, guide, path)), realpathSync(join(root, file)))
+})
 
 test('the unit is the guide’s, and systemd finds nothing wrong with it', t => {
   const unit = read(`${guide}/contrib/systemd/billaged.service`)
