@@ -32,6 +32,7 @@ import { acceptHttp2 } from './http/h2c.ts'
 import { addHealth } from './http/health.ts'
 import { createIntake } from './http/intake.ts'
 import { addIntakeStatus } from './http/intake-status.ts'
+import { readBodiesAsJson } from './http/json-bodies.ts'
 import { addKeys } from './http/keys.ts'
 import { addLedger } from './http/ledger.ts'
 import { addNotices } from './http/notices.ts'
@@ -473,6 +474,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     },
   })
   const observe = httpObserver(base)
+  readBodiesAsJson(app)
   if (redis) fetchTokens(app, access)
   addHealth(app, { health, notice: () => people.notice, isReady: () => !isDraining && !isJournalNearlyFull() })
   const context: QueryContext = {

@@ -6,7 +6,8 @@ import { test } from 'node:test'
 import { brotliCompressSync, deflateRawSync, deflateSync, gzipSync, zstdCompressSync } from 'node:zlib'
 import { mintToken } from '#platform/tenancy/token'
 import { testBase } from '../../../test/kit/base.ts'
-import { batch, entry, startService, writeKey } from './start.ts'
+import type { ProblemAnswer, SearchAnswer } from '../api.ts'
+import { adminKey, batch, entry, startService, writeKey } from './start.ts'
 
 const single = (o = {}) => JSON.stringify({ log: entry(o) })
 
@@ -244,6 +245,39 @@ test('half of a body and then nobody: nothing is stored', async t => {
     rows.map(row => row.message),
     ['after'],
   )
+})
+
+test('every route reads JSON whatever its Content-Type says, and nothing else', async t => {
+  const s = await startService(t)
+  await s.post('/api/v1/logs/batch', batch(entry({ message: 'wanted' }), entry({ message: 'other' })))
+  await s.settled()
+  for (const type of [
+    'application/json',
+    'text/plain;charset=UTF-8',
+    'application/x-www-form-urlencoded',
+    'application/xml',
+    '',
+  ]) {
+    const send = async (path: string, body: string) => {
+      const headers: Record<string, string> = {
+        'x-api-key': adminKey,
+        ...(type === '' ? {} : { 'content-type': type }),
+      }
+      // Bytes: a text would get a type of its own.
+      const answer = await fetch(s.url + path, { method: 'POST', body: Buffer.from(body), headers })
+      return { status: answer.status, body: (await answer.json()) as SearchAnswer & ProblemAnswer }
+    }
+    const found = await send('/api/v1/logs/search', '{"q":"wanted"}')
+    assert.deepEqual(
+      found.body.logs.map(({ message }) => message),
+      ['wanted'],
+      `as ${type}`,
+    )
+    assert.equal((await send('/admin/login', '{"email":"a@b.example","password":"secret1"}')).status, 401, `as ${type}`)
+    const refused = await send('/api/v1/logs/search', 'q=wanted')
+    assert.deepEqual([refused.status, refused.body.reason], [400, 'INVALID_JSON'], `as ${type}`)
+    assert.equal((await send('/api/v1/logs/search', '{"__proto__":{"q":"wanted"}}')).status, 400, `as ${type}`)
+  }
 })
 
 test('health, readiness and metrics', async t => {
