@@ -150,7 +150,8 @@ async function measure(name: string, run: Run): Promise<number> {
   const rssMib = memoryMib(service)
   await untilFolded(service)
   const foldedS = (performance.now() - startedMs) / 1_000
-  const cpuS = cpuSeconds(service) - cpuBefore
+  // Of lives that were killed nobody knows it.
+  const cpuS = run.isKilled ? null : cpuSeconds(service) - cpuBefore
   const error = await errorOf(service, shape, outcome)
   const samples = outcome.acknowledged.reduce((sum, job) => sum + job.samples, 0)
   const [size] = await service.sql<{ bytes: bigint; n: bigint }[]>`
@@ -268,7 +269,7 @@ function print(
     rate: number
     foldedPerS: number
     rssMib: number
-    cpuS: number
+    cpuS: number | null
     bytesPerSample: number
     error: string
   },
@@ -285,7 +286,7 @@ function print(
       at(sorted, 0.99).padStart(8),
       whole(o.foldedPerS, 9),
       whole(o.rssMib, 8),
-      o.cpuS.toFixed(1).padStart(6),
+      (o.cpuS?.toFixed(1) ?? '–').padStart(6),
       o.bytesPerSample.toFixed(1).padStart(13),
       o.error.padStart(14),
     ].join(' '),
