@@ -110,6 +110,10 @@ test('usage, lives, gaps, conflicts and what a close asks are the same in whatev
           at = next
         }
         assert.deepEqual(await everyRead(reader), expected)
+        // A close never passes over an hour with usage in it.
+        for (const { usage, touches } of expected.of)
+          for (const [hour, isTouched] of touches.entries())
+            if (usage[0]?.some(({ cells }) => isUsed(cells[hour]))) assert.ok(isTouched, `hour ${hour - 2}`)
         await drain(reader)
         assert.deepEqual(await everyRead(reader), expected)
       },
@@ -154,6 +158,10 @@ async function everyRead(reader: PartReader) {
       ({ id, vms }) => ({ id, vms }),
     ),
   }
+}
+
+function isUsed(cell: object | undefined): boolean {
+  return Object.values(cell ?? {}).some(kinds => Object.values(Object(kinds)).some(n => n !== 0n))
 }
 
 async function inTurn<T, R>(list: readonly T[], ask: (one: T) => Promise<R>): Promise<R[]> {
