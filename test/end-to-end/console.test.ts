@@ -210,6 +210,121 @@ test('logs: a query narrows, a mistake is shown where it is, live tail brings a 
   assert.deepEqual(problems, [])
 })
 
+test('logs: ten thousand rows scroll from the newest to the oldest, and only those on the screen are in the document', {
+  skip,
+}, async t => {
+  const { page, problems } = await openPage(t)
+  await page.goto(`${base}#token=${await oneTimeToken()}`)
+  await page.getByTestId('service-strip').waitFor()
+  const count = 10_000
+  const firstMs = Date.now() - count - 60_000
+  for (let from = 0; from < count; from += 500)
+    await post(
+      `${purser.url('log-ingestion')}/api/v1/logs/batch`,
+      {
+        logs: Array.from({ length: 500 }, (_, i) => ({
+          timestamp: new Date(firstMs + from + i).toISOString(),
+          service: 'many',
+          level: 'info',
+          message: `row ${String(from + i).padStart(5, '0')}`,
+          metadata: { odd: (from + i) % 2 === 1 },
+        })),
+      },
+      { 'x-api-key': purser.writeKey() },
+    )
+  await page.goto(`${base}/logs?q=${encodeURIComponent('service:many')}`)
+  const rows = page.getByTestId('log-row')
+  await askUntilShown(page, rows.filter({ hasText: 'row 09999' }))
+  const inDocument = () => page.evaluate<number>('document.querySelectorAll("[data-testid=log-row]").length')
+  const end = page.getByText('That is all of them: 10,000.')
+  while ((await end.count()) === 0) {
+    const more = page.getByTestId('load-more')
+    await more.or(end).first().waitFor()
+    if ((await more.count()) > 0) await more.click()
+  }
+  assert.ok((await inDocument()) < 200, `${await inDocument()} rows`)
+  // Opened, it is open when it comes back; and those behind it make room.
+  await page.evaluate('scrollTo(0, 0)')
+  await rows.filter({ hasText: 'row 09990' }).getByRole('button').first().click()
+  await page.getByText('Show the lines around it').waitFor()
+  await pollUntil(
+    async () => {
+      await page.evaluate('scrollTo(0, document.documentElement.scrollHeight)')
+      return await rows.filter({ hasText: 'row 00000' }).isVisible()
+    },
+    { what: 'the oldest row' },
+  )
+  assert.ok((await inDocument()) < 200)
+  assert.equal(await page.getByText('Show the lines around it').count(), 0)
+  await page.evaluate('scrollTo(0, 0)')
+  await page.getByText('Show the lines around it').waitFor()
+  const shown = await page.locator('.virtual-rows .log-message').allTextContents()
+  assert.deepEqual(shown, [...shown].sort().reverse())
+  assert.deepEqual(problems, [])
+})
+
+test('logs: a page that reads more slowly than lines come is told how many it missed', { skip }, async t => {
+  const { page, context, problems } = await openPage(t)
+  await page.goto(`${base}#token=${await oneTimeToken()}`)
+  await page.getByTestId('service-strip').waitFor()
+  await page.goto(`${base}/logs?q=${encodeURIComponent('service:flood')}&live=1`)
+  await page.getByTestId('log-list').waitFor()
+  const flood = (rows: number, text: string) =>
+    post(
+      `${purser.url('log-ingestion')}/api/v1/logs/batch`,
+      {
+        logs: Array.from({ length: rows }, (_, i) => ({
+          timestamp: new Date().toISOString(),
+          service: 'flood',
+          level: 'info',
+          message: `${i} ${text}`,
+        })),
+      },
+      { 'x-api-key': purser.writeKey() },
+    )
+  await pollUntil(
+    async () => {
+      await flood(1, 'before')
+      return (await page.getByText('0 before').count()) > 0
+    },
+    { what: 'the tail to be live', everyMs: 300 },
+  )
+  const network = await context.newCDPSession(page)
+  const downloadAt = (downloadThroughput: number) =>
+    network.send('Network.emulateNetworkConditions', {
+      offline: false,
+      latency: 0,
+      downloadThroughput,
+      uploadThroughput: -1,
+    })
+  await network.send('Network.enable')
+  await downloadAt(1_000)
+  const dropped = async () => {
+    const text = await (await fetch(`${purser.url('log-ingestion')}/metrics`)).text()
+    return Number(/^log_ingestion_tail_dropped_rows_total (\d+)/m.exec(text)?.[1] ?? 0)
+  }
+  // More than the buffers between here and there hold.
+  const line = 'x'.repeat(9_000)
+  await pollUntil(
+    async () => {
+      await flood(200, line)
+      return (await dropped()) > 0
+    },
+    { what: 'the page to fall behind', everyMs: 1 },
+  )
+  await downloadAt(-1)
+  const gap = page.getByTestId('log-gap')
+  await pollUntil(
+    async () => {
+      await flood(1, 'after')
+      return (await gap.count()) > 0
+    },
+    { what: 'the notice', everyMs: 300 },
+  )
+  assert.match((await gap.first().textContent()) ?? '', /^[\d,]+ lines came faster than this page could read/)
+  assert.deepEqual(problems, [])
+})
+
 /** The answer before is not taken away until the new one is here, and is marked meanwhile. */
 async function staysWhileAskedAgain(page: Page): Promise<void> {
   const mayAnswer = Promise.withResolvers<void>()

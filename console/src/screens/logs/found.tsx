@@ -10,15 +10,18 @@ import { CopyButton } from '../../parts/copy.tsx'
 import { Empty } from '../../parts/empty.tsx'
 import { Failure } from '../../parts/failure.tsx'
 import { Loaded, SkeletonRows, StaleLine } from '../../parts/panel.tsx'
+import { VirtualRows } from '../../parts/virtual-rows.tsx'
 import { formatRoute } from '../../router/route.ts'
 import { formatCount, formatCountShort } from '../../units/counts.ts'
 import { goDuration } from '../../units/duration.ts'
 import { formatMoment } from '../../units/time.ts'
-import { LogRow } from './log-row.tsx'
+import { LogRow, useOpenRows } from './log-row.tsx'
 import { positionOf, QueryProblem } from './query-problem.tsx'
 import { type Search, useSearch } from './use-search.ts'
 
 const barsMax = 90
+/** A line of log, closed. Pixels. */
+const rowHeightGuess = 24
 
 interface FoundProps {
   query: string
@@ -122,6 +125,7 @@ function ToneLegend({ bars, onTone }: { bars: readonly HistogramBar[]; onTone: (
 
 function Entries({ query, search, onFilter }: { query: string; search: Search; onFilter: OnFilter }) {
   const { entries, error, isLoading, isOld, cursor, isPartial, isFull, more } = search
+  const open = useOpenRows()
   const hasAnswer = !error && (isOld || !isLoading)
   return (
     <section
@@ -133,9 +137,16 @@ function Entries({ query, search, onFilter }: { query: string; search: Search; o
     >
       {error && entries.length === 0 && <Failure error={error} retry={more} />}
       {hasAnswer && entries.length === 0 && <NothingFound query={query} />}
-      {entries.map(entry => (
-        <LogRow key={entry.id} entry={entry} onFilter={onFilter} />
-      ))}
+      <VirtualRows items={entries} keyOf={entry => entry.id} heightGuess={rowHeightGuess}>
+        {entry => (
+          <LogRow
+            entry={entry}
+            onFilter={onFilter}
+            isOpen={open.isOpen(entry.id)}
+            onToggle={() => open.toggle(entry.id)}
+          />
+        )}
+      </VirtualRows>
       {isLoading && !isOld && !error && <SkeletonRows rows={entries.length === 0 ? 12 : 3} />}
       {error && entries.length > 0 && <StaleLine error={error} loadedAtMs={null} retry={more} />}
       {entries.length > 0 && hasAnswer && (

@@ -8,7 +8,7 @@ import { LiveMark } from '../../parts/live-mark.tsx'
 import { StaleLine } from '../../parts/panel.tsx'
 import { formatCount } from '../../units/counts.ts'
 import { curlOneLine } from './found.tsx'
-import { LogRow } from './log-row.tsx'
+import { LogRow, useOpenRows } from './log-row.tsx'
 import { positionOf, QueryProblem } from './query-problem.tsx'
 
 /** Lines kept while the tail runs; older ones are one search away. */
@@ -17,6 +17,7 @@ const tailKeep = 1_000
 export function LiveList({ query, onFilter }: { query: string; onFilter: OnFilter }) {
   const { items, state, clear } = useTail({ query, keep: tailKeep, before: 50 })
   const nowMs = useNow()
+  const open = useOpenRows()
   if (state.status === 'refused' && positionOf(state.error) !== null)
     return <QueryProblem query={query} error={state.error} />
   const lastMinute = items.filter(
@@ -53,7 +54,14 @@ export function LiveList({ query, onFilter }: { query: string; onFilter: OnFilte
               : `${formatCount(item.missed)} lines came faster than this page could read and are not shown here. A search finds them.`}
           </p>
         ) : (
-          <LogRow key={item.key} entry={item.entry} onFilter={onFilter} isNew={item.isNew} />
+          <LogRow
+            key={item.key}
+            entry={item.entry}
+            onFilter={onFilter}
+            isOpen={open.isOpen(item.key)}
+            onToggle={() => open.toggle(item.key)}
+            isNew={item.isNew}
+          />
         ),
       )}
     </section>

@@ -9,8 +9,28 @@ import { Icon } from '../../parts/icon.tsx'
 import { Loaded, SkeletonRows } from '../../parts/panel.tsx'
 import { formatMoment } from '../../units/time.ts'
 
-export function LogRow({ entry, onFilter, isNew = false }: { entry: Entry; onFilter: OnFilter; isNew?: boolean }) {
-  const [isOpen, setIsOpen] = useState(false)
+/** By the keys of their entries: a row that leaves the screen may leave the document, and is open when it comes back. */
+export function useOpenRows(): { isOpen: (key: string) => boolean; toggle: (key: string) => void } {
+  const [open, setOpen] = useState<ReadonlySet<string>>(new Set())
+  return {
+    isOpen: key => open.has(key),
+    toggle: key => setOpen(before => before.symmetricDifference(new Set([key]))),
+  }
+}
+
+export function LogRow({
+  entry,
+  onFilter,
+  isOpen,
+  onToggle,
+  isNew = false,
+}: {
+  entry: Entry
+  onFilter: OnFilter
+  isOpen: boolean
+  onToggle: () => void
+  isNew?: boolean
+}) {
   const id = useId()
   return (
     <article
@@ -20,13 +40,7 @@ export function LogRow({ entry, onFilter, isNew = false }: { entry: Entry; onFil
       data-tone={levelOf(entry.level).tone}
       data-testid="log-row"
     >
-      <button
-        type="button"
-        className="log-line"
-        aria-expanded={isOpen}
-        aria-controls={id}
-        onClick={() => setIsOpen(!isOpen)}
-      >
+      <button type="button" className="log-line" aria-expanded={isOpen} aria-controls={id} onClick={onToggle}>
         <LogLine entry={entry} />
       </button>
       {isOpen && <Detail id={id} entry={entry} onFilter={onFilter} />}

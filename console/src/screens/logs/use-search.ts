@@ -3,9 +3,11 @@ import type { ApiError } from '../../api/http.ts'
 import { type SearchAnswer, searchLogs } from '../../api/logs.ts'
 import { asApiError } from '../../live/use-resource.ts'
 
+/** The first answer is to be quick; whoever asks for more wants much. */
 const pageEntries = 100
+const morePageEntries = 1_000
 /** Entries kept on one page; further back a narrower range is quicker than scrolling. */
-const entriesMax = 5_000
+const entriesMax = 20_000
 
 export interface Search {
   entries: SearchAnswer['logs']
@@ -50,7 +52,10 @@ export function useSearch(o: { query: string; from: string; to: string }): Searc
     setFound(before => ({ ...before, isLoading: true }))
     try {
       const answer = await searchLogs(
-        { q: o.query, from: o.from, to: o.to, limit: pageEntries, ...(cursor === null ? {} : { cursor }) },
+        {
+          ...{ q: o.query, from: o.from, to: o.to },
+          ...(cursor === null ? { limit: pageEntries } : { limit: morePageEntries, cursor }),
+        },
         abort.signal,
       )
       if (abort.signal.aborted) return
