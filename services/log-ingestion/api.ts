@@ -390,3 +390,15 @@ export interface HistogramState {
   buckets: { at_most_seconds: number; count: number }[]
   count: number
 }
+
+/** GET /admin/api/keys, in the guide's shape: never the values. */
+export interface KeysAnswer {
+  keys: {
+    id: number
+    name: string
+    description: string
+    created_at: string
+    is_active: boolean
+    created_by_user_id: number | null
+  }[]
+}

@@ -4,6 +4,7 @@ import type {
   FieldValuesAnswer,
   HistogramAnswer,
   IntakeStatus,
+  KeysAnswer,
   LedgerAnswer,
   LedgerCounts,
   LogEntry,
@@ -37,6 +38,9 @@ export type {
 export type Entry = Omit<LogEntry, 'id' | 'created_at'> & Partial<Pick<LogEntry, 'id' | 'created_at'>>
 
 const service = 'log-ingestion'
+
+/** Keys of the tenant that were made for senders. */
+export const listKeys = (signal: AbortSignal) => call<KeysAnswer>({ service, path: '/admin/api/keys', signal })
 
 export interface SearchQuery {
   q: string

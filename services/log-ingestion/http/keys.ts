@@ -3,6 +3,7 @@
 import type { FastifyInstance } from 'fastify'
 import type { Actor, Tenancy } from '#platform/tenancy/tenancy'
 import { writeScopes } from '../access/directory.ts'
+import type { KeysAnswer } from '../api.ts'
 import { storeUnavailable } from '../errors.ts'
 import type { ApiKeys, ListedKey } from '../store/api-keys.ts'
 import type { Users } from '../store/users.ts'
@@ -25,7 +26,7 @@ export function addKeys(app: FastifyInstance, context: KeysContext): void {
     return { keys, tenantId: tenant.id }
   }
 
-  app.get('/admin/api/keys', async request => {
+  app.get('/admin/api/keys', async (request): Promise<KeysAnswer> => {
     const { caller, tenant } = authorizeAdmin(context.access, request, 'any')
     const { keys, tenantId } = open(tenant)
     const all = await asking(() => keys.list(tenantId))

@@ -1,17 +1,17 @@
 import { Fragment, useState } from 'react'
 import { decideFault, type Fault, listFaults, listNotices, type Notice } from '../../api/faults.ts'
-import { serviceUrl } from '../../api/service-url.ts'
 import { useNow } from '../../live/clock.ts'
 import { asApiError, useResource } from '../../live/use-resource.ts'
 import { JsonTree } from '../../logs/json-tree.tsx'
+import { curlNotice } from '../../logs/own-key.ts'
 import { Choice } from '../../parts/choice.tsx'
-import { Empty } from '../../parts/empty.tsx'
 import { Icon } from '../../parts/icon.tsx'
 import { Loaded, Panel } from '../../parts/panel.tsx'
 import { Link } from '../../router/navigation.tsx'
 import type { Route } from '../../router/route.ts'
 import { formatCount } from '../../units/counts.ts'
 import { formatMoment, formatRelative } from '../../units/time.ts'
+import { SendOne } from './send-one.tsx'
 
 const pageFaults = 50
 const shown = [
@@ -36,13 +36,9 @@ export function ErrorsTab() {
       <Loaded resource={faults}>
         {({ faults: list, total }) =>
           list.length === 0 ? (
-            <Empty
-              title={q.startsWith('-') ? 'No open errors' : 'None'}
-              command={`curl -s ${serviceUrl('log-ingestion')}/api/v1/notices -H "Authorization: $KEY" \\
-  -d '{"error":{"class":"TypeError","message":"x is not a function","backtrace":[]},"server":{"environment_name":"production"}}'`}
-            >
+            <SendOne title={q.startsWith('-') ? 'No open errors' : 'None'} command={curlNotice}>
               Programs report exceptions here: any Honeybadger client pointed at this service, or a line of curl.
-            </Empty>
+            </SendOne>
           ) : (
             <>
               <table className="table">

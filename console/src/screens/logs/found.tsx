@@ -1,6 +1,5 @@
 import type { ApiError } from '../../api/http.ts'
 import { getHistogram } from '../../api/logs.ts'
-import { serviceUrl } from '../../api/service-url.ts'
 import { barsFrom, type HistogramBar, LevelHistogram } from '../../charts/level-histogram.tsx'
 import { useHeld, useResource } from '../../live/use-resource.ts'
 import type { OnFilter } from '../../logs/json-tree.tsx'
@@ -17,6 +16,7 @@ import { goDuration } from '../../units/duration.ts'
 import { formatMoment } from '../../units/time.ts'
 import { LogRow, useOpenRows } from './log-row.tsx'
 import { positionOf, QueryProblem } from './query-problem.tsx'
+import { SendOne } from './send-one.tsx'
 import { type Search, useSearch } from './use-search.ts'
 
 const barsMax = 90
@@ -174,15 +174,8 @@ function NothingFound({ query }: { query: string }) {
       No entry in this stretch of time matches the search. Widen the range, or drop a term.
     </Empty>
   ) : (
-    <Empty title="No entries yet" command={curlOneLine()}>
-      Send the first line with a write key (<code>npm start</code> prints one):
-    </Empty>
+    <SendOne title="No entries yet">Send the first line.</SendOne>
   )
-}
-
-export function curlOneLine(): string {
-  return `curl -s ${serviceUrl('log-ingestion')}/api/v1/logs -H "X-API-Key: $KEY" \\
-  -d '{"log":{"timestamp":"'$(date -u +%FT%TZ)'","service":"shop","level":"info","message":"hello"}}'`
 }
 
 /** A refused query is shown once, in place of everything it would have filled. */

@@ -24,7 +24,7 @@ import { logsRoute } from '../../router/route.ts'
 import { formatBytes, formatBytesPerSecond } from '../../units/bytes.ts'
 import { formatCount, formatPerSecond } from '../../units/counts.ts'
 import { formatDuration } from '../../units/duration.ts'
-import { curlOneLine } from './found.tsx'
+import { SendOne } from './send-one.tsx'
 
 /** States kept to compare: the newest with one some seconds older. */
 const statesKept = 60
@@ -151,12 +151,7 @@ interface StateProps {
 }
 
 function Arriving({ now, rates, states }: StateProps & { states: readonly IntakeStatus[] }) {
-  if (now.rows.length === 0)
-    return (
-      <Empty title="Nothing has arrived yet" command={curlOneLine()}>
-        Send the first line with a write key (<code>npm start</code> prints one):
-      </Empty>
-    )
+  if (now.rows.length === 0) return <SendOne title="Nothing has arrived yet">Send the first line.</SendOne>
   const perSecond = states.slice(1).map((state, i) => ratesBetween(states[i] ?? state, state)?.rowsPerSecond ?? null)
   return (
     <>

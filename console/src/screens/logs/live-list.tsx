@@ -1,15 +1,14 @@
 import { useNow } from '../../live/clock.ts'
 import type { OnFilter } from '../../logs/json-tree.tsx'
 import { useTail } from '../../logs/use-tail.ts'
-import { Empty } from '../../parts/empty.tsx'
 import { Failure } from '../../parts/failure.tsx'
 import { Icon } from '../../parts/icon.tsx'
 import { LiveMark } from '../../parts/live-mark.tsx'
 import { StaleLine } from '../../parts/panel.tsx'
 import { formatCount } from '../../units/counts.ts'
-import { curlOneLine } from './found.tsx'
 import { LogRow, useOpenRows } from './log-row.tsx'
 import { positionOf, QueryProblem } from './query-problem.tsx'
+import { SendOne } from './send-one.tsx'
 
 /** Lines kept while the tail runs; older ones are one search away. */
 const tailKeep = 1_000
@@ -41,9 +40,9 @@ export function LiveList({ query, onFilter }: { query: string; onFilter: OnFilte
       {state.status === 'waiting' && <StaleLine error={state.error} loadedAtMs={null} />}
       {state.status === 'refused' && <Failure error={state.error} />}
       {items.length === 0 && state.status === 'live' && (
-        <Empty title="Listening" command={curlOneLine()}>
-          New entries{query ? ' that match' : ''} appear here as soon as they are on disk. To send one:
-        </Empty>
+        <SendOne title="Listening">
+          New entries{query ? ' that match' : ''} appear here as soon as they are on disk.
+        </SendOne>
       )}
       {items.map(item =>
         item.kind === 'gap' ? (
