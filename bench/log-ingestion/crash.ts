@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { Pool } from 'undici'
 import { openSql, startEmbedded } from '#platform/postgres'
 import { createLog } from '#platform/telemetry'
+import { report } from './report.ts'
 import { createBodies } from './rows.ts'
 import { adminKey, spawnService, writeKey } from './service.ts'
 
@@ -36,8 +37,11 @@ export async function benchKill9(dir: string, o: { seconds: number; restS: numbe
     select sum(rows)::int8 as rows, sum(max_id - min_id + 1)::int8 as ids from purser_logs.blocks`
   // Two entries were sent to see whether it listens.
   const stored = Number(row?.rows ?? 0n) - 2
-  console.log(
-    `kill -9 ${o.restS} s after the last ack: ${acknowledged.toLocaleString('en')} rows acknowledged, ${Math.max(0, acknowledged - stored).toLocaleString('en')} lost, ${Math.max(0, stored - acknowledged).toLocaleString('en')} doubled`,
+  const [lost, doubled] = [Math.max(0, acknowledged - stored), Math.max(0, stored - acknowledged)]
+  report(
+    'kill9',
+    { rest_s: o.restS, acknowledged, lost, doubled },
+    `kill -9 ${o.restS} s after the last ack: ${acknowledged.toLocaleString('en')} rows acknowledged, ${lost.toLocaleString('en')} lost, ${doubled.toLocaleString('en')} doubled`,
   )
   assert.equal(stored, acknowledged)
   await stop(service)
@@ -64,7 +68,9 @@ export async function benchPendingStart(dir: string, o: { pendingMiB: number }):
   service = spawnService(env)
   await firstAccepted(port)
   const tookMs = Math.round(performance.now() - startedMs)
-  console.log(
+  report(
+    'start',
+    { pending_mib: pendingMiB, first_202_ms: tookMs, empty_first_202_ms: emptyTookMs },
     `start after kill -9 with ${pendingMiB} MiB pending: first 202 after ${tookMs} ms; with an empty journal after ${emptyTookMs} ms`,
   )
   await stop(service)

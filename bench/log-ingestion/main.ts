@@ -1,6 +1,6 @@
 // How many rows a second are acknowledged, and how many stored, by one service beside its loader and its database.
 //
-//   npm run bench:log-ingestion -- [--quick] [--sink columnar|rows|rows-compat]… [--peer NAME=URL]…
+//   npm run bench:log-ingestion -- [--quick] [--json] [--sink columnar|rows|rows-compat]… [--peer NAME=URL]…
 //   npm run bench:log-ingestion -- [--quick] --workload noisy|memory|idle|tail|kill9|start…
 //
 // Each sink gets a fresh database and a fresh service; the loader is this process. A peer is anything that takes the native
@@ -19,6 +19,7 @@ import { benchKill9, benchPendingStart } from './crash.ts'
 import { benchIdle, benchMemory } from './memory.ts'
 import { benchNoisy } from './noisy.ts'
 import { benchReading } from './reading.ts'
+import { report, reportAsJson } from './report.ts'
 import { type BodyFormat, createBodies, isWhole, numberOf, numbers, type Row } from './rows.ts'
 import { adminKey, type Subject, startSubject, writeKey } from './service.ts'
 import { benchTail } from './tailing.ts'
@@ -26,11 +27,14 @@ import { benchTail } from './tailing.ts'
 const { values: args } = parseArgs({
   options: {
     quick: { type: 'boolean', default: false },
+    json: { type: 'boolean', default: false },
     sink: { type: 'string', multiple: true, default: ['columnar', 'rows', 'rows-compat'] },
     peer: { type: 'string', multiple: true, default: [] },
     workload: { type: 'string', multiple: true, default: [] },
   },
 })
+
+if (args.json) reportAsJson()
 
 interface Workload {
   name: string
@@ -81,7 +85,7 @@ if (args.workload.length > 0) {
   for (const name of args.workload) await benchBehaviour(name)
   process.exit()
 }
-print(columns)
+if (!args.json) print(columns)
 for (const name of args.sink) {
   const env = sinks[name]
   if (!env) throw new Error(`--sink ${name} is not one of ${Object.keys(sinks).join(', ')}`)
@@ -121,8 +125,7 @@ async function benchSink(name: string, env: Record<string, string>): Promise<voi
       // Merging waits while entries come in; the next workload must not pay for this one's.
       if (name === 'columnar') await merged(subject, rows)
     }
-    if (name !== 'columnar')
-      console.log(`${name}: ${(await bytesPerRow('public.logs', subject)).toFixed(1)} bytes a row on disk`)
+    if (name !== 'columnar') sayBytes(name, 'on disk', await bytesPerRow('public.logs', subject))
     await benchReading(name, pool, subject, numbers.made, ask)
     await readBack(pool)
   } finally {
@@ -229,7 +232,7 @@ async function bytesPerRow(table: string, { sql }: Subject): Promise<number> {
 async function merged(subject: Subject, rows: number): Promise<void> {
   const { sql } = subject
   const table = 'purser_logs.blocks'
-  console.log(`columnar: ${(await bytesPerRow(table, subject)).toFixed(1)} bytes a row on disk, fresh`)
+  sayBytes('columnar', 'on disk, fresh', await bytesPerRow(table, subject))
   const before = await subject.cpu()
   const fresh = async () =>
     Number((await sql<{ n: bigint }[]>`select count(*) as n from purser_logs.blocks where generation = 0`)[0]?.n ?? 0n)
@@ -243,8 +246,12 @@ async function merged(subject: Subject, rows: number): Promise<void> {
   // What merging left behind would be used again by the blocks of the next hour.
   await sql`vacuum full purser_logs.blocks`
   const cost = ((after.service - before.service) * 1e6) / rows
-  console.log(
-    `columnar: ${(await bytesPerRow(table, subject)).toFixed(1)} bytes a row merged, for ${cost.toFixed(1)} µs of CPU a row; ${await fresh()} fresh blocks left`,
+  const bytes = await bytesPerRow(table, subject)
+  const left = await fresh()
+  report(
+    'merged',
+    { sink: 'columnar', bytes_per_row: oneDecimal(bytes), cpu_us_per_row: oneDecimal(cost), fresh_blocks: left },
+    `columnar: ${bytes.toFixed(1)} bytes a row merged, for ${cost.toFixed(1)} µs of CPU a row; ${left} fresh blocks left`,
   )
 }
 
@@ -274,7 +281,9 @@ async function readBack(pool: Pool): Promise<void> {
     cursor = args.quick && count >= 50_000 ? null : page.cursor
   }
   if (!args.quick) assert.equal(count, numbers.made, 'a row is missing')
-  console.log(
+  report(
+    'read_back',
+    { rows: count, made: numbers.made },
     `${count.toLocaleString('en')} of ${numbers.made.toLocaleString('en')} rows read back, each once and unchanged`,
   )
 }
@@ -301,5 +310,26 @@ function percentiles(latencies: number[]): [string, string] {
 }
 
 function print(cells: readonly string[]): void {
-  console.log(cells.map((cell, i) => (i < 2 ? cell.padEnd(widths[i] ?? 8) : cell.padStart(widths[i] ?? 8))).join(' '))
+  const text = cells.map((cell, i) => (i < 2 ? cell.padEnd(widths[i] ?? 8) : cell.padStart(widths[i] ?? 8))).join(' ')
+  const named = cells.flatMap((cell, i) => (cell === '' ? [] : [[fieldOf(columns[i] ?? ''), figureOf(cell)] as const]))
+  report('intake', Object.fromEntries(named), text)
+}
+
+/** `service µs/row`: service_us_per_row. */
+function fieldOf(column: string): string {
+  return column.toLowerCase().replace('µ', 'u').replace('/', '_per_').replaceAll(' ', '_')
+}
+
+/** Numbers of the table have commas for people. */
+function figureOf(cell: string): string | number {
+  const figure = Number(cell.replaceAll(',', ''))
+  return Number.isNaN(figure) ? cell : figure
+}
+
+function sayBytes(sink: string, what: string, bytes: number): void {
+  report('bytes', { sink, what, bytes_per_row: oneDecimal(bytes) }, `${sink}: ${bytes.toFixed(1)} bytes a row ${what}`)
+}
+
+function oneDecimal(n: number): number {
+  return Math.round(n * 10) / 10
 }

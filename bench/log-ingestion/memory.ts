@@ -3,6 +3,7 @@
 
 import { connect, type Socket } from 'node:net'
 import { Pool } from 'undici'
+import { report } from './report.ts'
 import { createBodies } from './rows.ts'
 import { adminKey, type Subject, writeKey } from './service.ts'
 
@@ -21,7 +22,9 @@ export async function benchMemory(subject: Subject, seconds: number): Promise<vo
   clearInterval(sampling)
   const queries = await stopReaders()
   await pool.close()
-  console.log(
+  report(
+    'memory',
+    { start_bytes: atStart, peak_rows_per_s: Math.round(peak), rows_per_s: Math.round(rate), queries, rss_bytes: rss },
     `at start ${megabytes(atStart)}; peak ${whole(peak)} rows/s; at ${whole(rate)} rows/s for ${seconds} s with two tails and ${queries} searches: RSS at most ${megabytes(rss)} (bound 300 MB)`,
   )
 }
@@ -96,7 +99,9 @@ export async function benchIdle(subject: Subject, count: number): Promise<void> 
   // What opening them left behind is not what they cost.
   await new Promise(resolve => setTimeout(resolve, 3_000))
   const after = await subject.rssBytes()
-  console.log(
+  report(
+    'idle',
+    { connections: count, more_bytes: after - before, rss_bytes: after },
     `${whole(count)} idle connections: ${megabytes(after - before)} more (bound 100 MB), ${megabytes(after)} in all`,
   )
   for (const socket of sockets) socket.destroy()

@@ -4,6 +4,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { Pool } from 'undici'
+import { type Figures, report, timeAt } from './report.ts'
 import { createBodies } from './rows.ts'
 import { quietKey, type Subject, writeKey } from './service.ts'
 
@@ -17,17 +18,22 @@ export const floods = [
 
 export async function benchNoisy(subject: Subject, seconds: number): Promise<void> {
   const alone = await quiet(subject.url, seconds)
-  console.log(`quiet sender alone: ${alone.text}`)
+  report('quiet', alone.figures, `quiet sender alone: ${alone.text}`)
   for (const { name, connections, rowsPerRequest } of floods) {
     const flood = startFlood([subject.url, String(connections), String(rowsPerRequest)])
     await flood.begun
-    const { text } = await quiet(subject.url, seconds)
-    console.log(`beside a flood of ${name}: ${text}; the flood: ${await flood.stop()}`)
+    const { figures, text } = await quiet(subject.url, seconds)
+    const flooded = await flood.stop()
+    report(
+      'noisy',
+      { beside: name, ...figures, flood: flooded },
+      `beside a flood of ${name}: ${text}; the flood: ${flooded}`,
+    )
   }
 }
 
 /** A request every 20 ms whether or not the one before was answered: waiting must not hide in fewer requests. */
-async function quiet(url: string, seconds: number): Promise<{ text: string }> {
+async function quiet(url: string, seconds: number): Promise<{ figures: Figures; text: string }> {
   const pool = new Pool(url, { connections: 256, pipelining: 1 })
   const bodies = createBodies(rowsPerQuietRequest)
   const latencies: number[] = []
@@ -52,8 +58,15 @@ async function quiet(url: string, seconds: number): Promise<{ text: string }> {
   await Promise.all(sent)
   await pool.close()
   latencies.sort((a, b) => a - b)
-  const at = (share: number) => (latencies[Math.floor((latencies.length - 1) * share)] ?? 0).toFixed(1)
+  const at = (share: number) => timeAt(latencies, share).toFixed(1)
   return {
+    figures: {
+      requests: latencies.length,
+      p50_ms: timeAt(latencies, 0.5),
+      p99_ms: timeAt(latencies, 0.99),
+      longest_ms: timeAt(latencies, 1),
+      refused,
+    },
     text: `${latencies.length} requests, p50 ${at(0.5)} ms, p99 ${at(0.99)} ms, longest ${at(1)} ms, ${refused} refused`,
   }
 }

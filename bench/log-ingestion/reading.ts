@@ -3,6 +3,7 @@
 
 import assert from 'node:assert/strict'
 import type { Pool } from 'undici'
+import { type Figures, report, timeAt } from './report.ts'
 import type { Subject } from './service.ts'
 
 interface SearchAnswer {
@@ -19,7 +20,8 @@ interface HistogramAnswer {
 type Ask = <T>(pool: Pool, path: string) => Promise<T>
 
 export async function benchReading(name: string, pool: Pool, subject: Subject, rows: number, ask: Ask): Promise<void> {
-  const say = (text: string) => console.log(`${name}: ${text}`)
+  const say = (what: string, figures: Figures, text: string) =>
+    report(what, { sink: name, ...figures }, `${name}: ${text}`)
 
   // Part of no word, so that neither blooms nor an index can help; pages go on until all has been looked at.
   const before = await subject.cpu()
@@ -40,7 +42,11 @@ export async function benchReading(name: string, pool: Pool, subject: Subject, r
   const cpu = after.service + after.database - before.service - before.database
   // In the guide's table SQL looks at them, and says nothing of those that it passed over.
   if (cursor === null) scanned = Math.max(scanned, rows)
-  say(`substring: ${millions(scanned / cpu)} M rows/s per core, ${millions(scanned / seconds)} M rows/s by the clock`)
+  say(
+    'substring',
+    { rows_per_s_per_core: Math.round(scanned / cpu), rows_per_s: Math.round(scanned / seconds) },
+    `substring: ${millions(scanned / cpu)} M rows/s per core, ${millions(scanned / seconds)} M rows/s by the clock`,
+  )
 
   const times: number[] = []
   for (let i = 0; i < 60; i++) {
@@ -51,7 +57,11 @@ export async function benchReading(name: string, pool: Pool, subject: Subject, r
     assert.equal(logs.length, 100)
   }
   times.sort((a, b) => a - b)
-  say(`newest 100 by service and level over ${millions(rows)} M rows: p50 ${ms(times, 0.5)}, p95 ${ms(times, 0.95)}`)
+  say(
+    'newest',
+    { rows, p50_ms: timeAt(times, 0.5), p95_ms: timeAt(times, 0.95) },
+    `newest 100 by service and level over ${millions(rows)} M rows: p50 ${ms(times, 0.5)}, p95 ${ms(times, 0.95)}`,
+  )
 
   const askedMs = performance.now()
   const { buckets } = await ask<HistogramAnswer>(
@@ -63,7 +73,11 @@ export async function benchReading(name: string, pool: Pool, subject: Subject, r
     buckets.reduce((sum, { count }) => sum + Number(count), 0),
     rows,
   )
-  say(`histogram by level: ${millions(rows / tookS)} M rows/s (${Math.round(tookS * 1_000)} ms)`)
+  say(
+    'histogram',
+    { rows_per_s: Math.round(rows / tookS), took_ms: Math.round(tookS * 1_000) },
+    `histogram by level: ${millions(rows / tookS)} M rows/s (${Math.round(tookS * 1_000)} ms)`,
+  )
 }
 
 function millions(n: number): string {

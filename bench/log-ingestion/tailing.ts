@@ -1,6 +1,7 @@
 // From the acknowledgement of an entry to its event on a live tail, beside a load that leaves the service some air.
 
 import { Pool } from 'undici'
+import { report, timeAt } from './report.ts'
 import { createBodies, numberOf } from './rows.ts'
 import { adminKey, type Subject, writeKey } from './service.ts'
 
@@ -83,7 +84,12 @@ export async function benchTail(subject: Subject, seconds: number): Promise<void
     .sort((a, b) => a - b)
   const at = (share: number) => (delays[Math.floor(delays.length * share)] ?? Number.NaN).toFixed(1)
   const rate = (1_000 / backgroundEveryMs) * backgroundRows + 1_000 / everyMs
-  console.log(
+  report(
+    'tail',
+    {
+      ...{ entries: acked.length, rows_per_s: rate, p50_ms: timeAt(delays, 0.5), p99_ms: timeAt(delays, 0.99) },
+      ...{ not_shown: acked.length - delays.length, gaps },
+    },
     `ack → tail event: p50 ${at(0.5)} ms, p99 ${at(0.99)} ms of ${acked.length} entries at ${rate.toLocaleString('en')} rows/s; ${acked.length - delays.length} not shown; ${gaps} gaps told`,
   )
 }

@@ -52,7 +52,8 @@ const commands: Readonly<Record<string, Entry>> = {
     load: async () => (await import('./quarantine.ts')).quarantine,
   },
   journal: {
-    usage: 'journal status | inspect DIR | drain DIR   what waits on disk; drain stores it for a replica that is gone',
+    usage:
+      'journal status | inspect DIR | drain DIR   what waits on disk; drain stores it for a replica that is gone   --json',
     load: async () => (await import('./journal.ts')).journal,
   },
   selftest: {
@@ -76,11 +77,11 @@ const commands: Readonly<Record<string, Entry>> = {
     load: async () => (await import('./indexes.ts')).indexes,
   },
   migrate: {
-    usage: 'migrate              set up the database, or bring it up to date; again is a no-op',
+    usage: 'migrate              set up the database, or bring it up to date; again is a no-op   --json',
     load: async () => (await import('./programs.ts')).migrate,
   },
   bench: {
-    usage: 'bench                figures of this machine   --quick --peer NAME=URL …',
+    usage: 'bench                figures of this machine   --quick --peer NAME=URL … --json',
     load: async () => (await import('./programs.ts')).bench,
   },
 }

@@ -12,10 +12,13 @@ const tenancyMigrations = new URL('../../../platform/tenancy/migrations/', impor
 export const migrate: Command<Config> = {
   summary: 'set up the database, or bring it up to date, and exit; again is a no-op',
   async run(args, { config, base: { log } }) {
-    if (args.length > 0) {
-      process.stderr.write(`log-ingestion: migrate takes no arguments (got "${args.join(' ')}")\n`)
+    const isJson = args.length === 1 && args[0] === '--json'
+    if (args.length > 0 && !isJson) {
+      process.stderr.write(`log-ingestion: migrate takes no arguments but --json (got "${args.join(' ')}")\n`)
       return 2
     }
+    // Lines of the log would be in the way of whoever reads the answer.
+    if (isJson) log.level = 'silent'
     const dir = stateDirOf(config)
     try {
       const server = await resolveDatabase({ url: databaseUrlOf(config), dir: join(dir, 'postgres'), log })
@@ -30,8 +33,10 @@ export const migrate: Command<Config> = {
         })
         await applyMigrations(sql, { schema: 'tenancy', folder: tenancyMigrations, log })
         process.stdout.write(
-          `log-ingestion: logs is ${kinds[table.kind]}; ` +
-            `${applied.length === 0 ? 'the schema is up to date' : `applied ${applied.join(', ')}`}\n`,
+          isJson
+            ? `${JSON.stringify({ logs: table.kind, applied })}\n`
+            : `log-ingestion: logs is ${kinds[table.kind]}; ` +
+                `${applied.length === 0 ? 'the schema is up to date' : `applied ${applied.join(', ')}`}\n`,
         )
         return 0
       } finally {
