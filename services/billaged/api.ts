@@ -97,6 +97,8 @@ export interface Usage {
   expiredUntil?: string
   rows: UsageRow[]
   ledger: Ledger
+  /** With `by=vm`: where the page ends, when others follow. */
+  nextCursor?: string | null
   /** With `asOf=`: the same span as it is known now. The rest of the answer is what was known then. */
   now?: { asOf: string; rows: UsageRow[]; ledger: Ledger }
 }

@@ -11,7 +11,7 @@ import { loadPolicies } from '../store/pricing.ts'
 import { expiredHourOf } from '../store/retention.ts'
 import { loadEventUsage, loadVmUsage } from '../store/usage.ts'
 import { FactsExpired, loadVmUsageAsOf } from '../store/usage-as-of.ts'
-import { ledgerRows, usageRows } from '../usage/rows.ts'
+import { ledgerRows, usageRows, type VmUsage } from '../usage/rows.ts'
 import { callerOf, mustActFor, mustBeOperator } from './authorize.ts'
 import type { ReadContext } from './context.ts'
 import { instant, isZone, limit, paramId, parseInput, wait } from './query.ts'
@@ -24,6 +24,9 @@ const usageQuery = z.object({
   vm: z.string().min(1).max(255).optional(),
   /** What was known then, beside what is known now. */
   asOf: instant.optional(),
+  /** VMs of a page, with `by=vm`; without it all of them are in one answer. */
+  limit: limit.optional(),
+  cursor: z.string().max(255).default(''),
   wait,
 })
 
@@ -119,15 +122,18 @@ export function customerRoutes(app: FastifyInstance, o: ReadContext) {
     ])
     const then = query.asOf === undefined ? undefined : await knownThen(id, query, edges, nowMs)
     const spans = edgesMs.slice(1).map((to, i) => ({ from: rfc3339(edgesMs[i] ?? to), to: rfc3339(to) }))
-    const now = { rows: usageRows(query.by, vms, events, spans, policyOf), ledger: ledgerRows(vms, policyOf) }
-    const head = { customerId: id, from: rfc3339(fromMs), to: rfc3339(toMs) }
+    const { page, nextCursor } = pageOfVms(vms, query)
+    const shown = new Set(page.map(({ vmId }) => vmId))
+    const isOnPage = ({ vmId }: VmUsage) => query.by !== 'vm' || shown.has(vmId)
+    const now = { rows: usageRows(query.by, page, events, spans, policyOf), ledger: ledgerRows(vms, policyOf) }
+    const head = { customerId: id, from: rfc3339(fromMs), to: rfc3339(toMs), ...nextCursor }
     if (then === undefined || query.asOf === undefined)
       return { ...head, asOf: rfc3339(nowMs), complete, ...(expired ?? {}), ...now }
     return {
       ...head,
       asOf: rfc3339(query.asOf),
       complete,
-      rows: usageRows(query.by, then.vms, then.events, spans, policyOf),
+      rows: usageRows(query.by, then.vms.filter(isOnPage), then.events, spans, policyOf),
       ledger: ledgerRows(then.vms, policyOf),
       now: { asOf: rfc3339(nowMs), ...now },
     }
@@ -144,6 +150,14 @@ export function customerRoutes(app: FastifyInstance, o: ReadContext) {
     const hasEvents = query.by !== 'vm' && query.vm === undefined
     return { vms, events: hasEvents ? await loadEventUsage(o.sql, o.meters, id, edges, asOf) : [] }
   }
+}
+
+/** The VMs behind the cursor, in the order of their ids. Sums are of all VMs, whatever the page. */
+function pageOfVms(vms: readonly VmUsage[], { by, limit: most, cursor }: z.output<typeof usageQuery>) {
+  if (by !== 'vm') return { page: vms, nextCursor: {} }
+  const later = vms.filter(({ vmId }) => vmId > cursor).sort((a, b) => (a.vmId < b.vmId ? -1 : 1))
+  const page = later.slice(0, most)
+  return { page, nextCursor: { nextCursor: page.length < later.length ? (page.at(-1)?.vmId ?? null) : null } }
 }
 
 function factsExpired(id: string): Problem {

@@ -143,7 +143,7 @@ export const routeDocs: Readonly<Record<string, RouteDoc>> = {
   },
   'GET /v1/customers/:id/usage': {
     summary: 'Usage, with the ledger’s seconds.',
-    query: `${span} by vm asOf`,
+    query: `${span} by vm asOf ${page}`,
     answer: 'Usage',
   },
   'GET /v1/customers/:id/spend': {

@@ -35,6 +35,26 @@ test('every list is read a page at a time: pages of any size, one behind the oth
     { ...event('d', 1), time: undefined },
   ])
   for (const customerId of customers) await billing.usage(customerId)
+  // Usage by VM has pages of VMs; the ledger beside them is of all.
+  for (const vmId of ['vm-2', 'Vm-3', 'vm-4'])
+    await billing.rpc('SendMetricsBatch', {
+      vmId,
+      customerId: 'acme',
+      metrics: [metric(minutesAgo(4), 1n), metric(minutesAgo(3), 2n)],
+    })
+  const whole = await billing.usage('acme', '&by=vm')
+  assert.equal(whole.nextCursor, null)
+  const rows: unknown[] = []
+  for (let cursor: string | null = ''; cursor !== null; ) {
+    const page = await billing.usage('acme', `&by=vm&limit=2&cursor=${encodeURIComponent(cursor)}`)
+    assert.ok(new Set(page.rows.map(({ vmId }) => vmId)).size <= 2)
+    assert.deepEqual(page.ledger, whole.ledger)
+    rows.push(...page.rows)
+    cursor = page.nextCursor ?? null
+  }
+  assert.deepEqual(rows, whole.rows)
+  assert.equal(new Set(whole.rows.map(({ vmId }) => vmId)).size, 4)
+
   for (const slug of ['z_first', 'a_second', 'm_third'])
     await post('/api/v1/meters', { slug, eventType: 'x', aggregation: 'SUM', valueProperty: '$.v' })
   for (const id of ['one', 'two', 'three']) await post('/v1/plans', { id, name: id })
