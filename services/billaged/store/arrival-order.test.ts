@@ -118,7 +118,7 @@ test('usage, lives, gaps, conflicts and what a close asks are the same in whatev
         assert.deepEqual(await everyRead(reader), expected)
       },
     ),
-    { numRuns: runs(20, 400) },
+    { numRuns: runs(15, 120) },
   )
 })
 
