@@ -115,12 +115,12 @@ export const spec = defineConfig({
     maxFutureMs: setting(duration, {
       env: 'MAX_FUTURE',
       default: '5m',
-      doc: 'Samples and events further ahead are set aside.',
+      doc: 'Samples, notices and events further ahead are set aside.',
     }),
     maxPastMs: setting(duration, {
       env: 'MAX_PAST',
       default: '2400h',
-      doc: 'Samples and events older than this are set aside.',
+      doc: 'Samples, notices and events older than this are set aside.',
     }),
     rateLimitSamples: setting(count, {
       env: 'RATE_LIMIT_SAMPLES',
@@ -171,7 +171,7 @@ export const spec = defineConfig({
     retentionUsageMs: setting(duration, {
       env: 'RETENTION_USAGE',
       default: '9600h',
-      doc: 'How long usage by the hour and events are kept; at least while a coming invoice may correct them, 400 days.',
+      doc: 'How long usage by the hour, events and VMs that were stopped are kept; at least while a coming invoice may correct them, 400 days.',
     }),
     webhookDeny: setting(list, {
       env: 'WEBHOOK_DENY',
