@@ -5,6 +5,7 @@ import { chmod, mkdir, open, readFile, rename } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import { BlockList } from 'node:net'
 import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { Counter, Histogram } from 'prom-client'
 import { closeHttp, createHealth, createHttp, listen } from '#platform/http'
 import { openJournal } from '#platform/journal'
@@ -36,6 +37,8 @@ import { readBodiesAsJson } from './http/json-bodies.ts'
 import { addKeys } from './http/keys.ts'
 import { addLedger } from './http/ledger.ts'
 import { addNotices } from './http/notices.ts'
+import { readOwnPages } from './http/own-pages.ts'
+import { addOwnSession, signInByKey } from './http/own-session.ts'
 import { addQuarantine } from './http/quarantine.ts'
 import { addReading } from './http/reading.ts'
 import { addReceipts } from './http/receipts.ts'
@@ -76,6 +79,7 @@ import { createSyslogKey } from './syslog/key.ts'
 import { type SyslogListeners, startSyslog } from './syslog/listeners.ts'
 
 const headerBytesMax = 16 * 1024
+const consoleFolder = fileURLToPath(new URL('../../console/dist/', import.meta.url))
 /** Longer than the idle time of usual load balancers, so that it is they who close. */
 const keepAliveMs = 75_000
 /** A start is useful before the database is: after this long it is reported ready as it is. */
@@ -415,7 +419,13 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     log,
     registry,
   })
-  const browser = createBrowserDoor({ origins: () => current.corsOrigins, consoleUrl: config.budgetguardUrl })
+  const ownPages = config.budgetguardUrl === undefined ? readOwnPages(consoleFolder) : undefined
+  const ownSession = { access, secret, clock, version: base.version }
+  const browser = createBrowserDoor({
+    origins: () => current.corsOrigins,
+    consoleUrl: config.budgetguardUrl,
+    ownPages,
+  })
   const app = createHttp({
     service: 'log-ingestion',
     base,
@@ -522,7 +532,13 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
   addUsers(app, peopleContext)
   addFaults(app, { ...peopleContext, clock, faults: () => people.open?.faults })
   addNotices(app, { access, clock, redaction, faults: () => people.open?.faults })
-  addSignIn(app, { clock, people: () => people.open, isRegistrationOpen: () => current.registration === 'open' })
+  addSignIn(app, {
+    clock,
+    people: () => people.open,
+    isRegistrationOpen: () => current.registration === 'open',
+    signInByKey: ownPages && ((request, reply, adminKey) => signInByKey(ownSession, request, reply, adminKey)),
+  })
+  if (ownPages) addOwnSession(app, ownSession)
 
   parts.onClose('tails', async () => hub.close())
   const url = await listen(app, {

@@ -3,6 +3,9 @@
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
@@ -10,6 +13,8 @@ import { type Browser, type BrowserContext, chromium, type Locator, type Page } 
 import { loadSecret } from '#platform/tenancy/secret'
 import { mintToken } from '#platform/tenancy/token'
 import { systemClock } from '#platform/time'
+import { startProcess } from '../../services/log-ingestion/test/process.ts'
+import { testDatabase } from '../kit/database.ts'
 import { pollUntil } from '../kit/poll.ts'
 import { type Purser, startPurser } from '../kit/purser.ts'
 
@@ -333,6 +338,66 @@ test('logs: an empty list says how to fill it with the reader’s own key; a pag
     { what: 'the notice', everyMs: 300 },
   )
   assert.match((await gap.first().textContent()) ?? '', /^[\d,]+ lines came faster than this page could read/)
+  assert.deepEqual(problems, [])
+})
+
+test('logs alone: the service serves its screens itself, to whoever has an admin key, and nothing else of the console', {
+  skip,
+}, async t => {
+  const dir = await mkdtemp(join(tmpdir(), 'purser-logs-alone-'))
+  t.after(() => rm(dir, { recursive: true, force: true }))
+  const { url: databaseUrl } = await testDatabase(t)
+  const service = startProcess(t, {
+    env: {
+      LOG_INGESTION_SERVER_HOST: '127.0.0.1',
+      LOG_INGESTION_SERVER_PORT: '0',
+      LOG_INGESTION_DATA_DIR: dir,
+      LOG_INGESTION_DATABASE_URL: databaseUrl,
+      LOG_INGESTION_API_KEYS: 'alone-write-key',
+      LOG_INGESTION_ADMIN_API_KEYS: 'alone-admin-key',
+      LOG_INGESTION_BATCH_FLUSH_INTERVAL: '50ms',
+      LOG_INGESTION_SELF_LOGS: 'false',
+    },
+  })
+  const url = await service.url
+  const say = (message: string) =>
+    post(
+      `${url}/api/v1/logs`,
+      { log: { timestamp: new Date().toISOString(), service: 'alone', level: 'warn', message } },
+      { 'x-api-key': 'alone-write-key' },
+    )
+  await say('found alone')
+  const { page, problems } = await openPage(t)
+  await page.goto(`${url}/logs?q=${encodeURIComponent('service:alone')}`)
+  assert.equal(new URL(page.url()).pathname, '/dashboard/logs')
+  await page.getByTestId('admin-key').fill('wrong')
+  await page.getByTestId('sign-in').click()
+  await page.getByText('That is not the admin key').waitFor()
+  await page.getByTestId('admin-key').fill('alone-admin-key')
+  await page.getByTestId('sign-in').click()
+  await page.getByTestId('log-query').waitFor()
+  await askUntilShown(page, page.getByText('found alone'))
+  assert.deepEqual(await page.locator('nav.rail li').allTextContents(), ['Logs'])
+  await page.getByTestId('live-switch').click()
+  await pollUntil(
+    async () => {
+      await say('tailed alone')
+      return (await page.getByText('tailed alone').count()) > 0
+    },
+    { what: 'the tailed line', everyMs: 300 },
+  )
+  await page.goto(`${url}/errors`)
+  await page.getByTestId('faults').waitFor()
+  await page.goto(`${url}/dashboard/billing`)
+  await page.getByTestId('log-query').waitFor()
+  await page.getByText('Sign out').first().click()
+  await page.getByTestId('sign-in-form').waitFor()
+  await page.reload()
+  await page.getByTestId('sign-in-form').waitFor()
+  // To everybody but browsers it is what it was.
+  const greeting = (await (await fetch(url)).json()) as { tagline?: string }
+  assert.match(greeting.tagline ?? '', /Search/)
+  assert.equal((await fetch(`${url}/dashboard/assets/none.js`, { headers: { accept: 'text/html' } })).status, 404)
   assert.deepEqual(problems, [])
 })
 

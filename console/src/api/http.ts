@@ -1,6 +1,8 @@
 // One way out: every call of the console goes through here, so that every failure on a page is one of a few kinds and
 // can say what to do next.
 
+import { isLogsAlone } from './served-by.ts'
+
 export type Service = 'budgetguard' | 'log-ingestion' | 'billaged' | 'builderd' | 'metrics-collector'
 
 export type FailureKind =
@@ -126,7 +128,7 @@ export function addressOf({
 }: Pick<Call, 'service' | 'index' | 'path' | 'params'>): string {
   const prefix = {
     budgetguard: '',
-    'log-ingestion': '/console/logs',
+    'log-ingestion': isLogsAlone ? '' : '/console/logs',
     billaged: '/console/billaged',
     builderd: '/console/builderd',
     'metrics-collector': `/console/collectors/${index}`,
@@ -162,7 +164,9 @@ export function unreachable(service: Service, isTimeout = false, timeoutMs = cal
     kind: 'away',
     message: isTimeout
       ? `${service} did not answer within ${timeoutMs / 1000} s.`
-      : 'This page cannot reach budgetguard, which serves the console and forwards to every other service.',
+      : isLogsAlone
+        ? 'This page cannot reach log-ingestion, which serves it.'
+        : 'This page cannot reach budgetguard, which serves the console and forwards to every other service.',
   })
 }
 

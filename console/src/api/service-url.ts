@@ -1,4 +1,5 @@
 import type { Service } from './http.ts'
+import { isLogsAlone } from './served-by.ts'
 
 // Where a person's own curl reaches a service. The console itself never uses these: it goes through budgetguard.
 
@@ -16,6 +17,8 @@ export function serviceUrl(
   page: { hostname: string; port: string; protocol: string } = location,
 ): string {
   if (service === 'budgetguard') return `${page.protocol}//${page.hostname}${page.port && `:${page.port}`}`
+  if (isLogsAlone && service === 'log-ingestion')
+    return `${page.protocol}//${page.hostname}${page.port && `:${page.port}`}`
   const offset = page.port === '' ? 0 : Number(page.port) - defaultPorts.budgetguard
   const port = defaultPorts[service] + offset
   return `http://${page.hostname}:${port > 0 && port < 65_536 ? port : defaultPorts[service]}`

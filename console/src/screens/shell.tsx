@@ -1,8 +1,9 @@
 import { useEffect } from 'react'
 import type { Me } from '../../../services/budgetguard/api.ts'
+import { isLogsAlone } from '../api/served-by.ts'
 import { Icon, type IconName, Mark } from '../parts/icon.tsx'
 import { Link, useRoute } from '../router/navigation.tsx'
-import { billingRoute, type Route, type Screen } from '../router/route.ts'
+import { billingRoute, logsRoute, type Route, type Screen } from '../router/route.ts'
 import { Billing } from './billing/billing.tsx'
 import { Builds } from './builds/builds.tsx'
 import { Hosts } from './hosts/hosts.tsx'
@@ -18,7 +19,7 @@ interface Place {
   to: Route
 }
 
-const places: readonly Place[] = [
+const allPlaces: readonly Place[] = [
   { screen: 'overview', label: 'Overview', icon: 'overview', to: { screen: 'overview' } },
   { screen: 'hosts', label: 'Hosts', icon: 'hosts', to: { screen: 'hosts', host: null, range: '' } },
   {
@@ -32,11 +33,14 @@ const places: readonly Place[] = [
   { screen: 'builds', label: 'Builds', icon: 'builds', to: { screen: 'builds', build: '', tenant: '' } },
   { screen: 'settings', label: 'Settings', icon: 'settings', to: { screen: 'settings' } },
 ]
+const places = isLogsAlone ? allPlaces.filter(place => place.screen === 'logs') : allPlaces
 /** What fits in a phone's bottom bar; the rest is behind "More". */
 const onPhone = 4
 
 export function Shell({ me, signOut }: { me: Me; signOut: () => Promise<void> }) {
-  const route = useRoute()
+  const asked = useRoute()
+  // Any other address leads to what there is.
+  const route = isLogsAlone && asked.screen !== 'logs' ? logsRoute('') : asked
   const here = places.find(place => place.screen === route.screen)
   useEffect(() => {
     document.title = here ? `${here.label} · Purser` : 'Purser'
@@ -48,7 +52,7 @@ export function Shell({ me, signOut }: { me: Me; signOut: () => Promise<void> })
         Skip to content
       </a>
       <nav className="rail" aria-label="Screens">
-        <Link to={{ screen: 'overview' }} className="brand" aria-label="Purser, overview">
+        <Link to={places[0]?.to ?? { screen: 'overview' }} className="brand" aria-label="Purser, overview">
           <Mark size={26} />
           <span>Purser</span>
         </Link>

@@ -1,4 +1,5 @@
 import { type FormEvent, useState } from 'react'
+import { isLogsAlone } from '../api/served-by.ts'
 import { asApiError } from '../live/use-resource.ts'
 import { Icon, Mark } from '../parts/icon.tsx'
 
@@ -75,10 +76,16 @@ export function SignIn({ notice, signIn }: { notice: string; signIn: (adminKey: 
           {isSending ? 'Signing in…' : 'Sign in'}
           <Icon name="arrow" />
         </button>
-        <p className="gate-hint">
-          <code>npm start</code> prints a sign-in link that needs no key, and the path of the file that holds the key:
-          usually <code>.purser/budgetguard/admin-key</code>. The session lasts 12 hours; the key is not kept here.
-        </p>
+        {isLogsAlone ? (
+          <p className="gate-hint">
+            One of <code>LOG_INGESTION_ADMIN_API_KEYS</code>. The session lasts 12 hours; the key is not kept here.
+          </p>
+        ) : (
+          <p className="gate-hint">
+            <code>npm start</code> prints a sign-in link that needs no key, and the path of the file that holds the key:
+            usually <code>.purser/budgetguard/admin-key</code>. The session lasts 12 hours; the key is not kept here.
+          </p>
+        )}
       </form>
     </main>
   )

@@ -3,12 +3,15 @@
 // Runs in front of every route, intake included: a page may send logs as well as read them.
 
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { OwnPages } from './own-pages.ts'
 
 export interface BrowserDoor {
   /** Exact origins or `*`; none: no page of another origin may call. */
   origins: () => readonly string[]
   /** Of budgetguard, which serves the console. */
   consoleUrl: string | undefined
+  /** The console's log screens, when nobody else serves them. */
+  ownPages?: OwnPages | undefined
 }
 
 const allowedMethods = 'GET, HEAD, POST, PUT, PATCH, DELETE'
@@ -46,7 +49,8 @@ export function createBrowserDoor(door: BrowserDoor): (request: IncomingMessage,
         }
       }
     }
-    const location = consolePage(door.consoleUrl, request)
+    if (door.ownPages?.(request, response)) return true
+    const location = consolePage(door.consoleUrl, door.ownPages !== undefined, request)
     if (location === undefined) return false
     response.writeHead(302, { Location: location, 'Cache-Control': 'no-store', 'Content-Length': '0' })
     response.end()
@@ -54,12 +58,15 @@ export function createBrowserDoor(door: BrowserDoor): (request: IncomingMessage,
   }
 }
 
-function consolePage(consoleUrl: string | undefined, request: IncomingMessage): string | undefined {
-  if (consoleUrl === undefined || (request.method !== 'GET' && request.method !== 'HEAD')) return undefined
+function consolePage(consoleUrl: string | undefined, hasOwn: boolean, request: IncomingMessage): string | undefined {
+  if ((consoleUrl === undefined && !hasOwn) || (request.method !== 'GET' && request.method !== 'HEAD')) return undefined
   if (!/(?:^|[,\s])text\/html(?:[;,\s]|$)/.test(request.headers.accept ?? '')) return undefined
   const [path = '/', search] = (request.url ?? '/').split('?', 2)
   const [, first = '', second] = path.split('/')
   if (own.has(first)) return undefined
+  const here = `${screenOf(first, second)}${search === undefined ? '' : `?${search}`}`
+  // What is no page here is none.
+  if (consoleUrl === undefined) return path.startsWith('/dashboard') || path.startsWith('/assets') ? undefined : here
   const url = new URL(consoleUrl)
   // An address of this very machine means nothing to a browser elsewhere: it came by another name, and so it goes on.
   const host = /^(\[[^\]]+\]|[^:]+)(?::\d+)?$/.exec(request.headers.host ?? '')?.[1]

@@ -15,6 +15,8 @@ export interface SignInContext {
   /** Undefined until the database was there once. */
   people: () => { users: Users; jwtSecret: Buffer } | undefined
   isRegistrationOpen: () => boolean
+  /** Undefined: there are no pages here, and an admin key needs no session. */
+  signInByKey: ((request: FastifyRequest, reply: FastifyReply, adminKey: string) => FastifyReply) | undefined
 }
 
 const triesPerMinute = 10
@@ -46,6 +48,8 @@ export function addSignIn(app: FastifyInstance, context: SignInContext): void {
   }
 
   const login = async (request: FastifyRequest, reply: FastifyReply) => {
+    const adminKey = memberOf(request.body, 'adminKey')
+    if (adminKey !== '' && context.signInByKey) return context.signInByKey(request, reply, adminKey)
     const email = normal(memberOf(request.body, 'email'))
     const password = memberOf(request.body, 'password')
     if (email === '' || password === '')

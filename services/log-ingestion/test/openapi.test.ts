@@ -172,6 +172,7 @@ test('browsers are sent to the console when it is known; programs and API paths 
   assert.equal((await raw(s, 'GET', '/api/v1/logs/search', html)).status, 401)
   assert.equal((await raw(s, 'GET', '/health', html)).status, 200)
   assert.notEqual((await raw(s, 'GET', '/', { accept: 'application/json' })).status, 302)
+  // Without it the service has pages of its own, once they are built: http/own-pages.test.ts.
   const alone = await startService(t)
-  assert.notEqual((await raw(alone, 'GET', '/logs', html)).status, 302)
+  assert.doesNotMatch(String((await raw(alone, 'GET', '/logs', html)).headers.location), /^http/)
 })
