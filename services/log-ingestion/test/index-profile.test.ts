@@ -106,4 +106,6 @@ test('migrate under the name of the tool', async t => {
   assert.match(first.out, /^log-ingestion: logs is partitioned by day; applied /m)
   const again = await purserLogs(t, { ...dir, LOG_INGESTION_DATABASE_URL: url }, 'migrate')
   assert.match(again.out, /up to date/)
+  const forPrograms = await purserLogs(t, { ...dir, LOG_INGESTION_DATABASE_URL: url }, 'migrate', '--json')
+  assert.deepEqual(JSON.parse(forPrograms.out), { logs: 'partitioned', applied: [] })
 })
