@@ -7,7 +7,7 @@ import { mintToken } from '#platform/tenancy/token'
 import { systemClock } from '#platform/time'
 import { pollUntil } from '../../../test/kit/poll.ts'
 import { digestEvent, parseEvent } from '../events/cloud-event.ts'
-import { type Billing, startBilling, testSecret } from './kit.ts'
+import { type Billing, midPeriod, startBilling, testSecret } from './kit.ts'
 
 const minuteAgo = new Date(Date.now() - 60_000).toISOString()
 let serial = 0
@@ -141,6 +141,7 @@ test('G27: a batch is all or nothing and names its fault; what cannot be metered
   assert.equal((await first.api('GET', '/v1/customers/whole')).status, 404)
 
   const day = 86_400_000
+  await midPeriod(first, 'mixed')
   const mixed = await send(first, [
     event({ subject: 'mixed' }),
     event({ subject: 'mixed', id: 'no-meter', type: 'nobody.asked' }),
@@ -316,7 +317,9 @@ test('G29: an event is for its subject, or whom the subject is mapped to, or who
   )
 
   // Unclaimed: measured, on no plan, unrated.
-  const preview = await billing.preview({ customerId: 'device-1' })
+  const hourMs = 3_600_000
+  const from = new Date((Math.floor(Date.now() / hourMs) - 48) * hourMs).toISOString()
+  const preview = await billing.preview({ customerId: 'device-1', from })
   assert.deepEqual([preview.planId, preview.totalNano, preview.unrated[0]?.meter], [null, '0', 'points'])
 
   // Claimed: what came before and what comes after are the customer's; the unclaimed one is gone.

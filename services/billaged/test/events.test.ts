@@ -208,6 +208,8 @@ test('usage events', async t => {
       input: fc.nat(1000),
       output: fc.nat(1000),
     })
+    const hourMs = 3_600_000
+    const twoDaysAgo = new Date((Math.floor(Date.now() / hourMs) - 48) * hourMs).toISOString()
     await fc.assert(
       fc.asyncProperty(fc.array(call, { minLength: 1, maxLength: 12 }), async list => {
         const subject = `loop-${serial++}`
@@ -228,7 +230,8 @@ test('usage events', async t => {
         assert.equal(scaled(answer.ai_cost ?? ''), total)
         assert.equal(answer.ai_tokens, `${list.reduce((sum, c) => sum + c.input + c.output, 0)}`)
         assert.equal(answer.ai_requests, `${list.length}`)
-        const { unrated } = await billing.preview({ customerId: subject })
+        // Sent a minute ago: in a month's first minute of the period before.
+        const { unrated } = await billing.preview({ customerId: subject, from: twoDaysAgo })
         for (const provider of ['openai', 'google']) {
           const expected = list.filter(c => c.provider === provider).reduce((sum, c) => sum + scaled(c.cost), 0n)
           const found = unrated.find(item => item.meter === 'ai_cost' && item.group.provider === provider)

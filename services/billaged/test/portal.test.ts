@@ -1,20 +1,23 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
 import type { Spend } from '../api.ts'
-import { metric, minuteNs, minutesAgo, startBilling } from './kit.ts'
+import { metric, minuteNs, startBilling } from './kit.ts'
 
 const month = Temporal.Now.zonedDateTimeISO('UTC').with({ day: 1 }).startOfDay().subtract({ months: 1 })
 
 test('a customer opens its link and sees spend, machines and invoices, read-only, until the link ends', async t => {
   let aheadMs = 0
-  const clock = { now: () => Date.now() + aheadMs, monotonicMs: () => performance.now() }
+  // In the middle of a month, so that what was read minutes ago is of the running period.
+  const beganMs = month.add({ months: 1, days: 14, hours: 12 }).epochMilliseconds - performance.now()
+  const clock = { now: () => Math.floor(beganMs + performance.now()) + aheadMs, monotonicMs: () => performance.now() }
+  const ago = (minutes: number) => BigInt(clock.now() - minutes * 60_000) * 1_000_000n
   const billing = await startBilling(t, { clock })
   const send = (vmId: string, metrics: object[]) =>
     billing.rpc('SendMetricsBatch', { vmId, customerId: 'acme', metrics })
   const startNs = month.toInstant().epochNanoseconds
   const hourNs = 60n * minuteNs
   await send('vm-1', [metric(startNs, 1n), metric(startNs + hourNs, hourNs + 1n)])
-  await send('<img src=x>', [metric(minutesAgo(3), 1n), metric(minutesAgo(2), minuteNs + 1n)])
+  await send('<img src=x>', [metric(ago(3), 1n), metric(ago(2), minuteNs + 1n)])
   await billing.usage('acme')
   await billing.api('PUT', '/v1/customers/acme', { name: 'Acme <script>', budgetNano: '1000000000000' })
   const from = month.toInstant().toString()
