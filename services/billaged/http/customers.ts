@@ -14,7 +14,7 @@ import { FactsExpired, loadVmUsageAsOf } from '../store/usage-as-of.ts'
 import { ledgerRows, usageRows, type VmUsage } from '../usage/rows.ts'
 import { callerOf, mustActFor, mustBeOperator } from './authorize.ts'
 import type { ReadContext } from './context.ts'
-import { instant, isZone, limit, paramId, parseInput, wait } from './query.ts'
+import { instant, isZone, limit, limitIfAny, paramId, parseInput, wait } from './query.ts'
 
 const usageQuery = z.object({
   from: instant.optional(),
@@ -25,7 +25,7 @@ const usageQuery = z.object({
   /** What was known then, beside what is known now. */
   asOf: instant.optional(),
   /** VMs of a page, with `by=vm`; without it all of them are in one answer. */
-  limit: limit.optional(),
+  limit: limitIfAny,
   cursor: z.string().max(255).default(''),
   wait,
 })

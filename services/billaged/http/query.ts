@@ -35,17 +35,14 @@ export const wait = z
     }
   })
 
-export const limit = limitOf('100')
-/** Of short lists, which their readers expect whole. */
-export const limitOfShort = limitOf('1000')
+const limitText = z.string().regex(/^[1-9]\d{0,2}$|^1000$/, 'is not a whole number from 1 to 1000')
+const toNumber = (text: string) => Number.parseInt(text, 10)
 
-function limitOf(unless: string) {
-  return z
-    .string()
-    .regex(/^[1-9]\d{0,2}$|^1000$/, 'is not a whole number from 1 to 1000')
-    .default(unless)
-    .transform(text => Number.parseInt(text, 10))
-}
+export const limit = limitText.default('100').transform(toNumber)
+/** Of short lists, which their readers expect whole. */
+export const limitOfShort = limitText.default('1000').transform(toNumber)
+/** Undefined: all there is. Not `limit.optional()`, which has its default. */
+export const limitIfAny = limitText.transform(toNumber).optional()
 
 /** The cursor of lists in the order of time; null at the beginning. */
 export const timeAndId = z

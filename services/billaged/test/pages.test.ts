@@ -42,6 +42,14 @@ test('every list is read a page at a time: pages of any size, one behind the oth
       customerId: 'acme',
       metrics: [metric(minutesAgo(4), 1n), metric(minutesAgo(3), 2n)],
     })
+  for (let n = 0; n < 101; n++)
+    await billing.rpc('SendMetricsBatch', {
+      vmId: `many-${n}`,
+      customerId: 'globex',
+      metrics: [metric(minutesAgo(4), 1n), metric(minutesAgo(3), 2n)],
+    })
+  const unasked = await billing.usage('globex', '&by=vm')
+  assert.equal(new Set(unasked.rows.map(({ vmId }) => vmId)).size, 102, 'without a limit all of them')
   const whole = await billing.usage('acme', '&by=vm')
   assert.equal(whole.nextCursor, null)
   const rows: unknown[] = []
