@@ -90,7 +90,7 @@ try {
       perSecond: 200,
       seconds: isQuick ? 12 : 45,
     })
-  if (wanted('recovery')) note(await benchRecovery(isTrial ? 300_000 : isQuick ? 3_000_000 : 10_000_000, errorOf))
+  if (wanted('recovery')) note(await benchRecovery(isTrial ? 300_000 : 10_000_000, errorOf))
   if (wanted('close')) note(await benchClose(isTrial ? 20 : isQuick ? 2_000 : 10_000))
   if (wanted('peers')) note(await benchPeers(isTrial ? 1 : isQuick ? 2 : 10, errorOf))
 } finally {
