@@ -43,18 +43,23 @@ async function journalText(s: TestService): Promise<string> {
 }
 
 /** Tables as a dump of the database would hold them. */
-async function backUp(sql: Sql): Promise<() => Promise<void>> {
+async function backUp(sql: Sql): Promise<() => Promise<true>> {
   const rows = await sql<{ name: string }[]>`
     select format('%I.%I', n.nspname, c.relname) as name from pg_class c join pg_namespace n on n.oid = c.relnamespace
     where c.relkind in ('r', 'p') and not c.relispartition and c.relname <> 'migration'
       and (n.nspname = 'purser_logs' or n.nspname = 'public' and c.relname = 'logs')`
   const names = rows.map(({ name }) => name)
   for (const [i, name] of names.entries()) await sql.unsafe(`create table public.backup_${i} as select * from ${name}`)
-  return async () => {
-    await sql.unsafe(`truncate ${names.join(', ')}`)
-    for (const [i, name] of names.entries())
-      await sql.unsafe(`insert into ${name} overriding system value select * from public.backup_${i}`)
-  }
+  // At once: a service that is running would write its own rows between the old ones and those of the backup.
+  const restore = () =>
+    sql.begin(async tx => {
+      await tx.unsafe(`truncate ${names.join(', ')}`)
+      for (const [i, name] of names.entries())
+        await tx.unsafe(`insert into ${name} overriding system value select * from public.backup_${i}`)
+      return true
+    })
+  // Again when the service holds one of the tables and waits for another.
+  return () => pollUntil(restore, { what: 'the tables to be free' })
 }
 
 // They wait more than they work.
