@@ -14,9 +14,9 @@
 //            refusing                   appends fail with JournalDiskError; reading goes on
 //
 // On disk: <dir>/<UUIDv7>.journal, 64 MiB each (frame.ts has the bytes), some of them .spare (spares.ts), <dir>/lock, and
-// <dir>/damaged/ for what could not be read. Every life of the process begins a new segment and never appends to an older one: a position names the
-// same bytes for ever, even when the tail of the last life was lost in a power cut or the folder came back from a
-// snapshot, so an owner's "I have stored up to here" can never cover bytes written later.
+// <dir>/damaged/ for what could not be read. Every life of the process begins a new segment and never appends to an older
+// one: a position names the same bytes for ever, even when the tail of the last life was lost in a power cut or the folder
+// came back from a snapshot, so an owner's "I have stored up to here" can never cover bytes written later.
 //
 // A position is the owner's to keep, in the same transaction as the data it made of the batches. After a start the owner
 // reads from its stored position and calls release() with it; a segment goes when all readers have released it.

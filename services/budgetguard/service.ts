@@ -5,6 +5,7 @@ import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { closeHttp, createHealth, createHttp, isLoopback, listen, type Problem } from '#platform/http'
+import { readBuiltFiles } from '#platform/http/built-files'
 import { type Base, type Running, type StartSequence, startSequence } from '#platform/lifecycle'
 import { formatUsd } from '#platform/money'
 import { migrate, resolveDatabase, type Sql, type Tx } from '#platform/postgres'
@@ -30,7 +31,6 @@ import { aiScope } from './http/admin/keys.ts'
 import { type AdminKey, loadAdminKey } from './http/admin-key.ts'
 import { createAuthenticate } from './http/caller.ts'
 import { registerConsole } from './http/console/console.ts'
-import { readConsoleFiles } from './http/console/pages.ts'
 import { registerGateway } from './http/gateway.ts'
 import { type Liveness, registerHealth } from './http/health.ts'
 import { createOperators } from './http/operator.ts'
@@ -352,7 +352,7 @@ export async function start(config: Config, base: Base): Promise<Running> {
   })
   const consoleRoutes = registerConsole(app, {
     config,
-    files: readConsoleFiles(consoleFolder),
+    files: readBuiltFiles(consoleFolder),
     operators,
     secret,
     clock,

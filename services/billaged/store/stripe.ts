@@ -126,8 +126,7 @@ export async function notePosted(
     set value = excluded.value, posted_at = excluded.posted_at, is_final = excluded.is_final, updated_at = now()`
 }
 
-/** Newest first. */
-/** Latest first. `after`: the last one of the page before. */
+/** Newest first. `after`: the last one of the page before. */
 export async function listPushes(
   sql: Sql,
   o: {

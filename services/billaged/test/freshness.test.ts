@@ -67,3 +67,31 @@ test('G25: ?wait=5s waits until all that any replica acknowledged before is fold
   await gate.comeBack()
   await pollUntil(async () => (await shown('wait=5s')) === BigInt(minute - 1) * 1_000n, { what: 'the last reading' })
 })
+
+test('G25: a replica that fell silent may hold something: answers say complete: false, at once, until it is back', async t => {
+  const { url, sql } = await testDatabase(t)
+  const silent = await startBilling(t, { databaseUrl: url, dataDir: temporaryFolder(t) })
+  const billing = await startBilling(t, { databaseUrl: url, dataDir: temporaryFolder(t) })
+  const metrics = [metric(baseNs, 0n), metric(baseNs + minuteNs, 1_000n)]
+  assert.equal((await billing.rpc('SendMetricsBatch', { vmId: 'vm-1', customerId: 'acme', metrics })).status, 200)
+  const ask = async (wait: string) => {
+    const beganMs = performance.now()
+    const { status, body } = await billing.api('GET', `/v1/customers/acme/usage?${recent(`wait=${wait}`)}`)
+    assert.equal(status, 200)
+    return { complete: (body as { complete: boolean }).complete, tookMs: performance.now() - beganMs }
+  }
+  assert.equal((await ask('30s')).complete, true, 'both have said that all is folded')
+
+  // Killed, as far as the other can tell: it neither left nor was it heard of again.
+  await silent.close()
+  await sql`
+    update billaged.replica set retired_at = null, last_seen = now() - interval '2 minutes', folded_until = now() - interval '2 minutes'
+    where retired_at is not null`
+  const { complete, tookMs } = await ask('30s')
+  assert.equal(complete, false)
+  assert.ok(tookMs < 30_000, 'nobody waits for the dead')
+  assert.equal((await ask('0s')).complete, false)
+
+  await sql`update billaged.replica set retired_at = now() where last_seen < now() - interval '1 minute'`
+  assert.equal((await ask('30s')).complete, true, 'and again once somebody said that it is gone')
+})

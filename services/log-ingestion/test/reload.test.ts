@@ -130,12 +130,12 @@ test('G32: HUP applies keys, limits, batch, retention, redaction, CORS and log l
   assert.equal((await send('key-four')).status, 401)
   assert.equal((await send('key-two')).status, 202)
   const metrics = async () => await (await fetch(`${url}/metrics`)).text()
-  assert.match(await metrics(), /log_ingestion_config_reload_success 0/)
+  assert.match(await metrics(), /^log_ingestion_config_reload_success 0$/m)
 
   // A line deleted from the file is gone, although systemd's copy of it is still in the environment.
   await writeEnv(['LOG_INGESTION_API_KEYS=key-two', 'LOG_INGESTION_LOG_LEVEL=error'])
   child.process.kill('SIGHUP')
-  await pollUntil(async () => /config_reload_success 1/.test(await metrics()), { what: 'the reload' })
+  await pollUntil(async () => /^log_ingestion_config_reload_success 1$/m.test(await metrics()), { what: 'the reload' })
   assert.equal(await config(), undefined, 'the admin key was deleted')
   assert.equal((await send('key-two')).status, 202)
   assert.equal(connections(), 1, 'all of it on one connection')
