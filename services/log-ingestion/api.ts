@@ -365,6 +365,9 @@ export interface HealthAnswer {
  *  process since its start. */
 export interface IntakeStatus {
   at: string
+  /** Whose rows, bytes and refusals are counted here; null: everybody's. The journal, times of acknowledgement and commit,
+   *  tails and what /metrics shows to anybody are those of the process in any case. */
+  tenant: string | null
   uptime_seconds: number
   /** Acknowledged and not yet in the store. */
   pending_rows: number

@@ -270,7 +270,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
       backlog.committed(outcome.records)
       settlement.committed(outcome.position)
       sharedResends?.committed(outcome.records)
-      metrics.settled(outcome.stored, outcome.quarantined, outcome.duplicates)
+      metrics.settled(outcome)
     },
     onCaughtUp(rows, position) {
       progress.caughtUp(rows)
@@ -516,7 +516,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
   }
   addReading(app, context, { version: base.version, lokiLabels: config.lokiLabels })
   addReceipts(app, context)
-  addIntakeStatus(app, context, registry)
+  addIntakeStatus(app, { ...context, backlog, tenants: metrics.tenants }, registry)
   addStorage(app, context)
   addLedger(app, { ...context, backlog, imbalanceRows: () => upkeep.compare().then(() => progress.imbalanceRows) })
   addQuarantine(app, { ...context, acceptance, rules: entryRules, tenancy: () => database.parts?.tenancy })

@@ -7,6 +7,7 @@ import { quantileMs, ratesBetween } from './intake-rates.ts'
 function status(o: { at: number; rows: number; bytes: number; journal?: number; uptime?: number }): IntakeStatus {
   return {
     at: new Date(o.at * 1000).toISOString(),
+    tenant: null,
     uptime_seconds: o.uptime ?? o.at,
     pending_rows: 0,
     is_store_reachable: true,

@@ -1,12 +1,15 @@
 // GET /api/v1/intake: how intake does at this moment, for the console; as server-sent events, once a second.
 //
-// Everything is read from the metric families, so the screen and the alert rules cannot disagree. All numbers are those of
-// this process since its start; rates are made by whoever compares two of them.
+// Everything is read from the metric families, so the screen and the alert rules cannot disagree, or for one tenant from
+// what is counted beside them. All numbers are those of this process since its start; rates are made by whoever compares
+// two of them.
 
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { Histogram, type Registry } from 'prom-client'
 import type { HistogramState, IntakeStatus } from '../api.ts'
-import { scopeMissing, tooManyTails } from '../errors.ts'
+import { tooManyTails } from '../errors.ts'
+import type { Backlog } from '../pipeline/backlog.ts'
+import type { TenantCounts } from '../pipeline/tenant-counts.ts'
 import { authorize } from './caller.ts'
 import type { QueryContext } from './context.ts'
 
@@ -14,21 +17,26 @@ const everyMs = 1_000
 /** A console holds one of these per open Intake screen. */
 const streamsMax = 20
 
-export function addIntakeStatus(app: FastifyInstance, context: QueryContext, registry: Registry): void {
+export interface IntakeStatusContext extends QueryContext {
+  backlog: Backlog
+  tenants: TenantCounts
+}
+
+export function addIntakeStatus(app: FastifyInstance, context: IntakeStatusContext, registry: Registry): void {
   let streams = 0
 
   app.get('/api/v1/intake', async (request, reply) => {
-    // Rates of all tenants together, and names of their keys.
-    const { caller } = authorize(context.access, request, 'logs:admin')
-    if (!caller.anyTenant) throw scopeMissing('tenants:any')
-    if (!wantsEvents(request)) return reply.send(await statusOf(registry, context))
+    // Rates of all tenants together, and names of their keys, are for whoever may see all tenants.
+    const { caller, tenant: asked } = authorize(context.access, request, 'logs:admin')
+    const tenant = caller.anyTenant && asked === caller.tenant ? null : asked
+    if (!wantsEvents(request)) return reply.send(await statusOf(registry, context, tenant))
     if (streams >= streamsMax) throw tooManyTails()
     streams++
-    stream(request, reply)
+    stream(request, reply, tenant)
     return reply
   })
 
-  const stream = (request: FastifyRequest, reply: FastifyReply) => {
+  const stream = (request: FastifyRequest, reply: FastifyReply, tenant: string | null) => {
     const response = reply.raw
     reply.hijack()
     const end = () => response.end()
@@ -36,7 +44,7 @@ export function addIntakeStatus(app: FastifyInstance, context: QueryContext, reg
     const tick = async () => {
       // A reader that does not read gets the next state instead of all the ones before it.
       if (response.writableLength > 0) return
-      response.write(`event: intake\ndata: ${JSON.stringify(await statusOf(registry, context))}\n\n`)
+      response.write(`event: intake\ndata: ${JSON.stringify(await statusOf(registry, context, tenant))}\n\n`)
     }
     const timer = setInterval(() => void tick().catch(end), everyMs)
     response.once('close', () => {
@@ -58,32 +66,20 @@ function wantsEvents({ headers }: FastifyRequest): boolean {
   return headers.accept?.includes('text/event-stream') === true
 }
 
-async function statusOf(registry: Registry, { clock, intake }: QueryContext): Promise<IntakeStatus> {
+async function statusOf(
+  registry: Registry,
+  { clock, intake, backlog, tenants }: IntakeStatusContext,
+  tenant: string | null,
+): Promise<IntakeStatus> {
   const state = intake()
-  const [rows, bytes, limits, rejected] = await Promise.all([
-    samples(registry, 'rows_total'),
-    samples(registry, 'received_bytes_total'),
-    samples(registry, 'ratelimit_hits_total'),
-    samples(registry, 'rejected_rows_total'),
-  ])
   return {
     at: new Date(clock.now()).toISOString(),
+    tenant,
     uptime_seconds: Math.max(0, clock.monotonicMs() - state.startedMonotonicMs) / 1_000,
-    pending_rows: state.pendingRows,
+    pending_rows: tenant === null ? state.pendingRows : pendingRowsOf(backlog, tenant),
     is_store_reachable: state.isWriterHealthy,
     problem: state.isWriterHealthy ? null : (state.problem ?? 'commits fail'),
-    rows: rows.map(({ labels, value }) => ({
-      outcome: labels.outcome ?? '',
-      protocol: labels.protocol ?? '',
-      count: value,
-    })),
-    bytes: bytes.map(({ labels, value }) => ({ protocol: labels.protocol ?? '', count: value })),
-    limited: limits.map(({ labels, value }) => ({ key: labels.key ?? '', limit: labels.limit ?? '', count: value })),
-    rejected: rejected.map(({ labels, value }) => ({
-      protocol: labels.protocol ?? '',
-      reason: labels.reason ?? '',
-      count: value,
-    })),
+    ...(tenant === null ? await countsOfAll(registry) : await countsOf(registry, tenants, tenant)),
     journal: {
       bytes: await gauge(registry, 'journal_bytes'),
       capacity_bytes: await gauge(registry, 'journal_capacity_bytes'),
@@ -95,6 +91,56 @@ async function statusOf(registry: Registry, { clock, intake }: QueryContext): Pr
     imbalance_rows: await gauge(registry, 'ledger_imbalance_rows'),
     tails: await gauge(registry, 'tail_subscribers'),
   }
+}
+
+type Counts = Pick<IntakeStatus, 'rows' | 'bytes' | 'limited' | 'rejected'>
+
+async function countsOfAll(registry: Registry): Promise<Counts> {
+  const [rows, bytes, limited, rejected] = await Promise.all([
+    samples(registry, 'rows_total'),
+    samples(registry, 'received_bytes_total'),
+    samples(registry, 'ratelimit_hits_total'),
+    samples(registry, 'rejected_rows_total'),
+  ])
+  return {
+    rows: rows.map(({ labels, value }) => ({
+      outcome: labels.outcome ?? '',
+      protocol: labels.protocol ?? '',
+      count: value,
+    })),
+    bytes: bytes.map(({ labels, value }) => ({ protocol: labels.protocol ?? '', count: value })),
+    limited: limited.map(({ labels, value }) => ({ key: labels.key ?? '', limit: labels.limit ?? '', count: value })),
+    rejected: rejected.map(({ labels, value }) => ({
+      protocol: labels.protocol ?? '',
+      reason: labels.reason ?? '',
+      count: value,
+    })),
+  }
+}
+
+async function countsOf(registry: Registry, tenants: TenantCounts, tenant: string): Promise<Counts> {
+  const { limited } = await countsOfAll(registry)
+  return {
+    rows: tenants
+      .of(tenant, 'rows')
+      .map(({ labels: [outcome = '', protocol = ''], count }) => ({ outcome, protocol, count })),
+    bytes: tenants.of(tenant, 'bytes').map(({ labels: [protocol = ''], count }) => ({ protocol, count })),
+    limited: [
+      ...tenants.of(tenant, 'limited').map(({ labels: [key = '', limit = ''], count }) => ({ key, limit, count })),
+      // When the service is full it is so for everybody.
+      ...limited.filter(({ key }) => key === 'all'),
+    ],
+    rejected: tenants
+      .of(tenant, 'rejected')
+      .map(({ labels: [protocol = '', reason = ''], count }) => ({ protocol, reason, count })),
+  }
+}
+
+function pendingRowsOf(backlog: Backlog, tenant: string): number {
+  return backlog
+    .pending()
+    .filter(item => item.tenant === tenant)
+    .reduce((sum, { rows }) => sum + rows, 0)
 }
 
 interface Sample {

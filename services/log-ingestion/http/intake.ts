@@ -225,7 +225,7 @@ async function admitted(
   const reservation = reserve(context.inflight, caller.key)
   try {
     if (verdict && !verdict.allowed) {
-      context.metrics.limited(caller.keyName, 'requests')
+      context.metrics.limited(caller.tenant, caller.keyName, 'requests')
       throw new Refusal(rateLimited(verdict.retryAfterS))
     }
     if (route.reply) return route.reply(target)
@@ -247,7 +247,7 @@ async function checkVolume(
 ): Promise<void> {
   const overdrawn = await volume?.check({ tenant, key, keyName })
   if (!overdrawn) return
-  metrics.limited(keyName, overdrawn.limit)
+  metrics.limited(tenant, keyName, overdrawn.limit)
   throw new Refusal(rateLimited(overdrawn.retryAfterS))
 }
 
@@ -326,7 +326,7 @@ async function takeIn(
   const { protocol } = route
   const { rows } = builder
   if (first) {
-    context.metrics.repeated(protocol, first.rows, body.length)
+    context.metrics.repeated(tenant, protocol, first.rows, body.length)
     const answer = decoded.answer()
     free()
     reservation.release()
@@ -339,7 +339,7 @@ async function takeIn(
   const header = { protocol, receivedUs: BigInt(nowMs) * 1_000n, tenant, key: caller.key }
   const asideRows = decoded.setAside?.rows ?? 0
   if (rows + asideRows === 0) {
-    context.metrics.accepted(protocol, 0, decoded.rejectedCount, body.length)
+    context.metrics.accepted(tenant, protocol, 0, decoded.rejectedCount, body.length)
     return decoded.answer()
   }
 
@@ -356,7 +356,7 @@ async function takeIn(
   if (rows === 0 && aside) {
     entrance.accepted(aside)
     entrance.leave()
-    context.metrics.accepted(protocol, asideRows, decoded.rejectedCount, body.length)
+    context.metrics.accepted(tenant, protocol, asideRows, decoded.rejectedCount, body.length)
     const answer = decoded.answer()
     free()
     reservation.release()
@@ -367,7 +367,7 @@ async function takeIn(
   context.volume?.charge({ tenant, key: caller.key, keyName: caller.keyName }, rows, accepted.accountedBytes)
   entrance.accepted(accepted)
   entrance.leave()
-  context.metrics.accepted(protocol, rows + asideRows, decoded.rejectedCount, body.length)
+  context.metrics.accepted(tenant, protocol, rows + asideRows, decoded.rejectedCount, body.length)
   context.metrics.cleaned(tally)
 
   // answer
@@ -410,7 +410,7 @@ function authenticate(context: IntakeContext, route: IntakeRoute, target: Target
   const address = request.address()
   const waitS = isCaller ? context.guesses.admit(address, caller.key) : context.guesses.failed(address)
   if (waitS > 0) {
-    context.metrics.limited('unknown', 'auth')
+    context.metrics.limited(undefined, 'unknown', 'auth')
     throw new Refusal(rateLimited(waitS))
   }
   if (isCaller) return caller
@@ -468,7 +468,7 @@ function rateLimited(retryAfterS: number): Fault {
 }
 
 function shed(context: IntakeContext, reason: string, retryAfterS: number): Fault {
-  context.metrics.limited('all', 'overload')
+  context.metrics.limited(undefined, 'all', 'overload')
   return overloaded(reason, retryAfterS)
 }
 

@@ -4,6 +4,8 @@ import { Counter, Gauge, Histogram, type Registry } from 'prom-client'
 import { errorCode, isDataError, isUnavailable } from '#platform/postgres'
 import type { Tally } from '../json/metadata.ts'
 import type { Protocol } from '../record.ts'
+import type { CommitOutcome } from '../store/commit.ts'
+import { createTenantCounts } from './tenant-counts.ts'
 
 export type IntakeMetrics = ReturnType<typeof createMetrics>
 
@@ -21,6 +23,8 @@ export type QueryKind =
 
 /** Names of keys become label values, so their number is bounded. */
 const keyLabelsMax = 200
+
+type Limit = 'requests' | 'rows' | 'bytes' | 'quota' | 'overload' | 'auth'
 
 export function createMetrics(
   registry: Registry,
@@ -104,25 +108,37 @@ export function createMetrics(
   const keyLabel = boundedLabel()
   // Tenants name their own rules.
   const ruleLabel = boundedLabel()
+  // No labels: their number has no bound, and what one tenant sends is not for whoever reads /metrics.
+  const tenants = createTenantCounts()
 
   return {
-    accepted(protocol: Protocol, count: number, rejectedCount: number, bytes: number) {
+    accepted(tenant: string, protocol: Protocol, count: number, rejectedCount: number, bytes: number) {
       rows.labels('accepted', protocol).inc(count)
+      tenants.add(tenant, 'rows', count, 'accepted', protocol)
       if (rejectedCount > 0) {
         rows.labels('rejected', protocol).inc(rejectedCount)
         rejected.labels(protocol, 'validation').inc(rejectedCount)
+        tenants.add(tenant, 'rows', rejectedCount, 'rejected', protocol)
+        tenants.add(tenant, 'rejected', rejectedCount, protocol, 'validation')
       }
       receivedBytes.labels(protocol).inc(bytes)
+      tenants.add(tenant, 'bytes', bytes, protocol)
     },
+    tenants,
     databaseQueried: (query: string, seconds: number) => databaseSeconds.labels(query).observe(seconds),
     /** A resend that was answered and not stored again. */
-    repeated(protocol: Protocol, count: number, bytes: number) {
+    repeated(tenant: string, protocol: Protocol, count: number, bytes: number) {
       rows.labels('duplicate', protocol).inc(count)
       receivedBytes.labels(protocol).inc(bytes)
+      tenants.add(tenant, 'rows', count, 'duplicate', protocol)
+      tenants.add(tenant, 'bytes', bytes, protocol)
     },
     forgotten: (kind: 'dedupe' | 'idempotency', count: number) => forgotten.labels(kind).inc(count),
-    limited: (key: string, limit: 'requests' | 'rows' | 'bytes' | 'quota' | 'overload' | 'auth') =>
-      limited.labels(keyLabel(key), limit).inc(),
+    /** Undefined: it was nobody's, or everybody's. */
+    limited(tenant: string | undefined, key: string, limit: Limit) {
+      limited.labels(keyLabel(key), limit).inc()
+      if (tenant !== undefined) tenants.add(tenant, 'limited', 1, key, limit)
+    },
     cleaned(tally: Tally) {
       for (const [rule, count] of tally.redactions) redactions.labels(ruleLabel(rule)).inc(count)
       if (tally.nul > 0) sanitized.labels('nul').inc(tally.nul)
@@ -133,8 +149,9 @@ export function createMetrics(
       batchRows.observe(count)
       commitSeconds.observe(seconds)
     },
-    settled(stored: number, quarantined: number, duplicates: number) {
+    settled({ stored, quarantined, duplicates, storedOf }: Omit<CommitOutcome, 'wasPresent'>) {
       rows.labels('stored', 'all').inc(stored)
+      for (const [tenant, count] of storedOf) tenants.add(tenant, 'rows', count, 'stored', 'all')
       if (duplicates > 0) rows.labels('duplicate', 'all').inc(duplicates)
       if (quarantined > 0) rows.labels('quarantined', 'all').inc(quarantined)
     },

@@ -24,6 +24,8 @@ export interface Batch {
 
 export interface CommitOutcome {
   stored: number
+  /** The same by tenant. */
+  storedOf: ReadonlyMap<string, number>
   quarantined: number
   /** Of resends that were acknowledged too. */
   duplicates: number
@@ -45,7 +47,7 @@ export async function commitBatch(sql: Sql, sink: Sink, batch: Batch, o: CommitO
   const whole = o.quarantines ? null : await sink.prepare(batch)
   return await sql.begin(async tx => {
     await tx`select set_config('synchronous_commit', 'on', true), pg_advisory_xact_lock_shared(hashtextextended(${`purser.replica:${batch.replica}`}, 0))`
-    if (!(await insertRanges(tx, batch))) return { stored: 0, quarantined: 0, duplicates: 0, wasPresent: true }
+    if (!(await insertRanges(tx, batch))) return nothing
     const losers = await claimMarked(tx, batch, o)
     const kept = withoutLosers(batch, losers)
     let refused: Refused[] = []
@@ -71,14 +73,30 @@ export async function commitBatch(sql: Sql, sink: Sink, batch: Batch, o: CommitO
     await addDamaged(tx, batch)
     await addToTotals(tx, whole ? written[0]?.totals : undefined, kept, refused)
     await addToUsage(tx, kept, refused)
-    const lost = await settleLosers(tx, batch, losers, refusedPerRecord(kept, refused))
+    const refusedOf = refusedPerRecord(kept, refused)
+    const lost = await settleLosers(tx, batch, losers, refusedOf)
     return {
       stored: kept.rows - refused.length,
+      storedOf: storedPerTenant(kept, refusedOf),
       quarantined: refused.length + lost.quarantined,
       duplicates: lost.duplicates,
       wasPresent: false,
     }
   })
+}
+
+const nothing: CommitOutcome = { stored: 0, storedOf: new Map(), quarantined: 0, duplicates: 0, wasPresent: true }
+
+function storedPerTenant(
+  { records }: Batch,
+  refusedOf: ReadonlyMap<PendingRecord, number>,
+): ReadonlyMap<string, number> {
+  const sums = new Map<string, number>()
+  for (const pending of records) {
+    const { tenant, rows } = pending.record
+    sums.set(tenant, (sums.get(tenant) ?? 0) + rows - (refusedOf.get(pending) ?? 0))
+  }
+  return sums
 }
 
 /** False when they are there already. A batch may span segments; all its ranges came in one transaction. */

@@ -50,7 +50,12 @@ export function IntakeTab() {
         </section>
       ) : (
         <div className="intake-grid">
-          <Panel title="Arriving" actions={<LiveMark state={stream} />} testId="intake-rates">
+          <Panel
+            title="Arriving"
+            aside={now?.tenant ? `of ${now.tenant}` : undefined}
+            actions={<LiveMark state={stream} />}
+            testId="intake-rates"
+          >
             {now ? <Arriving now={now} rates={rates} states={states} /> : <SkeletonRows rows={4} />}
           </Panel>
           <Panel title="Journal" testId="intake-journal">
