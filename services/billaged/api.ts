@@ -366,6 +366,29 @@ export interface CreditView {
   createdAt: string
 }
 
+/** What hosts being down is worth, period by period. */
+export interface OutageList {
+  asOf: string
+  complete: boolean
+  outages: OutageView[]
+  nextCursor: string | null
+}
+
+export interface OutageView {
+  customerId: string
+  period: { from: string; to: string }
+  planId: string | null
+  currency: string
+  hostDownNs: string
+  /** What the VMs would have cost in that time at list price, going on as they ran while they were measured. */
+  worthNano: string
+  creditedNano: string
+  leftNano: string
+  vmCount: number
+  /** Longest down first, at most 100. */
+  vms: { vmId: string; hostDownNs: string; measuredNs: string; worthNano: string }[]
+}
+
 export interface Stats {
   active_vms: number
   /** Go duration text. */

@@ -2,6 +2,7 @@ import { runMain, version } from '#platform/lifecycle'
 import { close, replica, verify } from './commands/close.ts'
 import { explain, invoice, voidInvoice } from './commands/invoice.ts'
 import { migrate } from './commands/migrate.ts'
+import { outages } from './commands/outages.ts'
 import { credit, plan, subscribe, unsubscribe } from './commands/plan.ts'
 import { quarantine } from './commands/quarantine.ts'
 import { reconcile } from './commands/reconcile.ts'
@@ -28,6 +29,7 @@ else
       subscribe,
       unsubscribe,
       credit,
+      outages,
       invoice,
       explain,
       close,

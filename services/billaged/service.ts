@@ -31,6 +31,7 @@ import { invoiceRoutes } from './http/invoices.ts'
 import { meterQueryRoutes } from './http/meter-query.ts'
 import { meterRoutes, metersChannel } from './http/meters.ts'
 import { openapiRoute } from './http/openapi.ts'
+import { outageRoutes } from './http/outages.ts'
 import { planRoutes } from './http/plans.ts'
 import { portalRoutes } from './http/portal.ts'
 import { portalTokenRoutes } from './http/portal-tokens.ts'
@@ -363,6 +364,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     unratedRoutes(scope, closing)
     reconcileRoutes(scope, closing)
     creditRoutes(scope, closing)
+    outageRoutes(scope, { ...closing, isComplete: reads.isComplete })
     receiptRoutes(scope, closing)
     quarantineRoutes(scope, { ...closing, intake })
   })

@@ -5,10 +5,13 @@ import type {
   BlockerCode,
   CloseReport,
   Conflicts,
+  CreditView,
   Explanation,
   Invoice,
   InvoiceLineView,
   InvoiceSummary,
+  OutageList,
+  OutageView,
 } from '../../../services/billaged/api.ts'
 import type { Receipt } from '../../../services/billaged/invoices/receipt.ts'
 import { addressOf, call, send } from './http.ts'
@@ -22,6 +25,7 @@ export type {
   Invoice,
   InvoiceLineView,
   InvoiceSummary,
+  OutageView,
   Receipt,
 }
 
@@ -114,6 +118,18 @@ export async function closeMonth(
   }
   return report
 }
+
+/** Measured customer by customer, like a look at a close. */
+export const listOutages = (period: string, signal: Signal) =>
+  call<OutageList>({
+    service,
+    path: '/v1/outages',
+    params: { period, limit: 100 },
+    signal,
+    timeoutMs: closeTimeoutMs,
+  })
+export const creditOutages = (customerId: string, period: string) =>
+  call<CreditView>({ service, method: 'POST', path: '/v1/outages/credit', body: { customerId, period } })
 
 export interface Replica {
   id: string

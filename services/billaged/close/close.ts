@@ -216,6 +216,7 @@ async function bookCredits(tx: Queryable, draft: Draft, atMs: number) {
     createdMs: atMs,
     note: 'Negative total of an invoice',
     sourceInvoiceId: draft.id,
+    outageFromMs: null,
   })
 }
 

@@ -83,6 +83,8 @@ export const routeScopes: Readonly<Record<string, Scope | 'open' | 'portal'>> = 
   'GET /v1/unrated': 'billaged:read',
   'GET /v1/credits': 'billaged:read',
   'POST /v1/credits': 'billaged:bill',
+  'GET /v1/outages': 'billaged:bill',
+  'POST /v1/outages/credit': 'billaged:bill',
   'GET /v1/budgets': 'billaged:read',
   'POST /v1/budgets': 'billaged:bill',
   'DELETE /v1/budgets/:id': 'billaged:bill',

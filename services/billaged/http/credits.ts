@@ -44,7 +44,7 @@ export function creditRoutes(app: FastifyInstance, o: CloseContext) {
     const page = rows.slice(0, query.limit)
     const last = rows.length > query.limit ? page.at(-1) : undefined
     return {
-      credits: page.map(toView),
+      credits: page.map(creditView),
       nextCursor: last === undefined ? null : `${new Date(last.createdMs).toISOString()}/${last.id}`,
     }
   })
@@ -71,6 +71,7 @@ export function creditRoutes(app: FastifyInstance, o: CloseContext) {
       createdMs,
       note: body.note,
       sourceInvoiceId: null,
+      outageFromMs: null,
     }
     const isNew = await o.sql.begin(async tx => {
       const made = await insertGrant(tx, grant)
@@ -80,7 +81,7 @@ export function creditRoutes(app: FastifyInstance, o: CloseContext) {
             actor: closeBy(request, null).actor,
             action: 'credit.grant',
             object: `customer ${body.customerId}`,
-            after: toView(grant),
+            after: creditView(grant),
           },
           tx,
         )
@@ -90,11 +91,11 @@ export function creditRoutes(app: FastifyInstance, o: CloseContext) {
       ? [grant]
       : await listGrants(o.sql, { customerId: body.customerId, id: grant.id, after: null, limit: 1 })
     reply.code(isNew ? 201 : 200)
-    return toView(stored ?? grant)
+    return creditView(stored ?? grant)
   })
 }
 
-function toView(grant: CreditGrant): CreditView {
+export function creditView(grant: CreditGrant): CreditView {
   return {
     id: grant.id,
     customerId: grant.customerId,

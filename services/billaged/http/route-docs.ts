@@ -8,6 +8,7 @@ import { voidBody as voidEventBody } from './event-list.ts'
 import { finaliseBody, voidBody as voidInvoiceBody } from './invoices.ts'
 import { querySchema as meterQueryBody } from './meter-query.ts'
 import { meterBody, patchBody as meterPatchBody } from './meters.ts'
+import { outageCreditBody } from './outages.ts'
 import { endBody, subscriptionBody } from './plans.ts'
 import { invalidateBody, openMeterBody as openMeterTokenBody, tokenBody } from './portal-tokens.ts'
 import { decision } from './quarantine.ts'
@@ -211,6 +212,17 @@ export const routeDocs: Readonly<Record<string, RouteDoc>> = {
   'POST /v1/credits': {
     summary: 'Grants a credit; Idempotency-Key makes it once.',
     body: creditBody,
+    answer: 'CreditView',
+    status: 201,
+  },
+  'GET /v1/outages': {
+    summary: 'Time that hosts were down by customer, at list price, and what of it is credited.',
+    query: `customer period ${page}`,
+    answer: 'OutageList',
+  },
+  'POST /v1/outages/credit': {
+    summary: 'Credits what a period’s outages are worth and is not credited yet.',
+    body: outageCreditBody,
     answer: 'CreditView',
     status: 201,
   },

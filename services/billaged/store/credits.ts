@@ -6,16 +6,20 @@ export interface CreditGrant extends CreditBalance {
   amountNano: bigint
   note: string | null
   sourceInvoiceId: string | null
+  /** Where the period begins whose outages it is for. */
+  outageFromMs: number | null
 }
 
 /** False when there is one of this id: the same request, sent again. */
 export async function insertGrant(sql: Queryable, grant: Omit<CreditGrant, 'leftNano'>): Promise<boolean> {
   const made = await sql`
     insert into billaged.credit_grant
-      (id, customer_id, kind, currency, amount_nano, priority, from_at, expires_at, note, source_invoice_id, created_at)
+      (id, customer_id, kind, currency, amount_nano, priority, from_at, expires_at, note, source_invoice_id,
+       outage_from, created_at)
     values (${grant.id}, ${grant.customerId}, ${grant.kind}, ${grant.currency}, ${`${grant.amountNano}`},
       ${grant.priority}, ${new Date(grant.fromMs)}, ${grant.expiresMs === null ? null : new Date(grant.expiresMs)},
-      ${grant.note}, ${grant.sourceInvoiceId}, ${new Date(grant.createdMs)})
+      ${grant.note}, ${grant.sourceInvoiceId},
+      ${grant.outageFromMs === null ? null : new Date(grant.outageFromMs)}, ${new Date(grant.createdMs)})
     on conflict do nothing returning 1`
   if (made.count === 0) return false
   await insertEntry(sql, { ...grant, grantId: grant.id, kind: 'grant', invoiceId: null, atMs: grant.createdMs })
@@ -62,10 +66,11 @@ export async function listGrants(
 const columns = (sql: Queryable) => sql`
   g.id, g.customer_id as "customerId", g.kind, g.currency, g.amount_nano::text as amount, g.priority,
   g.from_at as "from", g.expires_at as expires, g.note, g.source_invoice_id as "sourceInvoiceId",
+  g.outage_from as outage,
   g.created_at as created,
   (select coalesce(sum(e.amount_nano), 0)::text from billaged.credit_entry e where e.grant_id = g.id) as "left"`
 
-function toGrant({ amount, left, from, expires, created, ...row }: GrantRow): CreditGrant {
+function toGrant({ amount, left, from, expires, created, outage, ...row }: GrantRow): CreditGrant {
   return {
     ...row,
     amountNano: BigInt(amount),
@@ -73,6 +78,7 @@ function toGrant({ amount, left, from, expires, created, ...row }: GrantRow): Cr
     fromMs: from.getTime(),
     expiresMs: expires?.getTime() ?? null,
     createdMs: created.getTime(),
+    outageFromMs: outage?.getTime() ?? null,
   }
 }
 
@@ -88,6 +94,7 @@ interface GrantRow {
   expires: Date | null
   note: string | null
   sourceInvoiceId: string | null
+  outage: Date | null
   created: Date
 }
 

@@ -146,8 +146,12 @@ export async function audited(t: TestContext) {
   )
   // These work something out, store nothing and change nothing.
   const questions = ['POST /v1/preview/compare', 'POST /v1/reconcile', 'POST /v1/verify']
+  // Needs an outage; outages.test.ts has one, and looks into the audit.
+  const elsewhere = ['POST /v1/outages/credit']
   assert.deepEqual(
-    changing.map(([route]) => route).filter(route => !covered.has(route) && !questions.includes(route)),
+    changing
+      .map(([route]) => route)
+      .filter(route => !covered.has(route) && ![...questions, ...elsewhere].includes(route)),
     [],
   )
   let [replacement, subscription] = ['', '']

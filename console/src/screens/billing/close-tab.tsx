@@ -25,6 +25,7 @@ import { formatClock, formatRelative } from '../../units/time.ts'
 import { BlockerList } from './blocker-list.tsx'
 import { PeriodSelect } from './customer-page.tsx'
 import { InvoiceRows } from './invoices-tab.tsx'
+import { Outages } from './outages.tsx'
 
 /** Between two looks of the checklist. A look rates the whole month for everybody and writes nothing. */
 const lookMs = 8_000
@@ -126,6 +127,7 @@ function Month({ month }: { month: BillingPeriod }) {
       </Panel>
       <Ready live={live} month={month} />
       {looked && <Outcome {...looked} onClose={() => setLooked(null)} />}
+      <Outages month={month} />
       <Replicas />
       {asked === 'close' && (
         <Dialog title={`Close ${month.label}`} onClose={() => setAsked(null)}>
