@@ -94,11 +94,15 @@ async function drain(dir: string, env: CommandContext['env'], isJson: boolean): 
       throw new CommandFailed(error instanceof Error ? error.message : String(error))
     },
   )
-  const { stored, quarantined, duplicates, bytesLeft, problem } = drained
+  const { stored, quarantined, duplicates, deletions, bytesLeft, problem } = drained
   if (isJson) process.stdout.write(`${JSON.stringify(drained, null, 2)}\n`)
   else
     process.stdout.write(
       `stored ${stored}  quarantined ${quarantined}  duplicates ${duplicates}  bytes left ${bytesLeft}\n`,
+    )
+  if (deletions > 0)
+    process.stderr.write(
+      `${deletions} deletions from after these entries were accepted look once more; a running service erases what they find\n`,
     )
   if (problem !== undefined) process.stderr.write(`not all of it: ${problem}\n`)
   return problem === undefined ? 0 : 1

@@ -5,11 +5,16 @@ import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
 import type { Sql } from '#platform/postgres'
+import { createLog } from '#platform/telemetry'
+import { systemClock } from '#platform/time'
 import { testBase } from '../../../test/kit/base.ts'
+import { testDatabase } from '../../../test/kit/database.ts'
 import { pollUntil } from '../../../test/kit/poll.ts'
 import type { DeletionAnswer, LedgerAnswer, SearchAnswer } from '../api.ts'
+import { drainJournal } from '../pipeline/drain.ts'
 import { shiftedClock } from './shifted-clock.ts'
 import { adminKey, batch, entry, startService, type TestService } from './start.ts'
+import { tcpProxy } from './tcp-proxy.ts'
 
 const hourMs = 3_600_000
 
@@ -110,6 +115,47 @@ describe('G42: what was deleted does not come back with a restored database, and
       const ledger = (await (await s.get('/api/v1/ledger?present=true')).json()) as LedgerAnswer
       assert.deepEqual([ledger.totals.stored, ledger.totals.present, ledger.difference], ['5', '3', '0'])
     })
+
+  test('what a lost replica accepted before a deletion is deleted when its journal is drained after it', async t => {
+    const [one, database] = [await startService(t), await testDatabase(t)]
+    const proxy = await tcpProxy(t, database.url)
+    const lost = await startService(t, { databaseUrl: proxy.url, env: { LOG_INGESTION_STORAGE: 'rows' } })
+    await lost.settled()
+    proxy.down()
+    await lost.post('/api/v1/logs/batch', batch(entry({ message: 'left, secret' }), entry({ message: 'left' })))
+    await lost.stop()
+    await one.restart({ LOG_INGESTION_DATABASE_URL: database.url, LOG_INGESTION_STORAGE: 'rows' })
+    await one.post('/api/v1/logs/batch', batch(entry({ message: 'there, secret' }), entry({ message: 'there' })))
+    await one.settled()
+    // It waits for every replica it knows, for a day.
+    await database.sql`delete from purser_logs.replicas`
+    const { id } = await requestDeletion(one, 'secret')
+    await pollUntil(() => isDone(one, id), { what: 'the deletion', timeoutMs: 30_000 })
+    await one.post('/api/v1/logs/batch', batch(entry({ message: 'later, secret' })))
+    await one.settled()
+    const log = createLog({ service: 'test', level: 'silent', format: 'json' })
+    const o = { databaseUrl: database.url, dedupeWindowMs: 60_000, patienceMs: 20_000, clock: systemClock, log }
+    const drained = await drainJournal({ ...o, dir: lost.dir })
+    assert.deepEqual([drained.stored, drained.deletions, drained.problem], [2, 1, undefined])
+    assert.deepEqual((await found(one)).toSorted(), ['later, secret', 'left', 'there'], 'hidden from the first moment')
+    const again = await pollUntil(
+      async () => {
+        const answer = (await (await one.get('/api/v1/deletions')).json()) as { deletions: DeletionAnswer[] }
+        const job = answer.deletions.find(other => other.id !== id)
+        return job?.state === 'done' && job
+      },
+      { what: 'the deletion to look once more', timeoutMs: 60_000 },
+    )
+    assert.deepEqual([again.q, again.rows, again.requested_by], ['secret', '1', 'journal drain'])
+    assert.match(again.reason, /^a test \(again: the journal of replica [0-9a-f-]+ was drained\)$/)
+    const left = await database.sql<{ message: string }[]>`select message from logs order by 1`
+    assert.deepEqual(
+      left.map(({ message }) => message),
+      ['later, secret', 'left', 'there'],
+    )
+    const second = await drainJournal({ ...o, dir: lost.dir })
+    assert.deepEqual([second.stored, second.deletions], [0, 0], 'with nothing to store no deletion has to look')
+  })
 
   for (const storage of ['rows', 'columnar'])
     test(`${storage}: half a day later no byte of it is in the journal, however quiet it is`, async t => {

@@ -1,6 +1,8 @@
 // Deletions by filter: the job's row, and the tombstone that is left of it.
 
+import { randomUUID } from 'node:crypto'
 import type { Queryable, Sql, Tx } from '#platform/postgres'
+import { rfc3339 } from '#platform/time'
 import { noteChange } from './rules.ts'
 
 /** Of nothing: where the chains of a tombstone begin. */
@@ -71,6 +73,51 @@ export async function insertLostDeletions(sql: Sql, jobs: readonly DeletionReque
       return 1
     })
   return inserted
+}
+
+/**
+ * Entries accepted from `acceptedFromUs` on are about to be stored by somebody nobody waited for. What was deleted of them is
+ * asked for again, under ids of its own: hidden from now on, and erased. Jobs of which there may be more go on too. They end
+ * after `holdMs`, or soon after `release`.
+ */
+export async function repeatDeletions(
+  sql: Sql,
+  o: { acceptedFromUs: bigint; requestedBy: string; why: string; nowMs: number; holdMs: number },
+): Promise<{ ids: string[]; release: () => Promise<void> }> {
+  const ids = await sql.begin(async tx => {
+    const since = tx`accepted_before > to_timestamp(0) + ${String(o.acceptedFromUs)}::int8 * interval '1 microsecond'`
+    const running = await tx<{ id: string }[]>`
+      select id::text as id from purser_logs.deletions where state = 'running' and ${since} for update`
+    const done = await tx<DeletionJob[]>`
+      select ${columns(tx)} from (
+        select distinct on (tenant, q, from_ns, to_ns, accepted_before) * from purser_logs.deletions as d
+        where state = 'done' and ${since} and not exists (
+          select from purser_logs.deletions as r where r.state = 'running' and (r.tenant, r.q, r.from_ns, r.to_ns, r.accepted_before)
+            = (d.tenant, d.q, d.from_ns, d.to_ns, d.accepted_before))
+        order by tenant, q, from_ns, to_ns, accepted_before, requested_at
+      ) as once order by requested_at, id`
+    const requestedAt = rfc3339(o.nowMs)
+    const again = done.map(job => ({
+      ...job,
+      id: randomUUID(),
+      reason: `${job.reason} (again: ${o.why})`,
+      requestedBy: o.requestedBy,
+      requestedAt,
+      hashBefore: emptyHash,
+      hashAfter: emptyHash,
+    }))
+    for (const job of again) await insertDeletion(tx, job)
+    const all = [...running, ...again].map(({ id }) => id)
+    await tx`update purser_logs.deletions set told_again_at = now() + ${o.holdMs}::float8 * interval '1 millisecond'
+             where id = any(${all}::uuid[])`
+    return all
+  })
+  return {
+    ids,
+    release: async () => {
+      await sql`update purser_logs.deletions set told_again_at = now() where id = any(${ids}::uuid[]) and state = 'running'`
+    },
+  }
 }
 
 /** Whether a deletion that was told again was so long ago, in milliseconds; true of all others. */
