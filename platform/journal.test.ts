@@ -160,6 +160,33 @@ test('segments go when every reader has passed them, and the newest released one
   assert.equal((await readAll(again)).length, 6)
 })
 
+test('copies of damaged bytes are emptied when what they may hold is to be forgotten, and not made again', async t => {
+  const dir = await tempDir(t)
+  const clock = drivenClock()
+  const first = await openTest(t, dir, { clock })
+  await first.append(Buffer.from('before'))
+  const { segment, from, to } = await first.append(Buffer.alloc(3_000, 'secret '))
+  await first.append(Buffer.from('behind'))
+  const begunMs = clock.now()
+  await first.close()
+  const file = await open(path.join(dir, `${segment}.journal`), 'r+')
+  await file.write(Buffer.from('X'), 0, 1, to - 10)
+  await file.close()
+  clock.advance(5_000)
+  const journal = await openTest(t, dir, { clock })
+  assert.deepEqual(texts(await readAll(journal)), ['before', 'behind'])
+  const copyBytes = async () => (await stat(path.join(dir, 'damaged', `${segment}-${from}-${to}.bytes`))).size
+  assert.equal(await copyBytes(), to - from)
+  await journal.forget(begunMs - 1_000)
+  assert.equal(await copyBytes(), to - from)
+  assert.equal(await journal.forget(clock.now()), false, 'its reader still needs the segment')
+  assert.equal(await copyBytes(), 0)
+  await journal.close()
+  const again = await openTest(t, dir, { clock })
+  assert.deepEqual(texts(await readAll(again)), ['before', 'behind'])
+  assert.equal(await copyBytes(), 0)
+})
+
 test('what is to be forgotten goes with its segments as soon as it is released and something came behind it', async t => {
   const dir = await tempDir(t)
   const clock = drivenClock()

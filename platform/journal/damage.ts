@@ -1,8 +1,9 @@
 // What was found unreadable: reported once, and copied out so that a person can still look at the bytes.
 
-import { type FileHandle, mkdir, open, readdir, rename, stat, unlink } from 'node:fs/promises'
+import { type FileHandle, mkdir, open, readdir, rename, stat, truncate, unlink } from 'node:fs/promises'
 import path from 'node:path'
 import type { Logger } from '../telemetry.ts'
+import { isSegmentId, segmentBegunMs } from './position.ts'
 import { readRange, type Segment, segmentPath, syncDirectory } from './segment.ts'
 
 export interface DamagedRange {
@@ -31,6 +32,8 @@ export interface DamageBook {
   report(range: DamagedRange): void
   /** Copies without reporting damage: the torn tail, which nobody was promised. True when a copy exists now. */
   copy(segment: Segment, file: FileHandle, from: number, to: number): Promise<boolean>
+  /** Empties the copies of segments that were begun until then. Their names stay: what was reported is not reported anew. */
+  forget(begunUntilMs: number): Promise<void>
 }
 
 export function openDamageBook({ dir, log }: { dir: string; log: Logger }): DamageBook {
@@ -82,6 +85,17 @@ export function openDamageBook({ dir, log }: { dir: string; log: Logger }): Dama
       await syncDirectory(folder)
       await syncDirectory(dir)
       report({ segment: id, from: 0, to: bytes, reason })
+    },
+    async forget(begunUntilMs) {
+      const names = await readdir(folder).catch(() => [])
+      for (const name of names) {
+        const id = name.slice(0, 36)
+        if (!isSegmentId(id) || segmentBegunMs(id) > begunUntilMs) continue
+        const target = path.join(folder, name)
+        if ((await stat(target)).size === 0) continue
+        await truncate(target, 0)
+        log.warn({ target }, 'a copy of damaged bytes is emptied: what it may hold must not be kept any longer')
+      }
     },
     hasFile: id =>
       stat(segmentPath(folder, id)).then(
