@@ -75,8 +75,9 @@ export interface Journal {
   /** `reader` never again needs anything before `position`. Going back has no effect. */
   release(reader: string, position: JournalPosition): void
   /**
-   * Takes away what was written before that time and is released, whatever `keepBytes` says. The newest segment is closed,
-   * and goes when the next append has begun another: false says that something is left.
+   * Takes away what was written before that time and is released, whatever `keepBytes` says, and what was copied aside of
+   * damage in segments begun before it. The newest segment is closed, and goes when the next append has begun another:
+   * false says that something is left.
    */
   forget(writtenBeforeMs: number): Promise<boolean>
   /** Where the next batch will begin, as far as is known: the end of what is durable. */
@@ -266,6 +267,7 @@ async function startJournal(options: JournalOptions, lock: Lock): Promise<Journa
     )
     const gone = segments.splice(0, Math.max(0, kept))
     if (gone.length > 0) removing = removing.then(() => letGo(gone))
+    await book.forget(writtenBeforeMs)
     await removing
     return !segments.some(isOld)
   }
@@ -446,7 +448,7 @@ async function startJournal(options: JournalOptions, lock: Lock): Promise<Journa
       clearInterval(dropping)
       await removing
       await spares.drop()
-      await handles.forget(segments)
+      await handles.close()
       metrics.close()
       lock.release()
     },

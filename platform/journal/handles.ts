@@ -10,6 +10,8 @@ export interface Handles {
   use<T>(segment: Segment, work: (file: FileHandle) => Promise<T>): Promise<T | undefined>
   /** Nobody will ask for these again: waits for who reads them, and closes their files. */
   forget(segments: readonly Segment[]): Promise<void>
+  /** All of them, also of segments that were let go just when somebody began to read them. */
+  close(): Promise<void>
 }
 
 interface Handle {
@@ -22,6 +24,7 @@ const idleMax = 3
 
 export function openHandles(): Handles {
   const handles = new Map<string, Handle>()
+  let isClosed = false
 
   const close = async (id: string) => {
     const handle = handles.get(id)
@@ -29,6 +32,11 @@ export function openHandles(): Handles {
     // One that could not be opened has been told to who asked for it, and nothing is written through one that was.
     const file = await handle?.file.catch(() => undefined)
     await file?.close().catch(() => {})
+  }
+
+  const closeUnused = async (id: string) => {
+    await Promise.allSettled(handles.get(id)?.uses ?? [])
+    await close(id)
   }
 
   const closeIdle = async () => {
@@ -50,14 +58,18 @@ export function openHandles(): Handles {
         handle.uses.delete(use)
         const isOpen = (await handle.file.catch(() => undefined)) !== undefined
         if (!isOpen && handles.get(segment.id) === handle) handles.delete(segment.id)
-        await closeIdle()
+        // Who was reading when all were closed may have gone on to another one.
+        if (isClosed) await closeUnused(segment.id)
+        else await closeIdle()
       }
     },
     async forget(segments) {
-      for (const { id } of segments) {
-        await Promise.allSettled(handles.get(id)?.uses ?? [])
-        await close(id)
-      }
+      for (const { id } of segments) await closeUnused(id)
+    },
+    async close() {
+      isClosed = true
+      // A use that ends may close some of them itself.
+      for (let [id] = handles.keys(); id !== undefined; [id] = handles.keys()) await closeUnused(id)
     },
   }
 }

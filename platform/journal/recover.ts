@@ -65,8 +65,12 @@ export async function recover({ dir, book, log }: { dir: string; book: DamageBoo
     // All headers before the first change: a folder of a newer program is left exactly as it was.
     for (const id of ids) {
       const file = await openWritable(segmentPath(dir, id))
-      const header = await readSegmentHeader(file)
-      files.push({ id, file, header, bytes: (await file.stat()).size })
+      // Before it is read: whatever fails from here on, it is closed.
+      const found = { id, file, header: undefined as SegmentHeader | undefined, bytes: 0 }
+      files.push(found)
+      found.header = await readSegmentHeader(file)
+      found.bytes = (await file.stat()).size
+      const { header } = found
       if (header && header.version > formatVersion) {
         throw new JournalTooNew(segmentPath(dir, id), header.version, formatVersion)
       }
