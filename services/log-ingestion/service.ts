@@ -53,6 +53,7 @@ import { createBacklog } from './pipeline/backlog.ts'
 import { openDatabase } from './pipeline/database.ts'
 import { followDayUsage } from './pipeline/day-usage.ts'
 import { forgetDeleted } from './pipeline/forget-deleted.ts'
+import { createForgetExpired } from './pipeline/forget-expired.ts'
 import { createJournalShares } from './pipeline/journal-shares.ts'
 import { createMetrics } from './pipeline/metrics.ts'
 import { createPeople } from './pipeline/people.ts'
@@ -305,6 +306,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     onEvicted: (kind, count) => metrics.forgotten(kind, count),
     shared: sharedResends,
   })
+  const forgetExpired = createForgetExpired({ journal, acceptance, retention: () => rules.book.retention, clock })
   const upkeep = startUpkeep({
     database,
     progress,
@@ -313,7 +315,10 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     idempotencyTtlMs: config.idempotencyTtlMs,
     secret,
     billagedUrl: config.billagedUrl,
-    forgetDeleted: () => forgetDeleted({ journal, acceptance, deletions: rules.deletions, clock }),
+    async forget() {
+      await forgetDeleted({ journal, acceptance, deletions: rules.deletions, clock })
+      await forgetExpired()
+    },
     clock,
     log,
     registry,

@@ -23,19 +23,25 @@ export async function forgetDeleted(o: {
   const { journal, acceptance, deletions, clock } = o
   const due = deletions.due(clock.now() - keepMs)
   if (!due) return
-  const beforeMs = due.acceptedBeforeMs + inFlightMs
-  if (!(await journal.forget(beforeMs))) {
-    if (segmentBegunMs(journal.end.segment) > beforeMs) return
-    // A quiet journal: its newest segment goes when another one has begun. This record has no rows.
-    const header = {
-      protocol: 'self',
-      tenant: 'public',
-      key: 'self',
-      idempotencyKey: '',
-      dedupeHash: noDedupe,
-    } as const
-    await acceptance.accept(new RecordBuilder(), { ...header, receivedUs: BigInt(clock.now()) * 1_000n })
-    if (!(await journal.forget(beforeMs))) return
-  }
-  await deletions.forgotten(due.acceptedBeforeMs)
+  if (await forgetWritten({ journal, acceptance, clock }, due.acceptedBeforeMs + inFlightMs))
+    await deletions.forgotten(due.acceptedBeforeMs)
+}
+
+/** False: something of it is not stored yet. */
+export async function forgetWritten(
+  { journal, acceptance, clock }: { journal: Journal; acceptance: Acceptance; clock: Clock },
+  beforeMs: number,
+): Promise<boolean> {
+  if (await journal.forget(beforeMs)) return true
+  if (segmentBegunMs(journal.end.segment) > beforeMs) return false
+  // A quiet journal: its newest segment goes when another one has begun. This record has no rows.
+  const header = {
+    protocol: 'self',
+    tenant: 'public',
+    key: 'self',
+    idempotencyKey: '',
+    dedupeHash: noDedupe,
+  } as const
+  await acceptance.accept(new RecordBuilder(), { ...header, receivedUs: BigInt(clock.now()) * 1_000n })
+  return await journal.forget(beforeMs)
 }

@@ -48,7 +48,8 @@ export function startUpkeep(o: {
   idempotencyTtlMs: number
   secret: Buffer
   billagedUrl: string | undefined
-  forgetDeleted: () => Promise<void>
+  /** What the journal keeps and must not keep any longer. */
+  forget: () => Promise<void>
   clock: Clock
   log: Logger
   registry: Registry
@@ -69,7 +70,7 @@ export function startUpkeep(o: {
     await compare(parts)
     await sweepKeys(parts.reads, clock.now() - o.idempotencyTtlMs)
     await sweepResends(parts.reads, clock.now())
-    await o.forgetDeleted()
+    await o.forget()
     await exportQuarantine(parts)
     progress.quarantinedRows = await countQuarantined(parts.reads)
     await reportUsage(parts)

@@ -4,6 +4,8 @@
 // folder of servers that have it.
 
 import assert from 'node:assert/strict'
+import { readdir, readFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { describe, type TestContext, test } from 'node:test'
 import { openSql } from '#platform/postgres'
 import { testBase } from '../../../test/kit/base.ts'
@@ -88,6 +90,46 @@ describe('G41: the most specific rule wins, what has expired is invisible at onc
       assert.match(String((await call(service, 'POST', '/api/v1/retention', { keep: '5' })).body.detail), /30s, 5m/)
       assert.match(String((await call(service, 'POST', '/api/v1/retention', { keep: '0s' })).body.detail), /from 1m0s/)
     })
+
+  test('the kept journal forgets what has expired within a day, what is kept longer not before', async t => {
+    const clock = shiftedClock()
+    const s = await startService(t, { base: testBase(t, { clock }), env: { LOG_INGESTION_RETENTION: '30d' } })
+    const journalText = async () => {
+      const files = await readdir(join(s.dir, 'journal'), { withFileTypes: true })
+      const texts = files
+        .filter(file => file.isFile())
+        .map(file => readFile(join(file.parentPath, file.name), 'latin1').catch(() => ''))
+      return (await Promise.all(texts)).join('')
+    }
+    assert.equal((await call(s, 'POST', '/api/v1/retention', { level: 'debug', keep: '3d' })).status, 201)
+    const send = async (message: string, o: { level?: string; agoMs?: number } = {}) =>
+      await s.post(
+        '/api/v1/logs/batch',
+        batch(entry({ message, level: o.level ?? 'INFO', timestamp: ago(o.agoMs ?? 0, clock.now()) })),
+      )
+    // Each life of a journal has segments of its own.
+    await send('kept for long')
+    await s.settled()
+    await s.restart()
+    await send('old when it came', { level: 'DEBUG', agoMs: 2.5 * dayMs })
+    await send('its neighbour')
+    await s.settled()
+    clock.advance(13 * hourMs)
+    await s.restart()
+    await send('young', { level: 'DEBUG' })
+    await s.settled()
+    // It expired an hour ago; half a day is left to it.
+    await pollUntil(async () => (await messages(s, '"old when"')).length === 0, { what: 'it to be invisible' })
+    assert.match(await journalText(), /old when it came/)
+    clock.advance(12 * hourMs)
+    await s.restart()
+    await pollUntil(async () => !/old when it came|its neighbour|kept for long/.test(await journalText()), {
+      timeoutMs,
+      what: 'the journal to forget',
+    })
+    assert.match(await journalText(), /young/)
+    assert.deepEqual(await messages(s, 'service:shop -old'), ['kept for long', 'its neighbour', 'young'])
+  })
 
   test('a rule of a tenant goes before the default, and speaks of that tenant alone', async t => {
     const service = await startService(t, { env: { LOG_INGESTION_RETENTION: '6d' } })
