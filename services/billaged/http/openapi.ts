@@ -101,8 +101,12 @@ function content({ answer, media, status }: RouteDoc) {
   if (status === 204 || status === 303) return {}
   const others = Object.fromEntries((media?.split(' ') ?? []).map(type => [type, { schema: { type: 'string' } }]))
   if (answer === undefined) return { content: others }
-  const one = { $ref: `#/components/schemas/${answer.replace('[]', '')}` }
-  const schema = answer.endsWith('[]') ? { type: 'array', items: one } : one
+  const [one = {}, ...more] = answer
+    .replace('[]', '')
+    .split('|')
+    .map(name => ({ $ref: `#/components/schemas/${name}` }))
+  const schema =
+    more.length > 0 ? { anyOf: [one, ...more] } : answer.endsWith('[]') ? { type: 'array', items: one } : one
   return { content: { 'application/json': { schema }, ...others } }
 }
 

@@ -26,7 +26,7 @@ export interface RouteDoc {
   query?: string
   /** What parses the body. */
   body?: z.ZodType
-  /** A type of the wire, or `[]` behind it for a list of them. Without one the answer is no JSON of ours. */
+  /** A type of the wire, several with `|` between them, or `[]` behind it for a list. Without one the answer is no JSON of ours. */
   answer?: string
   /** Other forms of the answer, or its only one. */
   media?: string
@@ -169,9 +169,11 @@ export const routeDocs: Readonly<Record<string, RouteDoc>> = {
   },
   'GET /v1/vms/:customer/:vm/timeline': { summary: 'How the VM’s time is known.', query: span, answer: 'VmTimeline' },
   'POST /v1/preview': {
-    summary: 'Rates a period under the customer’s or another plan; nothing is stored.',
-    body: previewBody,
-    answer: 'Priced',
+    summary:
+      'Rates a period under the customer’s or another plan, or of several customers (all without a name) as compare does; nothing is stored.',
+    body: z.union([previewBody, whatIfBody]),
+    media: 'text/csv',
+    answer: 'Priced|Comparison',
   },
   'POST /v1/preview/compare': {
     summary: 'Customers under their own and another plan; JSON or CSV.',

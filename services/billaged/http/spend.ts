@@ -1,4 +1,4 @@
-import type { FastifyInstance, FastifyRequest } from 'fastify'
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { z } from 'zod'
 import { formatUsd } from '#platform/money'
 import { rfc3339 } from '#platform/time'
@@ -62,7 +62,9 @@ export function spendRoutes(app: FastifyInstance, o: ReadContext) {
     }
   })
 
-  app.post('/v1/preview', async (request: FastifyRequest): Promise<Priced> => {
+  app.post('/v1/preview', async (request: FastifyRequest, reply): Promise<Priced | Comparison> => {
+    const isOfOne = typeof request.body === 'object' && request.body !== null && 'customerId' in request.body
+    if (!isOfOne) return compare(request, reply)
     const body = parseInput(previewBody, request.body)
     mustActFor(request, body.customerId)
     const customer = await mustLoad(o, body.customerId)
@@ -70,7 +72,9 @@ export function spendRoutes(app: FastifyInstance, o: ReadContext) {
   })
 
   // What if plan B: each customer under its own plan and under the other one.
-  app.post('/v1/preview/compare', async (request, reply) => {
+  app.post('/v1/preview/compare', compare)
+
+  async function compare(request: FastifyRequest, reply: FastifyReply) {
     mustBeOperator(request)
     const body = parseInput(whatIfBody, request.body)
     const plan = await planOf(o, body)
@@ -95,7 +99,7 @@ export function spendRoutes(app: FastifyInstance, o: ReadContext) {
     }
     if (body.format === 'csv') return reply.type('text/csv; charset=utf-8').send(comparisonCsv(rows))
     return reply.send(summarise(rows, nextCursor))
-  })
+  }
 }
 
 function bandView(band: { lowNano: bigint; highNano: bigint } | null) {

@@ -132,6 +132,7 @@ async function walk(
   await call('POST /v1/preview', {
     body: { customerId: 'acme', from, to: month.add({ days: 3 }).toInstant().toString() },
   })
+  await call('POST /v1/preview', { body: { planId: 'example', customers: ['acme'] } })
   await call('POST /v1/preview/compare', { body: { planId: 'example', customers: ['acme'] } })
   await call('POST /v1/credits', { body: { customerId: 'acme', kind: 'promotional', amountNano: '3' } })
   await call('GET /v1/credits')

@@ -198,7 +198,12 @@ test('prices', async t => {
       )
       assert.ok(sketched.payLess.includes('globex') && sketched.payMore.includes('acme'))
       assert.equal((await billing.api('POST', '/v1/preview/compare', { from, to })).status, 400)
-      const csv = await fetch(`${billing.url}/v1/preview/compare`, {
+      // The same, asked of the preview itself; of all of them without a name.
+      const body = { from, to, customers: ['acme', 'globex'], planId: 'example' }
+      assert.deepEqual((await billing.api('POST', '/v1/preview', body)).body, compared)
+      const all = (await billing.api('POST', '/v1/preview', { from, to, planId: 'example' })).body as Comparison
+      assert.ok(compared.rows.every(row => all.rows.some(one => one.customerId === row.customerId)))
+      const csv = await fetch(`${billing.url}/v1/preview`, {
         method: 'POST',
         headers: { authorization: `Bearer ${billing.key}`, 'content-type': 'application/json' },
         body: JSON.stringify({ from, to, customers: ['acme'], version, format: 'csv' }),
