@@ -231,12 +231,9 @@ function toProblem(error: unknown, o: HttpOptions): Problem {
         detail: 'This Content-Type is not taken here; send application/json.',
       })
     case 'FST_ERR_CTP_EMPTY_JSON_BODY':
+      return new Problem({ status: 400, reason: 'INVALID_JSON', detail: 'The body is empty; send JSON.' })
     case 'FST_ERR_CTP_INVALID_JSON_BODY':
-      return new Problem({
-        status: 400,
-        reason: 'INVALID_JSON',
-        detail: `The body is not valid JSON: ${error instanceof Error ? error.message : ''}`,
-      })
+      return new Problem({ status: 400, reason: 'INVALID_JSON', detail: 'The body is not valid JSON.' })
     case 'FST_ERR_CTP_INVALID_CONTENT_LENGTH':
       return new Problem({
         status: 400,

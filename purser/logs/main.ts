@@ -86,13 +86,17 @@ const commands: Readonly<Record<string, Entry>> = {
   },
 }
 
+/** Of every command that asks a running service. */
+const whoIsAsked = `The running service is asked at --url or PURSER_LOGS_URL, with --key or PURSER_LOGS_KEY, for --tenant; without them
+the one of PURSER_DATA_DIR, as its operator.`
+
 const usageExit = 2
 
 export async function logs(args: readonly string[], context: CommandContext): Promise<number> {
   const [name, ...rest] = args
   if (name === undefined || name === 'help' || name === '--help' || name === '-h') {
     const lines = Object.values(commands).map(({ usage }) => `  ${usage}`)
-    process.stdout.write(`Usage: purser logs <command> [flags]\n\n${lines.join('\n')}\n`)
+    process.stdout.write(`Usage: purser logs <command> [flags]\n\n${lines.join('\n')}\n\n${whoIsAsked}\n`)
     return name === undefined ? usageExit : 0
   }
   const entry = Object.hasOwn(commands, name) ? commands[name] : undefined
@@ -102,6 +106,12 @@ export async function logs(args: readonly string[], context: CommandContext): Pr
       `no command "logs ${name}"${similar ? `; did you mean ${similar}?` : ''}. Try: purser logs --help\n`,
     )
     return usageExit
+  }
+  // A query may be anything behind `--`.
+  const flags = rest.includes('--') ? rest.slice(0, rest.indexOf('--')) : rest
+  if (flags.includes('--help')) {
+    process.stdout.write(`Usage: purser logs ${entry.usage}\n\n${whoIsAsked}\n`)
+    return 0
   }
   const command = await entry.load()
   try {

@@ -39,6 +39,14 @@ async function run(t: TestContext, s: TestService, ...args: string[]) {
   return { code, ...said }
 }
 
+test('--help of a subcommand says what it takes and who is asked; behind -- it is a word', async t => {
+  const s = await startService(t)
+  const help = await run(t, s, 'search', '--help')
+  assert.deepEqual([help.code, help.err], [0, ''])
+  assert.match(help.out, /^Usage: purser logs search QUERY .*--url or PURSER_LOGS_URL.*--key or PURSER_LOGS_KEY/s)
+  assert.deepEqual(await run(t, s, 'search', '--', '--help'), { code: 0, out: '', err: '' })
+})
+
 test('search and export: lines for people, exact JSON for programs, refusals with the query mended', async t => {
   const s = await startService(t)
   const big = '12345678901234567890.10'

@@ -340,7 +340,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
   )
   health.add('quarantine', () =>
     progress.hasRecentQuarantine()
-      ? { status: 'degraded', detail: 'the database refused entries within the last hour; they are in quarantine' }
+      ? { status: 'degraded', detail: 'entries were set aside within the last hour; see: purser logs quarantine list' }
       : { status: 'ok' },
   )
   if (redis) health.add('redis', () => redis.status())
@@ -472,8 +472,12 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     formatError(problem, request, reply) {
       const error = problem.extra.error ?? problem.message
       if (problem.reason === 'NOT_FOUND' && request.is404) void reply.send({ error: 'Not found' })
-      else if (/^\/(admin|auth|api\/v1\/(faults|notices|users)|v1\/notices)\b/.test(request.url))
-        void reply.send({ error })
+      else if (/^\/(admin|auth)\b/.test(request.url))
+        void reply.send(problem.reason === 'INVALID_JSON' ? { error: 'Invalid request', details: error } : { error })
+      else if (/^\/(api\/v1\/(faults|notices|users)|v1\/notices)\b/.test(request.url))
+        void reply.send(
+          problem.reason === 'INVALID_JSON' ? { error: 'Invalid request body', details: error } : { error },
+        )
       else
         void reply.type('application/problem+json').send({
           type: `docs/errors.md#${problem.reason.toLowerCase()}`,

@@ -28,13 +28,19 @@ const routes: Readonly<Record<string, IntakeRoute>> = {
 /** Undefined for what the other routes answer. `accept` is the header, empty when there is none. */
 export type RouteOf = (method: string, path: string, accept: string) => IntakeRoute | undefined
 
-export function createRoutes({ elasticVersion }: { elasticVersion: string }): RouteOf {
+export function createRoutes({
+  elasticVersion,
+  bodyBytesMax,
+}: {
+  elasticVersion: string
+  bodyBytesMax: number
+}): RouteOf {
   return (method, path, accept) => {
     const route = Object.hasOwn(routes, path) ? routes[path] : withKey(path)
     if (route !== undefined && method === 'POST') return route
     if (method === 'OPTIONS') return undefined
     if (route !== undefined) return route.methods && route
-    return elasticRoute(method, path, accept, { version: elasticVersion })
+    return elasticRoute(method, path, accept, { version: elasticVersion, bodyBytesMax })
   }
 }
 

@@ -215,5 +215,34 @@ export function parseInput<T>(schema: z.ZodType<T>, input: unknown, name?: strin
   if (parsed.success) return parsed.data
   const issue = parsed.error.issues[0]
   const path = [...(name === undefined ? [] : [name]), ...(issue?.path.map(String) ?? [])].join('.')
-  throw badParameter(path === '' ? 'body' : path, issue?.message ?? 'is not valid')
+  throw badParameter(path === '' ? 'body' : path, issue ? sentenceOf(issue, input) : 'is not valid')
+}
+
+/** What is the matter and what to do, where the library's own words are about types. */
+function sentenceOf(issue: z.core.$ZodIssue, input: unknown): string {
+  switch (issue.code) {
+    case 'invalid_type':
+      return `${isAbsent(input, issue.path) ? 'is needed: it' : ''} must be ${nouns[issue.expected] ?? issue.expected}`.trim()
+    case 'unrecognized_keys':
+      return `${issue.keys.map(key => JSON.stringify(key.slice(0, 40))).join(', ')} is not known here; leave it out`
+    case 'invalid_value':
+      return `${isAbsent(input, issue.path) ? 'is needed: it' : ''} must be one of ${issue.values.join(', ')}`.trim()
+    default:
+      return issue.message
+  }
+}
+
+const nouns: Readonly<Record<string, string>> = {
+  string: 'a text',
+  number: 'a number',
+  int: 'a whole number',
+  boolean: 'true or false',
+  object: 'an object',
+  array: 'a list',
+}
+
+function isAbsent(input: unknown, path: readonly PropertyKey[]): boolean {
+  let value = input
+  for (const name of path) value = typeof value === 'object' && value !== null ? Reflect.get(value, name) : undefined
+  return value === undefined
 }

@@ -25,6 +25,8 @@ const ownSegments = new Set([
 export interface ElasticOptions {
   /** Told to clients; they refuse a server too old or too new for them. */
   version: string
+  /** Clients that look at it send no more at once. */
+  bodyBytesMax: number
 }
 
 /** Undefined for what is not Elasticsearch's. */
@@ -111,8 +113,8 @@ const clusterHealth = {
 }
 
 /** A client that looks for other nodes finds the one it is talking to. */
-function nodes({ headers }: Target, { version }: ElasticOptions): object {
-  const http = { publish_address: headers.host ?? '127.0.0.1:8080', max_content_length_in_bytes: 104_857_600 }
+function nodes({ headers }: Target, { version, bodyBytesMax }: ElasticOptions): object {
+  const http = { publish_address: headers.host ?? '127.0.0.1:8080', max_content_length_in_bytes: bodyBytesMax }
   return {
     _nodes: { total: 1, successful: 1, failed: 0 },
     cluster_name: 'purser',

@@ -278,6 +278,20 @@ test('every route reads JSON whatever its Content-Type says, and nothing else', 
     assert.deepEqual([refused.status, refused.body.reason], [400, 'INVALID_JSON'], `as ${type}`)
     assert.equal((await send('/api/v1/logs/search', '{"__proto__":{"q":"wanted"}}')).status, 400, `as ${type}`)
   }
+  for (const [path, error] of [
+    ['/auth/login', 'Invalid request'],
+    ['/admin/api/keys', 'Invalid request'],
+    ['/api/v1/notices', 'Invalid request body'],
+    ['/v1/notices/js', 'Invalid request body'],
+    ['/api/v1/faults/1/comments', 'Invalid request body'],
+  ] as const) {
+    const answer = await s.post(path, '{"cut', { 'x-api-key': adminKey })
+    assert.deepEqual(
+      [answer.status, await answer.json()],
+      [400, { error, details: 'The body is not valid JSON.' }],
+      path,
+    )
+  }
 })
 
 test('health, readiness and metrics', async t => {

@@ -59,7 +59,15 @@ test('saved searches are made, read, changed and deleted by their tenant alone, 
   const bad = await call(service, 'POST', '/api/v1/searches', { name: 'x', q: 'level:loud' })
   assert.equal(bad.body.reason, 'BAD_PARAMETER')
   assert.match(String(bad.body.detail), /^q: "loud" is not a level/)
-  assert.match(String((await call(service, 'POST', '/api/v1/searches', { name: 'x', q: '', n: 1 })).body.detail), /"n"/)
+  for (const [path, body, detail] of [
+    ['searches', { name: 'x', q: '', n: 1 }, 'body: "n" is not known here; leave it out'],
+    ['searches', { name: 'x' }, 'q: is needed: it must be a text'],
+    ['searches', { name: 'x', q: 5 }, 'q: must be a text'],
+    ['alerts', { name: 'x', q: '', window: '5m' }, 'kind: is needed: it must be one of count, absence, rate'],
+    ['alerts', { name: 'x', q: '', window: '5m', kind: 'often' }, 'kind: must be one of count, absence, rate'],
+    ['retention', {}, 'keep: is needed: it must be a text'],
+  ] as const)
+    assert.equal((await call(service, 'POST', `/api/v1/${path}`, body)).body.detail, detail)
 
   const other = 'acme-admin-key'
   assert.equal((await call(service, 'GET', `/api/v1/searches/${id}`, undefined, other)).status, 404)
