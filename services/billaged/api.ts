@@ -177,6 +177,11 @@ export interface Comparison {
   nextCursor: string | null
 }
 
+/** An invoice as it was at an earlier time: finalised or void by then, or what its draft said. */
+export interface InvoiceAsOf extends Invoice {
+  now: Invoice
+}
+
 export interface InvoiceLineView {
   id: string
   kind: 'usage' | 'flat' | 'adjustment' | 'minimum' | 'credit' | 'tax' | 'prepaid' | 'rounding'

@@ -31,7 +31,7 @@ import { expiredHourOf } from '../store/retention.ts'
 import { partiesOf, pricesOf, unitsOf } from './attach.ts'
 import type { CloseBy, CloseContext } from './context.ts'
 import { customerBlockers, foldingBlockers, forcible, isBillable, ratingBlockers } from './gate.ts'
-import { draftOf, type Prepared, prepare } from './prepare.ts'
+import { draftOf, type Prepared, prepare, prepareAsOf } from './prepare.ts'
 
 // Closing a period: gate → measure and rate → one transaction that gives the number and writes invoice, lines,
 // documents, credits, receipt and audit. A crash before its commit leaves nothing; after it, closing again finds it.
@@ -312,6 +312,32 @@ export async function draftNow(
       invoice,
       attached: { prices: pricesOf(draft.lines, prepared.planned), proof: null, fonts: o.issuer.fonts ?? [] },
     }
+  }
+}
+
+/** What the draft of a period said at an earlier time; what blocked it then is not known. */
+export async function draftThen(
+  o: CloseContext,
+  customer: CustomerRow,
+  { period, revision }: Pick<InvoiceRow, 'period' | 'revision'>,
+  asOf: Date,
+): Promise<Invoice> {
+  for (;;) {
+    const prepared = await prepareAsOf(o, customer, period, asOf)
+    const draft = await draftOf(o.sql, prepared, revision)
+    if (draft === 'changed') continue
+    return invoiceView(draft, {
+      number: null,
+      state: 'draft',
+      customerName: customer.name,
+      parties: partiesOf(o.issuer, customer),
+      unitOf: unitsOf(o.meters),
+      issuedAt: null,
+      forced: null,
+      asOf: asOf.toISOString(),
+      complete: period.to * hourMs <= asOf.getTime(),
+      blockers: [],
+    })
   }
 }
 

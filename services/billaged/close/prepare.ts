@@ -9,6 +9,7 @@ import type { CustomerRow } from '../store/customers.ts'
 import { finalisedOf, type InvoiceRow, loadBilled } from '../store/invoices.ts'
 import { type PlannedPeriod, type PricedPeriod, planPeriod, pricePeriod } from '../store/pricing.ts'
 import { expiredHourOf } from '../store/retention.ts'
+import { FactsExpired, pricePeriodAsOf } from '../store/usage-as-of.ts'
 import type { CloseContext } from './context.ts'
 
 /** A period as it rates now, and every closed period of the customer as that rates now. */
@@ -18,6 +19,8 @@ export interface Prepared {
   planned: PlannedPeriod
   priced: PricedPeriod
   closed: { invoice: InvoiceRow; rated: readonly Line[] }[]
+  /** As it was known then: facts, invoices and credits. Plans and settings are as they are now. */
+  asOf?: Date
 }
 
 /** How long a closed period is rated again for what came late. Older facts are not taken in (`MAX_PAST`), and a release
@@ -42,8 +45,30 @@ export async function prepare(
   return { customer, period, planned, priced, closed }
 }
 
-async function adjustable(sql: Queryable, customerId: string, period: Hours): Promise<InvoiceRow[]> {
-  const finalised = await finalisedOf(sql, customerId)
+/** The same from what had come in by `asOf`. Of closed periods whose samples have expired there is what was kept of them,
+ *  which nothing has changed since; of the period itself `FactsExpired` is thrown. */
+export async function prepareAsOf(
+  o: CloseContext,
+  customer: CustomerRow,
+  period: Hours,
+  asOf: Date,
+): Promise<Prepared> {
+  const rate = (span: Hours) => pricePeriodAsOf(o.reader, o.meters, o.rules, customer.id, span, asOf)
+  const closed: Prepared['closed'] = []
+  for (const invoice of await adjustable(o.sql, customer.id, period, asOf)) {
+    const { lines } = await rate(invoice.period).catch((error: unknown) => {
+      if (error instanceof FactsExpired)
+        return pricePeriod(o.reader, o.meters, o.rules, customer.id, invoice.period, null)
+      throw error
+    })
+    closed.push({ invoice, rated: lines })
+  }
+  const planned = await planPeriod(o.reader, customer.id, period, null)
+  return { customer, period, planned, priced: await rate(period), closed, asOf }
+}
+
+async function adjustable(sql: Queryable, customerId: string, period: Hours, asOf?: Date): Promise<InvoiceRow[]> {
+  const finalised = await finalisedOf(sql, customerId, asOf)
   // What its usage was is not known any more: rated again, it would be paid back.
   const expiredHour = await expiredHourOf(sql, customerId)
   return finalised.filter(
@@ -57,12 +82,13 @@ async function adjustable(sql: Queryable, customerId: string, period: Hours): Pr
 /** The invoice that the prepared period makes beside what is billed and credited now. In a transaction that holds the
  *  customer's row, that is what it makes for good. `changed`: an invoice was closed or voided since; prepare again. */
 export async function draftOf(sql: Queryable, prepared: Prepared, revision: number): Promise<Draft | 'changed'> {
-  const { customer, period, priced, closed } = prepared
+  const { customer, period, priced, closed, asOf } = prepared
   const ids = (rows: readonly InvoiceRow[]) => rows.map(({ id }) => id).join()
-  if (ids(await adjustable(sql, customer.id, period)) !== ids(closed.map(({ invoice }) => invoice))) return 'changed'
+  if (ids(await adjustable(sql, customer.id, period, asOf)) !== ids(closed.map(({ invoice }) => invoice)))
+    return 'changed'
   const adjustments = []
   for (const { invoice, rated } of closed) {
-    const billed = await loadBilled(sql, invoice)
+    const billed = await loadBilled(sql, invoice, asOf)
     adjustments.push(
       ...adjustmentsOf({
         customerId: customer.id,
@@ -83,6 +109,6 @@ export async function draftOf(sql: Queryable, prepared: Prepared, revision: numb
     taxName: customer.taxName,
     charges: priced.lines,
     adjustments,
-    grants: await loadGrants(sql, customer.id),
+    grants: await loadGrants(sql, customer.id, asOf),
   })
 }

@@ -160,7 +160,7 @@ function pageOfVms(vms: readonly VmUsage[], { by, limit: most, cursor }: z.outpu
   return { page, nextCursor: { nextCursor: page.length < later.length ? (page.at(-1)?.vmId ?? null) : null } }
 }
 
-function factsExpired(id: string): Problem {
+export function factsExpired(id: string): Problem {
   return new Problem({
     status: 409,
     reason: 'FACTS_EXPIRED',

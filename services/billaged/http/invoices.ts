@@ -3,9 +3,9 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { z } from 'zod'
 import { Problem } from '#platform/http'
 import { actsFor } from '../access.ts'
-import type { Explanation, Invoice, InvoiceList, InvoiceSummary, Voided } from '../api.ts'
+import type { Explanation, Invoice, InvoiceAsOf, InvoiceList, InvoiceSummary, Voided } from '../api.ts'
 import { unitsOf } from '../close/attach.ts'
-import { closePeriod, draftNow, voidInvoice } from '../close/close.ts'
+import { closePeriod, draftNow, draftThen, voidInvoice } from '../close/close.ts'
 import type { CloseContext } from '../close/context.ts'
 import { explainLine } from '../close/explain.ts'
 import { foldingBlockers } from '../close/gate.ts'
@@ -23,10 +23,14 @@ import {
   loadDocument,
   loadInvoice,
   loadLiving,
+  revisionSince,
 } from '../store/invoices.ts'
 import { loadReceipt } from '../store/receipts.ts'
+import { expiredHourOf } from '../store/retention.ts'
+import { FactsExpired } from '../store/usage-as-of.ts'
 import { callerOf, mustActFor, mustBeOperator } from './authorize.ts'
 import { closeBy, month } from './close.ts'
+import { factsExpired } from './customers.ts'
 import { instant, limit, paramId, parseInput } from './query.ts'
 
 const listQuery = z.object({
@@ -117,6 +121,11 @@ export function invoiceRoutes(app: FastifyInstance, o: CloseContext) {
     if (format !== undefined && known === undefined)
       throw notFound(`invoice format ${format}; there are ${formats.join(', ')}`)
     const row = await mustLoadInvoice(request, id)
+    const { asOf } = parseInput(z.object({ asOf: instant.optional() }), request.query)
+    if (asOf !== undefined) {
+      if (known !== undefined && known !== 'json') throw badRequest('INVALID_FIELD', 'asOf: is for JSON alone.')
+      return reply.send(await invoiceAsOf(row, asOf))
+    }
     if (known === undefined && row.state === 'void') return reply.send({ ...(await storedJson(row)), state: 'void' })
     return send(reply, row, known ?? 'json')
   })
@@ -193,6 +202,29 @@ export function invoiceRoutes(app: FastifyInstance, o: CloseContext) {
     }
     const { invoice, attached } = await draftNow(o, await mustLoadCustomer(row.customerId), row.period)
     return reply.send(await render(invoice, format, attached))
+  }
+
+  /** What it said then, beside what it says now. */
+  async function invoiceAsOf(row: InvoiceRow, asOfMs: number): Promise<InvoiceAsOf> {
+    if (asOfMs > o.clock.now()) throw badRequest('INVALID_FIELD', 'asOf: lies in the future.')
+    const asOf = new Date(asOfMs)
+    const customer = await mustLoadCustomer(row.customerId)
+    const now =
+      row.state === 'draft'
+        ? (await draftNow(o, customer, row.period)).invoice
+        : { ...(await storedJson(row)), state: row.state }
+    if (row.issuedAt !== null && row.issuedAt <= asOf) {
+      const wasVoid = row.voidedAt !== null && row.voidedAt <= asOf
+      return { ...(await storedJson(row)), state: wasVoid ? 'void' : 'finalised', asOf: asOf.toISOString(), now }
+    }
+    const since = await revisionSince(o.sql, row)
+    if (since !== null && since > asOf)
+      throw notFound(`invoice ${row.id} at ${asOf.toISOString()}; an earlier revision stood then`)
+    if (row.period.from < (await expiredHourOf(o.sql, row.customerId))) throw factsExpired(row.customerId)
+    const then = await draftThen(o, customer, row, asOf).catch((error: unknown) => {
+      throw error instanceof FactsExpired ? factsExpired(row.customerId) : error
+    })
+    return { ...then, now }
   }
 
   async function storedJson(row: InvoiceRow): Promise<Invoice> {

@@ -312,7 +312,12 @@ export const routeDocs: Readonly<Record<string, RouteDoc>> = {
     query: 'customer period',
     answer: 'Invoice',
   },
-  'GET /v1/invoices/:id': { summary: 'An invoice; .html, .pdf, .csv, .json.', answer: 'Invoice', media: documents },
+  'GET /v1/invoices/:id': {
+    summary: 'An invoice; .html, .pdf, .csv, .json.',
+    query: 'asOf',
+    answer: 'Invoice|InvoiceAsOf',
+    media: documents,
+  },
   'POST /v1/invoices/:id/finalise': { summary: 'Closes its period.', body: finaliseBody, answer: 'Invoice' },
   'POST /v1/invoices/:id/void': {
     summary: 'Makes it void and opens a replacement.',

@@ -43,9 +43,10 @@ export async function insertEntry(sql: Queryable, entry: Entry): Promise<void> {
 
 /** All that something is left of, oldest first. In a transaction that holds the customer's row, what is left stays left
  *  until it ends. */
-export async function loadGrants(sql: Queryable, customerId: string): Promise<CreditGrant[]> {
+export async function loadGrants(sql: Queryable, customerId: string, asOf?: Date): Promise<CreditGrant[]> {
+  const then = asOf === undefined ? sql`` : sql`and g.created_at <= ${asOf}`
   const rows = await sql<GrantRow[]>`
-    select * from (select ${columns(sql)} from billaged.credit_grant g where g.customer_id = ${customerId}) g
+    select * from (select ${columns(sql, asOf)} from billaged.credit_grant g where g.customer_id = ${customerId} ${then}) g
     where g."left" <> '0' order by g.created, g.id`
   return rows.map(toGrant)
 }
@@ -63,12 +64,13 @@ export async function listGrants(
   return rows.map(toGrant)
 }
 
-const columns = (sql: Queryable) => sql`
+const columns = (sql: Queryable, asOf?: Date) => sql`
   g.id, g.customer_id as "customerId", g.kind, g.currency, g.amount_nano::text as amount, g.priority,
   g.from_at as "from", g.expires_at as expires, g.note, g.source_invoice_id as "sourceInvoiceId",
   g.outage_from as outage,
   g.created_at as created,
-  (select coalesce(sum(e.amount_nano), 0)::text from billaged.credit_entry e where e.grant_id = g.id) as "left"`
+  (select coalesce(sum(e.amount_nano), 0)::text from billaged.credit_entry e where e.grant_id = g.id
+    ${asOf === undefined ? sql`` : sql`and e.at <= ${asOf}`}) as "left"`
 
 function toGrant({ amount, left, from, expires, created, outage, ...row }: GrantRow): CreditGrant {
   return {

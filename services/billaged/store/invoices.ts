@@ -93,11 +93,29 @@ export async function hasReceipts(sql: Queryable, ids: readonly string[]): Promi
 }
 
 /** The finalised invoices of a customer, oldest period first. */
-export async function finalisedOf(sql: Queryable, customerId: string): Promise<InvoiceRow[]> {
+export async function finalisedOf(sql: Queryable, customerId: string, asOf?: Date): Promise<InvoiceRow[]> {
   const rows = await sql<Row[]>`
-    select ${columns(sql)} from billaged.invoice
-    where customer_id = ${customerId} and state = 'finalised' order by from_at, id`
+    select ${columns(sql)} from billaged.invoice i
+    where customer_id = ${customerId} and ${wasFinalised(sql, asOf)} order by from_at, id`
   return rows.map(toInvoice)
+}
+
+/** Now, or at an earlier time. */
+function wasFinalised(sql: Queryable, asOf: Date | undefined) {
+  return asOf === undefined
+    ? sql`i.state = 'finalised'`
+    : sql`(i.issued_at <= ${asOf} and (i.voided_at is null or i.voided_at > ${asOf}))`
+}
+
+/** Since when there is an invoice of this revision: the earlier one of the period was made void. Null: always. */
+export async function revisionSince(
+  sql: Queryable,
+  { customerId, period, revision }: InvoiceRow,
+): Promise<Date | null> {
+  const [row] = await sql<{ at: Date | null }[]>`
+    select max(voided_at) as at from billaged.invoice
+    where customer_id = ${customerId} and from_at = ${new Date(period.from * hourMs)} and revision < ${revision}`
+  return row?.at ?? null
 }
 
 /** The living invoice of a period, or the revision that its next one will have. */
@@ -142,10 +160,10 @@ export async function listAdjustments(sql: Queryable, customerId: string, span: 
 type AdjustmentLine = Pick<InvoiceLineView, 'id' | 'cause' | 'adjusts' | 'meter' | 'amountNano'>
 
 /** What has been billed for a period: the rated lines of its invoice, and later corrections of any line of it. */
-export async function loadBilled(sql: Queryable, invoice: InvoiceRow): Promise<InvoiceLine[]> {
+export async function loadBilled(sql: Queryable, invoice: InvoiceRow, asOf?: Date): Promise<InvoiceLine[]> {
   const rows = await sql<{ body: InvoiceLineView }[]>`
     select l.body from billaged.invoice_line l join billaged.invoice i on i.id = l.invoice_id
-    where i.customer_id = ${invoice.customerId} and i.state = 'finalised' and (
+    where i.customer_id = ${invoice.customerId} and ${wasFinalised(sql, asOf)} and (
       (l.invoice_id = ${invoice.id} and l.kind in ('usage', 'flat', 'minimum'))
       or (l.kind = 'adjustment' and l.adjusts_from = ${new Date(invoice.period.from * hourMs)})
     )

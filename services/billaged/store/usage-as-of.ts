@@ -1,9 +1,13 @@
+import type { Meter } from '../events/meter.ts'
+import type { Hours } from '../rating/rate.ts'
 import { hourNs } from '../samples/sample.ts'
 import type { FoldRules } from '../usage/fold.ts'
 import type { VmUsage } from '../usage/rows.ts'
 import { foldSpans } from './fold-spans.ts'
 import type { PartReader } from './parts.ts'
+import { edgesOf, type PricedPeriod, planPeriod, rateUsage } from './pricing.ts'
 import { findSeries } from './series.ts'
+import { loadEventUsage } from './usage.ts'
 
 /** Every reading is folded: what is kept by the hour is what is known now. */
 const vmsMax = 500
@@ -30,6 +34,21 @@ export async function loadVmUsageAsOf(
     }
     return usage
   })
+}
+
+/** A period as it would have been rated then, under the plans of now. */
+export async function pricePeriodAsOf(
+  reader: PartReader,
+  meters: readonly Meter[],
+  rules: FoldRules,
+  customerId: string,
+  period: Hours,
+  asOf: Date,
+): Promise<PricedPeriod> {
+  const planned = await planPeriod(reader, customerId, period, null)
+  const edges = edgesOf(planned)
+  const vms = await loadVmUsageAsOf(reader, asOf, customerId, edges, rules)
+  return rateUsage(planned, vms, await loadEventUsage(reader.sql, meters, customerId, edges, asOf))
 }
 
 /** The samples of a time are gone; only what they came to is known. */
