@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import test, { type TestContext } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { loadConfig } from '#platform/config'
+import { pollUntil } from '../../../test/kit/poll.ts'
 import type { Invoice } from '../api.ts'
 import { spec } from '../config.ts'
 import { type Billing, metric, minuteNs, startBilling, temporaryFolder, testEnv } from '../test/kit.ts'
@@ -12,6 +13,7 @@ import { close, verify } from './close.ts'
 import { runVerb } from './command.ts'
 import { explain, invoice } from './invoice.ts'
 import { plan, subscribe } from './plan.ts'
+import { quarantine } from './quarantine.ts'
 import { reconcile } from './reconcile.ts'
 import { exportFocus, preview, status } from './usage.ts'
 
@@ -23,7 +25,19 @@ const month = Temporal.Instant.fromEpochMilliseconds(Date.now())
   .subtract({ months: 1 })
 const name = month.toPlainDate().toString().slice(0, 7)
 
-const verbs = { close, explain, export: exportFocus, invoice, plan, preview, reconcile, status, subscribe, verify }
+const verbs = {
+  close,
+  explain,
+  export: exportFocus,
+  invoice,
+  plan,
+  preview,
+  quarantine,
+  reconcile,
+  status,
+  subscribe,
+  verify,
+}
 
 /** `billaged …` as a person types it: the service's address is given, the key lies in its data folder. */
 async function billaged(billing: Billing, line: string): Promise<{ code: number; stdout: string; stderr: string }> {
@@ -149,4 +163,26 @@ test('the commands that a blocked close prints mend it, word for word; then it c
   addressed(nowhere)
   assert.equal(await run('close', name, '--dry-run'), '')
   assert.equal(await run('close', name, '--dry-run', '-server', billing.url), '0 ready · 1 finalised · 0 blocked\n')
+})
+
+test('quarantine is decided item by item or, of a customer, all at once; what cannot be released is named and keeps nothing else waiting', async t => {
+  const billing = await startBilling(t)
+  const metrics = [{ cpuTimeNanos: '7' }, ...[1n, 2n, 3n].map(n => metric(n * minuteNs + 10n ** 18n, n))]
+  await billing.rpc('SendMetricsBatch', { vmId: 'vm-1', customerId: 'acme', metrics })
+  await billing.rpc('SendMetricsBatch', { vmId: 'vm-1', customerId: 'globex', metrics: metrics.slice(1, 2) })
+  const run = async (line: string) => {
+    const { code, stdout, stderr } = await billaged(billing, `billaged quarantine ${line}`)
+    return [code, stdout.trim(), stderr.trim()]
+  }
+  const listed = async () => (await run('--json'))[1]?.toString().match(/"id"/g)?.length ?? 0
+  await pollUntil(async () => (await listed()) === 5, { what: 'five items' })
+  assert.equal((await run('release --all'))[0], 2, 'not everybody’s at once')
+  assert.equal((await run('relaese 1'))[0], 2)
+  assert.deepEqual(await run('discard --all --customer globex --why checked'), [0, '1 discarded', ''])
+  const [code, out, talk] = await run('release --all --customer acme --why looked')
+  assert.deepEqual([code, out], [3, '3 released'])
+  assert.match(`${talk}`, /^billaged: 1 not released: Item \d+ says not when it was measured/)
+  assert.deepEqual(await run('discard --all --customer acme --set-aside-as too_old'), [0, '0 discarded', ''])
+  assert.deepEqual(await run('discard --all --customer acme --set-aside-as no_timestamp'), [0, '1 discarded', ''])
+  assert.deepEqual(await run('--customer acme'), [0, 'Nothing is in quarantine.', ''])
 })

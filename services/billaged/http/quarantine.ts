@@ -5,7 +5,7 @@ import { nowNs } from '#platform/time'
 import type { QuarantineItem, QuarantineList } from '../api.ts'
 import type { CloseContext } from '../close/context.ts'
 import { notAcknowledgedProblem, notFound } from '../errors.ts'
-import type { UsageEvent } from '../events/cloud-event.ts'
+import { eventOfAside, markOfAside, sampleOfAside } from '../intake/aside-payload.ts'
 import { type Intake, NotAcknowledged } from '../intake/intake.ts'
 import type { Fact } from '../intake/record.ts'
 import { encodeParts } from '../samples/part.ts'
@@ -96,82 +96,35 @@ function whyOf(request: FastifyRequest): string | null {
   return parseInput(decision, request.body ?? {}).reason
 }
 
-const digits = z
-  .string()
-  .regex(/^\d{1,20}$/)
-  .default('0')
-  .transform(BigInt)
-const samplePayload = z.object({
-  timestamp: z.object({ seconds: digits, nanos: z.number().int().default(0) }).optional(),
-  cpuTimeNanos: digits,
-  memoryUsageBytes: digits,
-  diskReadBytes: digits,
-  diskWriteBytes: digits,
-  networkRxBytes: digits,
-  networkTxBytes: digits,
-})
-
-const markPayload = z.object({
-  mark: z.enum(['start', 'stop', 'gap']),
-  atNs: digits,
-  untilNs: z
-    .string()
-    .regex(/^\d{1,20}$/)
-    .transform(BigInt)
-    .nullable(),
-})
-
 function factOf(row: QuarantineRow, receivedNs: bigint): Fact {
-  // A number that JavaScript would round stays as it was written.
-  const payload: unknown = JSON.parse(row.payload, (_, value: unknown, context?: { source?: string }) =>
-    typeof value === 'number' && context?.source !== undefined && String(value) !== context.source
-      ? context.source
-      : value,
-  )
-  if (row.what === 'event') {
-    const event = payload as Omit<UsageEvent, 'atNs'> & { atNs: string }
-    return { kind: 'event', event: { ...event, atNs: BigInt(event.atNs) }, receivedNs }
-  }
-  if (row.what === 'mark') return markOf(row, markPayload.parse(payload))
-  const message = samplePayload.parse(payload)
+  if (row.what === 'event') return { kind: 'event', event: eventOfAside(row.payload), receivedNs }
+  if (row.what === 'mark') return markOf(row, markOfAside(row.payload))
+  const sample = sampleOfAside(row.payload)
   if (row.reason === 'expired')
     throw new Problem({
       status: 409,
       reason: 'NOT_RELEASABLE',
       detail: `Item ${row.id} falls in an hour whose samples have expired, which cannot be folded again; discard it, and give or take what it is worth as a credit.`,
     })
-  if (message.timestamp === undefined || row.customerId === null || row.vmId === null)
+  if (sample === null || row.customerId === null || row.vmId === null)
     throw new Problem({
       status: 409,
       reason: 'NOT_RELEASABLE',
       detail: `Item ${row.id} says not when it was measured; it can only be discarded.`,
     })
-  const [part] = encodeParts([
-    {
-      atNs: message.timestamp.seconds * 1_000_000_000n + BigInt(message.timestamp.nanos),
-      cpuNs: message.cpuTimeNanos,
-      memoryBytes: message.memoryUsageBytes,
-      diskReadBytes: message.diskReadBytes,
-      diskWriteBytes: message.diskWriteBytes,
-      netRxBytes: message.networkRxBytes,
-      netTxBytes: message.networkTxBytes,
-    },
-  ])
+  const [part] = encodeParts([sample])
   if (part === undefined) throw new Error('BUG: one sample makes one part')
   return { kind: 'samples', customerId: row.customerId, vmId: row.vmId, part }
 }
 
-function markOf(
-  { id, customerId, vmId, reason }: QuarantineRow,
-  { mark, atNs, untilNs }: z.output<typeof markPayload>,
-): Fact {
-  if (vmId === null || reason === 'before_2000')
+function markOf({ id, customerId, vmId, reason }: QuarantineRow, said: ReturnType<typeof markOfAside>): Fact {
+  if (said === null || vmId === null || reason === 'before_2000')
     throw new Problem({
       status: 409,
       reason: 'NOT_RELEASABLE',
       detail: `Item ${id} is a notice of a time before 2000, which no clock that was set can have said; discard it.`,
     })
-  return { kind: 'mark', customerId, vmId, mark, atNs, untilNs }
+  return { kind: 'mark', customerId, vmId, ...said }
 }
 
 function toView(row: QuarantineRow): QuarantineItem {

@@ -1,12 +1,12 @@
-import { createHash } from 'node:crypto'
 import type { JournalPosition } from '#platform/journal'
 import { arrayLiteral, copyBinary, copyRows, type Sql, type Tx } from '#platform/postgres'
 import { customerOf, digestEvent, type UsageEvent } from '../events/cloud-event.ts'
 import { type Meter, validationError } from '../events/meter.ts'
-import type { Fact } from '../intake/record.ts'
+import type { Aside, Fact } from '../intake/record.ts'
 import { samplePayload } from '../intake/validate.ts'
 import { CorruptPart, decodePart, digestPart } from '../samples/part.ts'
 import { compareSamples, type Sample } from '../samples/sample.ts'
+import { insertAsides } from './asides.ts'
 import { forgetHours, lockSeries, type Touch } from './invalidate.ts'
 import { partColumns, partRows } from './part-rows.ts'
 import { customersOfSubjects, shareSubjects } from './subjects.ts'
@@ -47,7 +47,8 @@ export async function writeFacts(
     await insertLeases(tx, facts.filter(isKind('heartbeat')), o.leaseNs)
     await forgetHours(tx, touches)
     const events = await insertEvents(tx, facts.filter(isKind('event')), o.meters, customerOfEvent)
-    await insertAsides(tx, facts.filter(isKind('aside')), customerOfEvent)
+    const asides = facts.filter(isKind('aside')).map(({ aside }) => aside)
+    await insertAsides(tx, asides, subject => customerOfEvent({ subject, data: null }))
     await tx`
       insert into billaged.journal_checkpoint (replica, segment, "offset", folded_at)
       values (${o.replica}, ${o.position.segment}, ${o.position.offset}, now())
@@ -228,9 +229,9 @@ async function setExpiredAside(tx: Tx): Promise<number> {
   if (now === undefined) throw new Error('BUG: a clock has the time')
   const receivedNs = now.ns
   const asides = rows.flatMap(({ customerId, vmId, body }) =>
-    readable(body).map((sample): Of<'aside'> => {
+    readable(body).map((sample): Aside => {
       const payload = samplePayload(sample)
-      return { kind: 'aside', aside: { what: 'sample', customerId, vmId, reason: 'expired', receivedNs, payload } }
+      return { what: 'sample', customerId, vmId, reason: 'expired', receivedNs, payload }
     }),
   )
   await insertAsides(tx, asides, () => null)
@@ -404,19 +405,4 @@ async function insertEvents(
     select * from incoming_event order by source, id, digest
     on conflict do nothing returning 1`
   return { events: added.count, duplicateEvents: facts.length - added.count }
-}
-
-async function insertAsides(tx: Tx, facts: readonly Of<'aside'>[], customerOfEvent: CustomerOfEvent) {
-  for (const { aside } of facts) {
-    const { what, customerId, vmId, reason, payload } = aside
-    const mapped = what === 'event' ? customerOfEvent({ subject: customerId, data: null }) : customerId
-    const digest = createHash('sha256')
-      .update(JSON.stringify([what, customerId, vmId, reason, payload]))
-      .digest()
-    await tx`
-      insert into billaged.quarantine (digest, what, customer_id, vm_id, reason, payload, received_at)
-      values (${digest}, ${what}, ${mapped}, ${vmId}, ${reason}, ${payload}::text::jsonb,
-        ${new Date(Number(aside.receivedNs / 1_000_000n))})
-      on conflict do nothing`
-  }
 }

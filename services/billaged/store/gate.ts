@@ -30,11 +30,15 @@ export async function listReplicas(sql: Sql, o: { after: { firstSeen: string; id
     order by at, id limit ${o.limit}`
 }
 
-/** Doubtful items that could belong to a period: those whose own time is in it or not to be trusted. */
+/** Doubtful items that could belong to a period: those whose own time is in it or not to be trusted. What fell in an hour
+ *  whose samples have expired was sent again, or late, for a period that is closed: it keeps no other one open. */
 export async function openQuarantine(sql: Sql, customerId: string, period: Hours): Promise<{ count: number }> {
   const [row] = await sql<{ count: number }[]>`
     select count(*)::int4 as count from billaged.quarantine
-    where customer_id = ${customerId} and state = 'open' and received_at >= ${new Date(period.from * hourMs)}`
+    where customer_id = ${customerId} and state = 'open' and received_at >= ${new Date(period.from * hourMs)}
+      and (reason <> 'expired' or (
+        (payload -> 'timestamp' ->> 'seconds')::int8 >= ${BigInt(period.from) * 3600n}
+        and (payload -> 'timestamp' ->> 'seconds')::int8 < ${BigInt(period.to) * 3600n}))`
   return { count: row?.count ?? 0 }
 }
 

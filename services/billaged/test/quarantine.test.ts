@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
 import { testDatabase } from '../../../test/kit/database.ts'
-import { metric, minuteNs, minutesAgo, quantityOf, startBilling } from './kit.ts'
+import { openQuarantine } from '../store/gate.ts'
+import { type Billing, metric, minuteNs, minutesAgo, quantityOf, startBilling, temporaryFolder } from './kit.ts'
 
 const iso = (ns: bigint) => Temporal.Instant.fromEpochNanoseconds(ns).toString()
 
@@ -124,4 +125,66 @@ test('a notice of a time outside the window is success and waits, as samples do:
   await billing.usage(customerId)
   const [released] = await sql<{ firstNs: bigint }[]>`select first_ns as "firstNs" from billaged.series`
   assert.equal(released?.firstNs, old)
+})
+
+test('what is stored already is no news when it is sent again too late: samples, notices and events do not wait, and keep no period open', async t => {
+  const { url: databaseUrl, sql } = await testDatabase(t)
+  const dataDir = temporaryFolder(t)
+  const at = minutesAgo(3 * 60)
+  const metrics = Array.from({ length: 50 }, (_, i) => metric(at + BigInt(i) * minuteNs, BigInt(i + 1)))
+  const [vmId, customerId] = ['vm-1', 'acme']
+  const event = (id: string, n: string) => ({
+    specversion: '1.0',
+    source: 'test',
+    id,
+    type: 'builderd.build_time',
+    subject: customerId,
+    time: iso(at),
+    data: { running_ms: n },
+  })
+  const sendAll = async (billing: Billing) => {
+    const reply = await billing.rpc('SendMetricsBatch', { vmId, customerId, metrics })
+    await billing.rpc('NotifyVmStarted', { vmId, customerId, startTime: `${at}` })
+    await billing.rpc('NotifyPossibleGap', { vmId, lastSent: `${at}`, resumeTime: `${at + minuteNs}` })
+    await billing.api('POST', '/api/v1/events', [event('one', '5')])
+    await billing.usage(customerId)
+    return reply.headers.get('billaged-set-aside')
+  }
+  const first = await startBilling(t, { databaseUrl, dataDir })
+  assert.equal(await sendAll(first), null)
+  await first.close()
+  // An hour is the past now.
+  const billing = await startBilling(t, { databaseUrl, dataDir, env: { BILLAGED_MAX_PAST: '1h' } })
+  const items = async () =>
+    ((await billing.api('GET', '/v1/quarantine')).body as { items: (Item & { what: string })[] }).items
+  assert.equal(await sendAll(billing), '50; reason=too_old')
+  assert.deepEqual(await items(), [])
+  // What says something else is news; so is what nobody has seen.
+  const other = [metric(at, 7n), metric(at + minuteNs / 2n, 1n)]
+  await billing.rpc('SendMetricsBatch', { vmId, customerId, metrics: other })
+  await billing.api('POST', '/api/v1/events', [event('one', '6')])
+  // Times that no clock has are kept like others, and cannot be released.
+  for (const timestamp of ['1969-12-31T23:59:55Z', '9999-12-31T23:59:59Z'])
+    await billing.rpc('SendMetricsBatch', { vmId, customerId, metrics: [{ ...metric(at, 1n), timestamp }] })
+  await billing.usage(customerId)
+  assert.deepEqual((await items()).map(({ what, reason }) => [what, reason]).sort(), [
+    ['event', 'too_old'],
+    ['sample', 'before_2000'],
+    ['sample', 'too_far_ahead'],
+    ['sample', 'too_old'],
+    ['sample', 'too_old'],
+  ])
+  for (const { id, reason } of await items())
+    if (reason === 'before_2000' || reason === 'too_far_ahead')
+      assert.equal((await billing.api('POST', `/v1/quarantine/${id}/release`)).status, 409)
+
+  // Of an hour whose samples have expired nobody can tell; it waits, and only its own period waits for it.
+  await sql`update billaged.series set sealed_hour = ${Number(at / (60n * minuteNs)) + 3}`
+  await sql`delete from billaged.sample_part`
+  await billing.rpc('SendMetricsBatch', { vmId, customerId, metrics: metrics.slice(9, 10) })
+  await billing.usage(customerId)
+  assert.equal((await items()).filter(({ reason }) => reason === 'expired').length, 1)
+  const hour = Number(at / (60n * minuteNs))
+  const open = async (from: number, to: number) => (await openQuarantine(sql, customerId, { from, to })).count
+  assert.deepEqual([await open(hour, hour + 1), await open(hour - 9, hour)], [6, 5])
 })
