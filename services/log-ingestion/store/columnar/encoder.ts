@@ -53,8 +53,8 @@ export const sparesMax = 2
 const spareBytesMin = 64 * 1024
 /** Batches differ by a little, and each size would be a spare of its own. */
 const spareStepBytes = 512 * 1024
-/** A batch; what holds a record larger than that is made for one job alone. */
-export const spareBytesMax = 9 * 1024 * 1024
+/** Ten thousand rows of ordinary size; what holds more is made for one job alone. */
+export const spareBytesMax = 5 * 1024 * 1024
 /** A thread that grows beyond this dies, and its job fails, instead of the process. */
 const heapMiBMax = 128
 
@@ -95,7 +95,7 @@ export function openEncoder(): Encoder {
   const start = (): Worker => {
     const started = new Worker(new URL('./worker.ts', import.meta.url), {
       name: 'log-ingestion encoder',
-      resourceLimits: { maxOldGenerationSizeMb: heapMiBMax, maxYoungGenerationSizeMb: 16 },
+      resourceLimits: { maxOldGenerationSizeMb: heapMiBMax, maxYoungGenerationSizeMb: 6 },
     })
     started.on('message', (answer: JobResult | { id: number; error: string }) => {
       const job = waiting.get(answer.id)
