@@ -20,9 +20,17 @@ and the variables of each service. See README.md.
 `
 
 const usageExit = 2
+/** As a shell tells of a program that wrote to nobody. */
+const nobodyReadsExit = 141
 
 async function main(argv: readonly string[]): Promise<number> {
   const [command, ...rest] = argv
+  // `… | head` has seen enough. The services go on without a terminal.
+  if (command !== 'up')
+    process.stdout.on('error', error => {
+      if ('code' in error && error.code === 'EPIPE') process.exit(nobodyReadsExit)
+      throw error
+    })
   switch (command) {
     case 'up': {
       const flags = readFlags(rest, { only: { type: 'string' }, watch: { type: 'boolean' } })

@@ -47,6 +47,23 @@ test('--help of a subcommand says what it takes and who is asked; behind -- it i
   assert.deepEqual(await run(t, s, 'search', '--', '--help'), { code: 0, out: '', err: '' })
 })
 
+test('who has seen enough of the output ends the command without a word', async t => {
+  const s = await startService(t)
+  for (let i = 0; i < 3; i++)
+    await s.post(
+      '/api/v1/logs/batch',
+      batch(...Array.from({ length: 300 }, () => entry({ message: 'x'.repeat(1_000) }))),
+    )
+  await s.settled()
+  for (const args of [['export'], ['search', '--limit', '1000'], ['search', '--limit', '1000', '--json']]) {
+    const { child, said, exited } = start(t, s, args)
+    child.stdout.once('data', () => child.stdout.destroy())
+    const code = await exited
+    assert.ok(code === 141 || code === 0, `${args.join(' ')}: ${code}`)
+    assert.equal(said.err, '', args.join(' '))
+  }
+})
+
 test('search and export: lines for people, exact JSON for programs, refusals with the query mended', async t => {
   const s = await startService(t)
   const big = '12345678901234567890.10'
