@@ -81,6 +81,7 @@ import { startFollowing } from './stripe/follow.ts'
 import { type SpiffeTls, startSpiffeTls } from './tls/spiffe.ts'
 import { createActivity } from './usage/activity.ts'
 import type { FoldRules } from './usage/fold.ts'
+import { summariseVms } from './vm-summary.ts'
 import { startDelivering } from './webhooks/deliver.ts'
 import { createReach } from './webhooks/reach.ts'
 
@@ -268,6 +269,7 @@ async function startParts(config: Config, base: Base, parts: StartSequence): Pro
     },
     audit: tenancy.audit,
   }
+  parts.onClose('VM summary', summariseVms({ ...reads, base, everyMs: config.aggregationIntervalMs }))
   const pushes = createPushCounter(registry)
   const stripe =
     config.stripeApiKey === undefined

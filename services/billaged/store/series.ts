@@ -25,6 +25,13 @@ export interface FoundSeries extends Series {
   isShared: boolean
 }
 
+/** VMs with evidence since an instant, by the minute. */
+export async function seenSince(sql: Queryable, fromNs: bigint, limit: number) {
+  return sql<{ customerId: string; vmId: string }[]>`
+    select customer_id as "customerId", vm_id as "vmId" from billaged.series where last_ns >= ${fromNs}
+    order by customer_id, vm_id limit ${limit}`
+}
+
 /** A customer's series that may have used something in [fromNs, toNs), in the order of their VMs. */
 export async function findSeries(
   sql: Queryable,
