@@ -1,10 +1,10 @@
 import type { Base } from '#platform/lifecycle'
 import { nowNs } from '#platform/time'
-import { type PartReader, seenSince } from './store/series.ts'
-import { loadVmUsage } from './store/usage.ts'
-import type { FoldRules } from './usage/fold.ts'
-import { quantity } from './usage/quantity.ts'
-import type { VmUsage } from './usage/rows.ts'
+import { type PartReader, seenSince } from '../store/series.ts'
+import { loadVmUsage } from '../store/usage.ts'
+import type { FoldRules } from '../usage/fold.ts'
+import { quantity } from '../usage/quantity.ts'
+import type { VmUsage } from '../usage/rows.ts'
 
 /** VMs with a line of their own in an interval. At level debug all of this is read from the database. */
 const vmsMax = 1_000
