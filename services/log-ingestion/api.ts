@@ -307,6 +307,12 @@ export interface AlertTestAnswer {
 }
 
 /** GET /api/v1/retention */
+export interface RetentionAnswer {
+  retention: RetentionRuleAnswer[]
+  /** Where no rule of the tenant speaks: `forever`, or a length of time. */
+  default_keep: string
+}
+
 export interface RetentionRuleAnswer extends RuleAnswer {
   service?: string
   level?: string

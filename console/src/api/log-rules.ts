@@ -69,7 +69,7 @@ export const getTimeline = (id: string, signal: Signal) =>
 export type RetentionRule = Rule & RetentionDefinition
 
 export const listRetention = (signal: Signal) =>
-  call<{ retention: RetentionRule[] }>({ service, path: '/api/v1/retention', signal })
+  call<{ retention: RetentionRule[]; default_keep: string }>({ service, path: '/api/v1/retention', signal })
 export const createRetention = (rule: RetentionDefinition) =>
   call<RetentionRule>({ service, method: 'POST', path: '/api/v1/retention', body: rule })
 export const removeRetention = (id: string) =>

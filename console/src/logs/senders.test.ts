@@ -18,8 +18,8 @@ const hour = (key: string, accepted: number, pending = 0, bytes = accepted * 100
   expired: '0',
 })
 
-test('hours and replicas of a key add up, pending rows count, the largest is first', () => {
-  const senders = sendersOf({ rows: [hour('a', 5, 2), hour('b', 100), hour('a', 1)], atMs: 0 }, null)
+test('hours and replicas of a key add up, pending rows count, the largest is first, what is nobody’s is not a key', () => {
+  const senders = sendersOf({ rows: [hour('a', 5, 2), hour('b', 100), hour('a', 1), hour('', 3)], atMs: 0 }, null)
   assert.deepEqual(
     senders.map(({ key, rows, bytes, rowsPerSecond }) => [key, rows, bytes, rowsPerSecond]),
     [

@@ -48,6 +48,8 @@ interface Sum {
 function sums(hours: readonly LedgerHour[]): Map<string, Sum> {
   const found = new Map<string, Sum>()
   for (const { key, tenant, accepted, pending, bytes } of hours) {
+    // What left the store, and what a damaged journal lost, is nobody's any more.
+    if (key === '') continue
     const id = `${tenant} ${key}`
     const sum = found.get(id) ?? { key, tenant, rows: 0n, bytes: 0n }
     sum.rows += BigInt(accepted) + BigInt(pending)

@@ -1,7 +1,8 @@
 // CRUD /api/v1/retention
 
 import type { FastifyInstance } from 'fastify'
-import { retentionDefinition } from '../rules/definitions.ts'
+import { formatSpan, retentionDefinition } from '../rules/definitions.ts'
+import { keepOf } from '../store/visibility.ts'
 import { addRuleRoutes, type RuleContext } from './rule-routes.ts'
 
 export function addRetention(app: FastifyInstance, context: RuleContext): void {
@@ -19,5 +20,14 @@ export function addRetention(app: FastifyInstance, context: RuleContext): void {
       ]
         .filter(part => part !== '')
         .join(', ') || 'tenant',
+    // What holds where no rule speaks: nobody should have to read the settings for it.
+    besides() {
+      const keepMs = keepOf(
+        context.rules.retention.filter(({ tenant }) => tenant === null),
+        null,
+        null,
+      )
+      return { default_keep: keepMs === null ? 'forever' : formatSpan(keepMs) }
+    },
   })
 }

@@ -46,6 +46,8 @@ export interface RuleRoutes<D extends object> {
   show?: (definition: D, asker: Asker | null) => object
   /** Further members of a rule in answers. */
   more?: (rules: readonly StoredRule[], asker: Asker) => Promise<Map<bigint, object>>
+  /** Further members of the list's answer. */
+  besides?: () => object
   /** Members of the answer to a creation only. */
   whenCreated?: (rule: StoredRule) => object
 }
@@ -74,7 +76,7 @@ export function addRuleRoutes<D extends object>(app: FastifyInstance, context: R
   app.get(base, async request => {
     const asker = authorize(context.access, request, 'logs:read')
     const rules = await withSql(context, sql => listRules(sql, o.kind, asker.tenant))
-    return { [o.path]: await present(rules, asker) }
+    return { [o.path]: await present(rules, asker), ...o.besides?.() }
   })
 
   app.get(`${base}/:id`, async request => {

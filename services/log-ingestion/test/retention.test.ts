@@ -10,6 +10,7 @@ import { describe, type TestContext, test } from 'node:test'
 import { openSql } from '#platform/postgres'
 import { testBase } from '../../../test/kit/base.ts'
 import { pollUntil } from '../../../test/kit/poll.ts'
+import type { RetentionAnswer } from '../api.ts'
 import { hasTimescale, startDebianPostgres } from './debian-postgres.ts'
 import { shiftedClock } from './shifted-clock.ts'
 import { adminKey, batch, entry, startService, type TestService } from './start.ts'
@@ -79,6 +80,8 @@ describe('G41: the most specific rule wins, what has expired is invisible at onc
         { service: 'audit', level: 'DEBUG', keep: '2h' },
       ])
         assert.equal((await call(service, 'POST', '/api/v1/retention', rule)).status, 201)
+      const listed = await call<RetentionAnswer>(service, 'GET', '/api/v1/retention')
+      assert.deepEqual([listed.body.default_keep, listed.body.retention.length], ['6d', 3])
       assert.deepEqual((await messages(service, 'service:*')).sort(), [...kept].sort(), 'invisible from the answer on')
       await pollUntil(async () => (await storedRows(service)) === 4, { timeoutMs, what: 'expired entries to be gone' })
       assert.deepEqual((await messages(service, 'service:*')).sort(), [...kept].sort())

@@ -52,11 +52,10 @@ function Retention() {
     >
       {problem && <p className="problem">{problem}</p>}
       <Loaded resource={rules}>
-        {({ retention }) =>
+        {({ retention, default_keep }) =>
           retention.length === 0 ? (
             <Empty title="No rules of your own">
-              The default holds for everything (<code>LOG_INGESTION_RETENTION</code>: 30 days on the built-in database,
-              for ever on one of yours).
+              The default holds for everything: {spanWords(default_keep)} (<code>LOG_INGESTION_RETENTION</code>).
             </Empty>
           ) : (
             <table className="table">
@@ -74,7 +73,7 @@ function Retention() {
                   <tr key={id} data-testid="retention-row">
                     <td>{service ?? <span className="quiet">every service</span>}</td>
                     <td>{level ?? <span className="quiet">every level</span>}</td>
-                    <td>{keep === 'forever' ? 'for ever' : keep}</td>
+                    <td>{spanWords(keep)}</td>
                     <td className="c-md quiet">{created_by}</td>
                     <td className="row-actions">
                       <button
@@ -89,6 +88,14 @@ function Retention() {
                     </td>
                   </tr>
                 ))}
+                {retention.every(({ service, level }) => service || level) && (
+                  <tr className="quiet" data-testid="retention-default">
+                    <td colSpan={2}>everything else</td>
+                    <td>{spanWords(default_keep)}</td>
+                    <td className="c-md">the default</td>
+                    <td />
+                  </tr>
+                )}
               </tbody>
             </table>
           )
@@ -98,6 +105,8 @@ function Retention() {
     </Panel>
   )
 }
+
+const spanWords = (keep: string) => (keep === 'forever' ? 'for ever' : keep)
 
 const levels = ['', 'TRACE', 'DEBUG', 'INFO', 'WARN', 'ERROR', 'CRITICAL', 'FATAL'] as const
 
