@@ -19,7 +19,8 @@ export interface ShipProgress extends ShipTotals {
 const windowMs = 5_000
 
 export function createProgress(now: () => number): (totals: ShipTotals) => ShipProgress {
-  const samples: { atMs: number; rows: number; bytes: number }[] = []
+  // What takes less than a second has a speed too. How far earlier lives came, the first look tells.
+  const samples: { atMs: number; rows: number; bytes: number | null }[] = [{ atMs: now(), rows: 0, bytes: null }]
   let caughtUpAtMs = now()
   return totals => {
     const atMs = now()
@@ -29,10 +30,11 @@ export function createProgress(now: () => number): (totals: ShipTotals) => ShipP
     if (behind === 0) caughtUpAtMs = atMs
     const first = samples[0] ?? { atMs, rows: 0, bytes: 0 }
     const seconds = Math.max(0.001, (atMs - first.atMs) / 1_000)
+    first.bytes ??= totals.bytesShipped
     const bytesPerS = (totals.bytesShipped - first.bytes) / seconds
     return {
       ...totals,
-      rowsPerS: samples.length < 2 ? 0 : Math.round((totals.rowsAcknowledged - first.rows) / seconds),
+      rowsPerS: Math.round((totals.rowsAcknowledged - first.rows) / seconds),
       lagS: Math.round((atMs - caughtUpAtMs) / 100) / 10,
       etaS: behind === 0 ? 0 : bytesPerS > 0 ? Math.ceil(behind / bytesPerS) : null,
     }
