@@ -11,7 +11,7 @@ export interface TenantCounts {
 /** A sender with `tenants:any` may name tenants as he likes. Those beyond are not counted. */
 const tenantsMax = 1_000
 /** Names of keys are labels too. */
-const countsMax = 500
+const countsMax = 100
 
 export function createTenantCounts(): TenantCounts {
   const tenants = new Map<string, Map<string, { what: TenantCount; labels: readonly string[]; count: number }>>()
