@@ -320,6 +320,8 @@ export interface Explanation {
 
 /** Usage of the running periods that no price takes. */
 export interface UnratedList {
+  asOf: string
+  complete: boolean
   unrated: {
     customerId: string
     period: { from: string; to: string }
@@ -517,6 +519,8 @@ export interface CreditList {
 }
 
 export interface InvoiceList {
+  asOf: string
+  complete: boolean
   invoices: InvoiceSummary[]
   nextCursor: string | null
 }
@@ -548,6 +552,8 @@ export interface QuarantineItem {
 }
 
 export interface QuarantineList {
+  asOf: string
+  complete: boolean
   items: QuarantineItem[]
   nextCursor: string | null
 }

@@ -1,7 +1,9 @@
 import type { Sql } from '#platform/postgres'
 import type { Actor } from '#platform/tenancy/tenancy'
 import type { Clock } from '#platform/time'
+import type { CloseContext } from '../close/context.ts'
 import type { Meter } from '../events/meter.ts'
+import { othersAreBehind } from '../store/replica.ts'
 import type { PartReader } from '../store/series.ts'
 import type { FoldRules } from '../usage/fold.ts'
 
@@ -16,4 +18,11 @@ export interface ReadContext {
    *  waiting, others are believed what they said last, every two seconds. */
   isComplete(waitMs: number): Promise<boolean>
   audit(entry: { actor: Actor; action: string; object: string; before?: unknown; after?: unknown }): Promise<void>
+}
+
+/** Whether all that was acknowledged is folded, for reads that work with what a close works with. */
+export async function isFolded(
+  o: Pick<CloseContext, 'sql' | 'replica' | 'acknowledgedEnd' | 'waitUntilFolded'>,
+): Promise<boolean> {
+  return (await o.waitUntilFolded(o.acknowledgedEnd(), 0)) && !(await othersAreBehind(o.sql, o.replica))
 }

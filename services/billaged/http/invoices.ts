@@ -30,6 +30,7 @@ import { expiredHourOf } from '../store/retention.ts'
 import { FactsExpired } from '../store/usage-as-of.ts'
 import { callerOf, mustActFor, mustBeOperator } from './authorize.ts'
 import { closeBy, month } from './close.ts'
+import { isFolded } from './context.ts'
 import { factsExpired } from './customers.ts'
 import { instant, limit, paramId, parseInput } from './query.ts'
 
@@ -69,6 +70,8 @@ export function invoiceRoutes(app: FastifyInstance, o: CloseContext) {
     const page = rows.slice(0, query.limit)
     const last = rows.length > query.limit ? page.at(-1) : undefined
     return {
+      asOf: new Date(query.asOf ?? o.clock.now()).toISOString(),
+      complete: await isFolded(o),
       invoices: page.map(toSummary),
       nextCursor: last === undefined ? null : `${spanView(last.period).from}/${last.id}`,
     }

@@ -14,6 +14,7 @@ import { type CustomerRow, listCustomers, loadCustomer } from '../store/customer
 import { leftToCredit, loadOutage } from '../store/outages.ts'
 import { mustBeOperator } from './authorize.ts'
 import { closeBy, month } from './close.ts'
+import type { ReadContext } from './context.ts'
 import { creditView } from './credits.ts'
 import { parseInput } from './query.ts'
 
@@ -41,7 +42,7 @@ export const outageCreditBody = z.strictObject({
 })
 
 /** Time that hosts were down, at list price: a list for operators, and a credit for what is not credited yet. */
-export function outageRoutes(app: FastifyInstance, o: CloseContext & { isComplete(waitMs: number): Promise<boolean> }) {
+export function outageRoutes(app: FastifyInstance, o: CloseContext & Pick<ReadContext, 'isComplete'>) {
   app.get('/v1/outages', async (request): Promise<OutageList> => {
     mustBeOperator(request, 'list outages')
     const { customer, period, cursor, limit } = parseInput(query, request.query)

@@ -12,6 +12,7 @@ import { encodeParts } from '../samples/part.ts'
 import { decideQuarantine, listQuarantine, loadQuarantine, type QuarantineRow } from '../store/quarantine.ts'
 import { mustBeOperator } from './authorize.ts'
 import { closeBy } from './close.ts'
+import { isFolded } from './context.ts'
 import { limit, paramId, parseInput } from './query.ts'
 
 const listQuery = z.object({
@@ -30,6 +31,7 @@ export function quarantineRoutes(app: FastifyInstance, o: CloseContext & { intak
   app.get('/v1/quarantine', async (request): Promise<QuarantineList> => {
     mustBeOperator(request)
     const query = parseInput(listQuery, request.query)
+    const complete = await isFolded(o)
     const rows = await listQuarantine(o.sql, {
       customerId: query.customer ?? null,
       state: query.state,
@@ -38,7 +40,12 @@ export function quarantineRoutes(app: FastifyInstance, o: CloseContext & { intak
     })
     const page = rows.slice(0, query.limit)
     const last = rows.length > query.limit ? page.at(-1) : undefined
-    return { items: page.map(toView), nextCursor: last === undefined ? null : `${last.id}` }
+    return {
+      asOf: new Date(o.clock.now()).toISOString(),
+      complete,
+      items: page.map(toView),
+      nextCursor: last === undefined ? null : `${last.id}`,
+    }
   })
 
   app.post('/v1/quarantine/:id/release', async (request): Promise<QuarantineItem> => {

@@ -9,6 +9,7 @@ import { periodAt } from '../rating/periods.ts'
 import { listCustomers } from '../store/customers.ts'
 import { pricePeriod } from '../store/pricing.ts'
 import { callerOf, mustActFor } from './authorize.ts'
+import { isFolded } from './context.ts'
 import { parseInput } from './query.ts'
 
 /** Rating a month of a customer is work: a page is small. */
@@ -30,6 +31,7 @@ export function unratedRoutes(app: FastifyInstance, o: CloseContext) {
     const only = customer ?? callerOf(request).tenant
     if (only !== null) mustActFor(request, only)
     const now = new Date(o.clock.now())
+    const complete = await isFolded(o)
     const rows = await listCustomers(o.sql, { after: cursor, limit: limit + 1, only, now })
     const page = rows.slice(0, limit)
     const unrated: UnratedList['unrated'] = []
@@ -49,6 +51,11 @@ export function unratedRoutes(app: FastifyInstance, o: CloseContext) {
           fix: fixes.find(({ detail }) => detail.startsWith(`${meter} `))?.fix ?? '',
         })
     }
-    return { unrated, nextCursor: rows.length > limit ? (page.at(-1)?.id ?? null) : null }
+    return {
+      asOf: now.toISOString(),
+      complete,
+      unrated,
+      nextCursor: rows.length > limit ? (page.at(-1)?.id ?? null) : null,
+    }
   })
 }
