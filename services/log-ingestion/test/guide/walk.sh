@@ -134,6 +134,7 @@ sudo -u postgres psql -d logs -v ON_ERROR_STOP=1 -f /opt/log-ingestion/migration
 
 step 'Health Check Endpoint'
 curl -sf http://localhost:8080/health | tee /tmp/health.json
+curl -sf -H "Accept: text/html" http://localhost:8080/dashboard | grep -q served-by || fail "bin/server has no log screens"
 grep -q '"status":"healthy"' /tmp/health.json || fail 'not healthy'
 systemd-analyze verify /etc/systemd/system/log-ingestion.service
 
