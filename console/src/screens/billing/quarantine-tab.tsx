@@ -27,7 +27,8 @@ const reasonWords: Record<string, string> = {
   no_timestamp: 'It does not say when it was measured',
   before_2000: 'From before the year 2000',
   too_far_ahead: 'Further ahead of the clock than MAX_FUTURE',
-  too_old: 'Older than MAX_PAST, or its hour is past retention',
+  too_old: 'Older than MAX_PAST',
+  expired: 'Of an hour whose samples have expired; it can only be discarded',
 }
 
 /** Readings and events that are valid and doubtful: kept, not billed, until a person decides. */
