@@ -40,24 +40,31 @@ export async function insertAsides(
 
 const rowsAtOnce = 1_000
 
+/** In the order they came in. */
 async function newsOf(tx: Tx, asides: readonly Aside[]): Promise<Aside[]> {
-  const news: Aside[] = []
+  const known = new Set<Aside>()
   const hours = new Map<string, SampleAside[]>()
   for (const aside of asides) {
     const { what, customerId, vmId, payload } = aside
-    if (what === 'event' ? await isEventKnown(tx, payload) : what === 'mark' && (await isMarkKnown(tx, aside))) continue
+    if (what === 'event' ? await isEventKnown(tx, payload) : what === 'mark' && (await isMarkKnown(tx, aside)))
+      known.add(aside)
     const sample = what === 'sample' ? sampleOfAside(payload) : null
-    if (sample === null) {
-      news.push(aside)
-      continue
-    }
+    if (sample === null) continue
     const key = JSON.stringify([customerId, vmId, hourOf(sample.atNs)])
     const group = hours.get(key)
     if (group === undefined) hours.set(key, [{ aside, sample }])
     else group.push({ aside, sample })
   }
-  for (const group of hours.values()) news.push(...(await newSamples(tx, group)))
-  return news
+  const expired = new Set<Aside>()
+  for (const group of hours.values()) {
+    const stored = await storedOf(tx, group)
+    for (const { aside, sample } of group)
+      if (stored.keys.has(keyOf(sample))) known.add(aside)
+      else if (stored.isExpired && aside.reason === 'too_old') expired.add(aside)
+  }
+  return asides
+    .filter(aside => !known.has(aside))
+    .map(aside => (expired.has(aside) ? { ...aside, reason: 'expired' } : aside))
 }
 
 interface SampleAside {
@@ -65,23 +72,22 @@ interface SampleAside {
   sample: Sample
 }
 
-/** Of one VM and hour. What is too old for intake and of an hour whose samples have expired as well is called the latter:
- *  it cannot be told apart from what was there, nor be folded any more. */
-async function newSamples(tx: Tx, group: readonly SampleAside[]): Promise<Aside[]> {
-  const [first] = group
-  if (first === undefined) return []
+/** Of one VM and hour: what is there, and whether its samples have expired. What is too old for intake and of such an hour as
+ *  well is called the latter: it cannot be told apart from what was there, nor be folded any more. */
+async function storedOf(tx: Tx, [first]: readonly SampleAside[]): Promise<{ keys: Set<string>; isExpired: boolean }> {
+  const nothing = { keys: new Set<string>(), isExpired: false }
+  if (first === undefined) return nothing
   const hour = hourOf(first.sample.atNs)
   const [series] = await tx<{ seriesId: bigint; firstHour: number; sealedHour: number }[]>`
     select series_id as "seriesId", (first_ns / 3600000000000)::int4 as "firstHour", sealed_hour as "sealedHour"
     from billaged.series where customer_id = ${first.aside.customerId} and vm_id = ${first.aside.vmId}`
-  if (series === undefined) return group.map(({ aside }) => aside)
+  if (series === undefined) return nothing
   const parts = await tx<{ body: Buffer }[]>`
     select body from billaged.sample_part where series_id = ${series.seriesId} and hour = ${hour} limit ${partsMax}`
-  const known = new Set(parts.flatMap(({ body }) => readable(body)).map(keyOf))
-  const isExpired = series.firstHour <= hour && hour < series.sealedHour
-  return group
-    .filter(({ sample }) => !known.has(keyOf(sample)))
-    .map(({ aside }) => (isExpired && aside.reason === 'too_old' ? { ...aside, reason: 'expired' } : aside))
+  return {
+    keys: new Set(parts.flatMap(({ body }) => readable(body)).map(keyOf)),
+    isExpired: series.firstHour <= hour && hour < series.sealedHour,
+  }
 }
 
 /** Parts of one hour that are looked at: of a merged hour there is one. */
