@@ -18,7 +18,8 @@ run() {
   export NODE_COMPILE_CACHE
   app=$1
   shift
-  exec "$app/node" --disable-warning=ExperimentalWarning "$app/services/@SERVICE@/main.ts" "$@"
+  # It has the flags that keep the memory small.
+  exec "$app/bin/@SERVICE@" "$@"
 }
 
 # Only what root or we ourselves own is run: the temporary directory belongs to everybody.
@@ -29,7 +30,7 @@ is_ours() {
 
 for base in "$here/lib" ${STATE_DIRECTORY:+"${STATE_DIRECTORY%%:*}/lib"} "${TMPDIR:-/tmp}/@SERVICE@-$(id -u)"; do
   app=$base/$name
-  if [ -x "$app/node" ] && is_ours "$base" && is_ours "$app"; then run "$app" "$@"; fi
+  if [ -x "$app/bin/@SERVICE@" ] && is_ours "$base" && is_ours "$app"; then run "$app" "$@"; fi
 done
 
 for base in "$here/lib" ${STATE_DIRECTORY:+"${STATE_DIRECTORY%%:*}/lib"} "${TMPDIR:-/tmp}/@SERVICE@-$(id -u)"; do

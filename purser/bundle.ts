@@ -37,7 +37,11 @@ export async function bundle(service: string, output: string): Promise<void> {
       const from = join('node_modules', name)
       cpSync(join(root, from), join(stage, from), { recursive: true, dereference: true })
     }
-    cpSync(process.execPath, join(stage, 'node'), { dereference: true })
+    // Where the launcher looks for it.
+    mkdirSync(join(stage, 'node_modules/.bin'), { recursive: true })
+    cpSync(process.execPath, join(stage, 'node_modules/.bin/node'), { dereference: true })
+    mkdirSync(join(stage, 'bin'))
+    cpSync(join(root, 'bin', service), join(stage, 'bin', service))
     const tar = spawnSync(
       'tar',
       [
