@@ -180,7 +180,7 @@ test('G2: a second commit of the same range does nothing, whatever became of the
   const records = [pending(store, 0, [plain(), plain()]), pending(store, 100, [plain()])]
   assert.deepEqual(
     { ...(await commit(store, records)), ids: 0 },
-    { stored: 3, quarantined: 0, duplicates: 0, wasPresent: false, ids: 0 },
+    { stored: 3, storedOf: new Map([['public', 3]]), quarantined: 0, duplicates: 0, wasPresent: false, ids: 0 },
   )
   assert.equal((await commit(store, records)).wasPresent, true)
   assert.equal(await rowCount(store.sql), 3n)
