@@ -524,6 +524,7 @@ test('billing: a demo month is rehearsed and closed, an invoice explains itself 
   // Rehearsed, then closed.
   await page.goto(`${base}/billing/close`)
   await page.getByTestId('checklist').getByText('All usage has a price').waitFor()
+  await page.getByTestId('outages').getByText('No host was down.').waitFor()
   await page.getByTestId('dry-run').click()
   await page.getByTestId('close-outcome').getByText('Dry run: 3 ready').waitFor()
   for (const id of ['acme', 'globex', 'initech'])

@@ -47,6 +47,16 @@ export class CorruptPart extends Error {
   override name = 'CorruptPart'
 }
 
+/** None of a damaged part, which is reported where it is read for usage. */
+export function decodeIntact(body: Uint8Array): Sample[] {
+  try {
+    return decodePart(body)
+  } catch (error) {
+    if (error instanceof CorruptPart) return []
+    throw error
+  }
+}
+
 /** Samples in order of time. Throws CorruptPart on bytes that `encodeParts` did not write. */
 export function decodePart(body: Uint8Array): Sample[] {
   if (body.length < 8 || body[0] !== version) throw new CorruptPart(`part of version ${body[0]}; this reads ${version}`)

@@ -3,7 +3,7 @@ import { arrayLiteral, type Tx } from '#platform/postgres'
 import { digestEvent } from '../events/cloud-event.ts'
 import { eventOfAside, markOfAside, sampleOfAside } from '../intake/aside-payload.ts'
 import type { Aside } from '../intake/record.ts'
-import { CorruptPart, decodePart } from '../samples/part.ts'
+import { decodeIntact } from '../samples/part.ts'
 import { hourOf, type Sample } from '../samples/sample.ts'
 
 // Writing what is set aside. What is stored already is no news, however late it is sent again (G3): it does not wait for a
@@ -85,7 +85,7 @@ async function storedOf(tx: Tx, [first]: readonly SampleAside[]): Promise<{ keys
   const parts = await tx<{ body: Buffer }[]>`
     select body from billaged.sample_part where series_id = ${series.seriesId} and hour = ${hour} limit ${partsMax}`
   return {
-    keys: new Set(parts.flatMap(({ body }) => readable(body)).map(keyOf)),
+    keys: new Set(parts.flatMap(({ body }) => decodeIntact(body)).map(keyOf)),
     isExpired: series.firstHour <= hour && hour < series.sealedHour,
   }
 }
@@ -95,15 +95,6 @@ const partsMax = 4_000
 
 function keyOf({ atNs, cpuNs, memoryBytes, diskReadBytes, diskWriteBytes, netRxBytes, netTxBytes }: Sample): string {
   return [atNs, cpuNs, memoryBytes, diskReadBytes, diskWriteBytes, netRxBytes, netTxBytes].join()
-}
-
-function readable(body: Uint8Array): Sample[] {
-  try {
-    return decodePart(body)
-  } catch (error) {
-    if (error instanceof CorruptPart) return []
-    throw error
-  }
 }
 
 async function isEventKnown(tx: Tx, payload: string): Promise<boolean> {

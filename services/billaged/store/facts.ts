@@ -4,8 +4,8 @@ import { customerOf, digestEvent, type UsageEvent } from '../events/cloud-event.
 import { type Meter, validationError } from '../events/meter.ts'
 import type { Aside, Fact } from '../intake/record.ts'
 import { samplePayload } from '../intake/validate.ts'
-import { CorruptPart, decodePart, digestPart } from '../samples/part.ts'
-import { compareSamples, type Sample } from '../samples/sample.ts'
+import { decodeIntact, digestPart } from '../samples/part.ts'
+import { compareSamples } from '../samples/sample.ts'
 import { insertAsides } from './asides.ts'
 import { forgetHours, lockSeries, type Touch } from './invalidate.ts'
 import { partColumns, partRows } from './part-rows.ts'
@@ -229,7 +229,7 @@ async function setExpiredAside(tx: Tx): Promise<number> {
   if (now === undefined) throw new Error('BUG: a clock has the time')
   const receivedNs = now.ns
   const asides = rows.flatMap(({ customerId, vmId, body }) =>
-    readable(body).map((sample): Aside => {
+    decodeIntact(body).map((sample): Aside => {
       const payload = samplePayload(sample)
       return { what: 'sample', customerId, vmId, reason: 'expired', receivedNs, payload }
     }),
@@ -253,16 +253,6 @@ async function forgetSharers(tx: Tx, vmIds: readonly string[]) {
 /** Parts of one pass that are compared with what is there; beyond it conflicts are found when usage is read. */
 const comparedPartsMax = 100
 
-/** A damaged part is reported when it is read for usage; here it must not stop the fold. */
-function readable(body: Uint8Array): Sample[] {
-  try {
-    return decodePart(body)
-  } catch (error) {
-    if (error instanceof CorruptPart) return []
-    throw error
-  }
-}
-
 /** Before the parts are inserted: those that are there already, to the byte, hold no news. */
 async function countConflicts(tx: Tx, facts: readonly Of<'samples'>[]): Promise<number> {
   let conflicts = 0
@@ -273,8 +263,8 @@ async function countConflicts(tx: Tx, facts: readonly Of<'samples'>[]): Promise<
       where customer_id = ${customerId} and vm_id = ${vmId} and hour = ${part.hour}
         and min_ns <= ${part.maxNs} and max_ns >= ${part.minNs} limit 1000`
     if (there.length === 0 || there.some(row => digest.equals(row.digest))) continue
-    const known = new Map(there.flatMap(row => readable(row.body)).map(sample => [sample.atNs, sample]))
-    for (const sample of readable(part.body)) {
+    const known = new Map(there.flatMap(row => decodeIntact(row.body)).map(sample => [sample.atNs, sample]))
+    for (const sample of decodeIntact(part.body)) {
       const other = known.get(sample.atNs)
       if (other !== undefined && compareSamples(other, sample) !== 0) conflicts++
     }

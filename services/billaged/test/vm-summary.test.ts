@@ -27,5 +27,5 @@ test('at level debug each interval tells what each VM used in it, with the score
   assert.equal(scored.peakMemoryBytes, `${2 ** 29}`)
   const score = scored.cpuSeconds + 0.25 + (Number(scored.diskBytes) / 2 ** 20) * 0.3
   assert.ok(Math.abs(scored.resource_score - score) < 0.001, `${scored.resource_score} ${score}`)
-  assert.ok(lines.some(line => line.includes('"usage summary"')))
+  await pollUntil(() => lines.some(line => line.includes('"usage summary"')), { what: 'the summary of all' })
 })
