@@ -21,12 +21,15 @@ port.on('message', (job: Job) => {
   collectGarbage()
 })
 
-/** Columns and what they pack to lie outside this thread's heap, which is small and hardly ever marked for their sake. */
-const garbageBytesMax = 8 * 1024 * 1024
+/** Columns and what they pack to lie outside this thread's heap, which is small and hardly ever marked for their sake. To
+ *  collect them takes longer than to encode some thousand rows, so it is done when the process nears the memory promised. */
+const garbageBytesMax = 12 * 1024 * 1024
+const processBytesMax = 200 * 1024 * 1024
 
 /** Nothing without --expose-gc, which the launcher gives. */
 function collectGarbage() {
-  if (process.memoryUsage().arrayBuffers > garbageBytesMax) globalThis.gc?.()
+  const { arrayBuffers, rss } = process.memoryUsage()
+  if (rss > processBytesMax && arrayBuffers > garbageBytesMax) globalThis.gc?.()
 }
 
 function run(job: Job): JobResult {
