@@ -378,7 +378,9 @@ test('old content is gone from the disk soon after its release, and all of it wh
     await journal.append(Buffer.from('after'))
     await journal.close()
     assert.deepEqual(await spareFiles(dir), [])
-    assert.equal((await readFrom(await openTest(t, dir), null)).at(-1)?.text, 'after')
+    const again = await openTest(t, dir)
+    assert.equal((await readFrom(again, null)).at(-1)?.text, 'after')
+    await again.close()
   })
 })
 
