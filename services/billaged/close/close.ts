@@ -296,18 +296,8 @@ export async function draftNow(
     const prepared = await prepare(o, customer, period)
     const draft = await draftOf(o.sql, prepared, nextRevision)
     if (draft === 'changed') continue
-    const invoice = invoiceView(draft, {
-      number: null,
-      state: 'draft',
-      customerName: customer.name,
-      parties: partiesOf(o.issuer, customer),
-      unitOf: unitsOf(o.meters),
-      issuedAt: null,
-      forced: null,
-      asOf: new Date(o.clock.now()).toISOString(),
-      complete: period.to * hourMs <= o.clock.now(),
-      blockers: [...blockers, ...ratingBlockers(customer.id, period, prepared.priced)],
-    })
+    const blocked = [...blockers, ...ratingBlockers(customer.id, period, prepared.priced)]
+    const invoice = draftView(o, customer, draft, o.clock.now(), blocked)
     return {
       invoice,
       attached: { prices: pricesOf(draft.lines, prepared.planned), proof: null, fonts: o.issuer.fonts ?? [] },
@@ -326,19 +316,29 @@ export async function draftThen(
     const prepared = await prepareAsOf(o, customer, period, asOf)
     const draft = await draftOf(o.sql, prepared, revision)
     if (draft === 'changed') continue
-    return invoiceView(draft, {
-      number: null,
-      state: 'draft',
-      customerName: customer.name,
-      parties: partiesOf(o.issuer, customer),
-      unitOf: unitsOf(o.meters),
-      issuedAt: null,
-      forced: null,
-      asOf: asOf.toISOString(),
-      complete: period.to * hourMs <= asOf.getTime(),
-      blockers: [],
-    })
+    return draftView(o, customer, draft, asOf.getTime(), [])
   }
+}
+
+function draftView(
+  o: CloseContext,
+  customer: CustomerRow,
+  draft: Draft,
+  asOfMs: number,
+  blockers: readonly Blocker[],
+): Invoice {
+  return invoiceView(draft, {
+    number: null,
+    state: 'draft',
+    customerName: customer.name,
+    parties: partiesOf(o.issuer, customer),
+    unitOf: unitsOf(o.meters),
+    issuedAt: null,
+    forced: null,
+    asOf: new Date(asOfMs).toISOString(),
+    complete: draft.period.to * hourMs <= asOfMs,
+    blockers: [...blockers],
+  })
 }
 
 /** A void invoice keeps its number; its period is a draft again, of the next revision. */

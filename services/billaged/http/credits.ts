@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import type { FastifyInstance } from 'fastify'
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { z } from 'zod'
 import type { CreditList, CreditView } from '../api.ts'
 import type { CloseContext } from '../close/context.ts'
@@ -73,26 +73,27 @@ export function creditRoutes(app: FastifyInstance, o: CloseContext) {
       sourceInvoiceId: null,
       outageFromMs: null,
     }
-    const isNew = await o.sql.begin(async tx => {
-      const made = await insertGrant(tx, grant)
-      if (made)
-        await o.audit(
-          {
-            actor: closeBy(request, null).actor,
-            action: 'credit.grant',
-            object: `customer ${body.customerId}`,
-            after: creditView(grant),
-          },
-          tx,
-        )
-      return made
-    })
-    const [stored] = isNew
-      ? [grant]
-      : await listGrants(o.sql, { customerId: body.customerId, id: grant.id, after: null, limit: 1 })
-    reply.code(isNew ? 201 : 200)
-    return creditView(stored ?? grant)
+    return grantCredit(o, request, reply, grant)
   })
+}
+
+/** Answers 201 with the grant, or 200 with the one of its id that was made before. */
+export async function grantCredit(
+  o: CloseContext,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  grant: CreditGrant,
+): Promise<CreditView> {
+  const { id, customerId } = grant
+  const isNew = await o.sql.begin(async tx => {
+    if (!(await insertGrant(tx, grant))) return false
+    const { actor } = closeBy(request, null)
+    await o.audit({ actor, action: 'credit.grant', object: `customer ${customerId}`, after: creditView(grant) }, tx)
+    return true
+  })
+  const [stored] = isNew ? [grant] : await listGrants(o.sql, { customerId, id, after: null, limit: 1 })
+  reply.code(isNew ? 201 : 200)
+  return creditView(stored ?? grant)
 }
 
 export function creditView(grant: CreditGrant): CreditView {

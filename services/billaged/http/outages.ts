@@ -9,17 +9,15 @@ import { grantId } from '../invoices/ids.ts'
 import { spanView } from '../invoices/view.ts'
 import { hourMs, monthOf, periodAt, periodStartingIn } from '../rating/periods.ts'
 import type { Hours } from '../rating/rate.ts'
-import { type CreditGrant, insertGrant, listGrants } from '../store/credits.ts'
+import type { CreditGrant } from '../store/credits.ts'
 import { type CustomerRow, listCustomers, loadCustomer } from '../store/customers.ts'
 import { leftToCredit, loadOutage } from '../store/outages.ts'
 import { mustBeOperator } from './authorize.ts'
-import { closeBy, month } from './close.ts'
+import { month } from './close.ts'
 import type { ReadContext } from './context.ts'
-import { creditView } from './credits.ts'
-import { parseInput } from './query.ts'
+import { grantCredit } from './credits.ts'
+import { limitOfMeasured, parseInput } from './query.ts'
 
-/** Measuring a month of a customer is work: a page is small. */
-const pageMax = 100
 /** VMs named of one customer, those longest down; the sums are of all. */
 const vmsMax = 100
 
@@ -28,11 +26,7 @@ const query = z.object({
   /** The month in which the periods start; without it the running ones. */
   period: month.optional(),
   cursor: z.string().max(255).default(''),
-  limit: z
-    .string()
-    .regex(/^[1-9]\d?$|^100$/, `is not a whole number from 1 to ${pageMax}`)
-    .default('20')
-    .transform(text => Number.parseInt(text, 10)),
+  limit: limitOfMeasured,
 })
 
 export const outageCreditBody = z.strictObject({
@@ -95,19 +89,8 @@ export function outageRoutes(app: FastifyInstance, o: CloseContext & Pick<ReadCo
       sourceInvoiceId: null,
       outageFromMs: period.from * hourMs,
     }
-    const isNew = await o.sql.begin(async tx => {
-      if (!(await insertGrant(tx, grant))) return false
-      const { actor } = closeBy(request, null)
-      const object = `customer ${customer.id}`
-      await o.audit({ actor, action: 'credit.grant', object, after: creditView(grant) }, tx)
-      return true
-    })
-    // Somebody else was quicker, and may have measured something else.
-    const [stored] = isNew
-      ? [grant]
-      : await listGrants(o.sql, { customerId: customer.id, id: grant.id, after: null, limit: 1 })
-    reply.code(isNew ? 201 : 200)
-    return creditView(stored ?? grant)
+    // Somebody else may have been quicker, and have measured something else: then that is answered.
+    return grantCredit(o, request, reply, grant)
   })
 
   async function outageOf(customer: CustomerRow, period: Hours): Promise<OutageView> {

@@ -41,6 +41,12 @@ const toNumber = (text: string) => Number.parseInt(text, 10)
 export const limit = limitText.default('100').transform(toNumber)
 /** Of short lists, which their readers expect whole. */
 export const limitOfShort = limitText.default('1000').transform(toNumber)
+/** Of customers whose month is measured or rated for the answer, which is work. */
+export const limitOfMeasured = z
+  .string()
+  .regex(/^[1-9]\d?$|^100$/, 'is not a whole number from 1 to 100')
+  .default('20')
+  .transform(toNumber)
 /** Undefined: all there is. Not `limit.optional()`, which has its default. */
 export const limitIfAny = limitText.transform(toNumber).optional()
 

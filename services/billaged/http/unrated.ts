@@ -10,18 +10,12 @@ import { listCustomers } from '../store/customers.ts'
 import { pricePeriod } from '../store/pricing.ts'
 import { callerOf, mustActFor } from './authorize.ts'
 import { isFolded } from './context.ts'
-import { parseInput } from './query.ts'
+import { limitOfMeasured, parseInput } from './query.ts'
 
-/** Rating a month of a customer is work: a page is small. */
-const pageMax = 100
 const query = z.object({
   customer: z.string().min(1).max(255).optional(),
   cursor: z.string().max(255).default(''),
-  limit: z
-    .string()
-    .regex(/^[1-9]\d?$|^100$/, `is not a whole number from 1 to ${pageMax}`)
-    .default('20')
-    .transform(text => Number.parseInt(text, 10)),
+  limit: limitOfMeasured,
 })
 
 /** What runs up unpriced in the running periods, while there is time to mend it. */
